@@ -1,0 +1,24 @@
+// Command boltseal says whether container images are trusted, and why.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/boltseal/boltseal/internal/cli"
+)
+
+// Set by the linker.
+var version, commit string
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := cli.Main(ctx, cli.Env{
+		Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv,
+		Version: version, Commit: commit,
+	})
+	stop()
+	os.Exit(code)
+}

@@ -1,0 +1,98 @@
+package boltseal
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+)
+
+// Sentinels to branch on with [errors.Is]. Whatever wraps none of them is a
+// fault of the program and counts as [CauseInternal].
+var (
+	// ErrInvalidReference: the text is not an image reference.
+	ErrInvalidReference = errors.New("not an image reference")
+	// ErrNotFound: the registry answered, and does not have what was asked for.
+	ErrNotFound = errors.New("not found")
+	// ErrUnauthorized: the registry answered, and does not let us read (401, 403).
+	ErrUnauthorized = errors.New("not authorized")
+	// ErrUnavailable: no usable answer came: connection, TLS, timeout, 429, 5xx.
+	ErrUnavailable = errors.New("no answer")
+	// ErrMalformed: an answer or a document breaks its own format, or its bytes
+	// are not those its digest names.
+	ErrMalformed = errors.New("malformed")
+	// ErrLimit: an answer is larger, longer or deeper than a named limit allows.
+	ErrLimit = errors.New("over a limit")
+	// ErrRefused: following an answer would have broken a safety rule (a
+	// redirect to an internal address, an auth realm elsewhere).
+	ErrRefused = errors.New("refused")
+	// ErrConfiguration: the configuration does not say what is needed.
+	ErrConfiguration = errors.New("configuration")
+)
+
+// StoreError is the context of a failed conversation with a store. It wraps
+// one of this package's sentinels, which [errors.Is] finds through Err.
+type StoreError struct {
+	Op     string // what was attempted: "resolve", "list referrers", "fetch manifest", "fetch blob", "token"
+	Host   string // registry host or layout directory that was asked
+	Target string // repository with tag or digest
+	Status int    // HTTP status, 0 where none was received
+	Err    error
+}
+
+// Error returns one line with operation, target, host, status and cause.
+func (e *StoreError) Error() string {
+	var b strings.Builder
+	b.WriteString(e.Op)
+	if e.Target != "" {
+		b.WriteString(" " + e.Target)
+	}
+	if e.Host != "" {
+		b.WriteString(" at " + e.Host)
+	}
+	if e.Status != 0 {
+		b.WriteString(": HTTP " + strconv.Itoa(e.Status))
+	}
+	b.WriteString(": " + e.Err.Error())
+	return b.String()
+}
+
+// Unwrap returns the cause.
+func (e *StoreError) Unwrap() error { return e.Err }
+
+// Cause is a stable, machine-readable code for why an image or a candidate is
+// not trusted. The set is closed, so a cause can be a metric label.
+type Cause string
+
+// Causes about the image.
+const (
+	CauseNone             Cause = ""
+	CauseNothingSigned    Cause = "nothing-signed"    // no candidate that any verifier handles
+	CauseMissingSignature Cause = "missing-signature" // a type that the policy demands is absent
+	CauseImageNotFound    Cause = "image-not-found"
+	CauseUnauthorized     Cause = "unauthorized"
+	CauseUnavailable      Cause = "unavailable"
+	CauseInvalidReference Cause = "invalid-reference"
+	CauseRefused          Cause = "refused"
+	CauseNoStore          Cause = "no-store"    // no store's scope covers the image
+	CauseNoVerifier       Cause = "no-verifier" // no verifier is configured
+	CauseUndecided        Cause = "undecided"   // work was cut off before the policy could decide
+	CauseInternal         Cause = "internal"
+)
+
+// Causes about one candidate.
+const (
+	CauseMalformed          Cause = "malformed"
+	CauseLimit              Cause = "limit"
+	CauseUnsupported        Cause = "unsupported" // a format, algorithm or critical attribute nobody here processes
+	CauseOtherImage         Cause = "other-image" // a signature, but of another image
+	CauseTampered           Cause = "tampered"    // the cryptographic signature does not hold
+	CauseNoTrustPolicy      Cause = "no-trust-policy"
+	CauseUntrustedSigner    Cause = "untrusted-signer"  // the chain leads to no trusted root
+	CauseIdentity           Cause = "identity"          // a trusted root, but not a trusted identity
+	CauseBadCertificate     Cause = "bad-certificate"   // a chain that breaks the certificate rules
+	CauseSignatureExpired   Cause = "signature-expired" // the signer's own expiry has passed
+	CauseCertificateExpired Cause = "certificate-expired"
+	CauseTimestamp          Cause = "timestamp" // missing, bad or untrusted timestamp where one is needed
+	CauseRevoked            Cause = "revoked"
+	CauseConfiguration      Cause = "configuration"
+)

@@ -1,0 +1,2 @@
+// Package arch holds the rules of the code's structure as tests.
+package arch

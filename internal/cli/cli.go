@@ -1,0 +1,149 @@
+// Package cli is the command line: flags in, the engine's answers out, exit codes.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+// Exit codes, the same for every command.
+const (
+	ExitTrusted    = 0 // everything asked about is trusted; the command succeeded
+	ExitNotTrusted = 1 // at least one image is not trusted
+	ExitUndecided  = 2 // an outage, or something not understood: configuration, usage
+)
+
+// Env is everything that a command takes from its process.
+type Env struct {
+	Args           []string
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	Getenv         func(string) string // environment variables
+	Version        string              // "" = unknown
+	Commit         string              // "" = what the Go toolchain recorded
+}
+
+// Main runs one command and returns the process's exit code.
+func Main(ctx context.Context, env Env) int {
+	root := newRoot(env)
+	root.SetArgs(env.Args)
+	err := root.ExecuteContext(ctx)
+	var code exitError
+	switch {
+	case err == nil:
+		return ExitTrusted
+	case errors.As(err, &code):
+		return int(code)
+	}
+	fmt.Fprintln(env.Stderr, "boltseal:", err)
+	var usage usageError
+	if errors.As(err, &usage) {
+		fmt.Fprintf(env.Stderr, "Run '%s --help' for what it takes.\n", usage.command)
+	}
+	return ExitUndecided
+}
+
+// exitError ends the process with a code after the command has said everything itself.
+type exitError int
+
+func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+// usageError is a command line that was not understood.
+type usageError struct {
+	command string
+	err     error
+}
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+func newRoot(env Env) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "boltseal",
+		Short: "Run only container images that somebody you trust has signed",
+		Long: `Boltseal says whether container images are signed by somebody you trust, and why.
+
+It reads the configuration that you apply to a cluster (Ratify's resources work
+unmodified), looks the signatures up in the image's own registry, and verifies
+them by the rules of the Notary Project.`,
+		Example: `  See it work, without a registry, a cluster or a network:
+    boltseal demo
+
+  Is this image trusted?
+    boltseal verify --config verify-config.yaml ghcr.io/acme/app:v1.2
+
+  The same for a program, with every piece of evidence:
+    boltseal verify --config verify-config.yaml -o json ghcr.io/acme/app:v1.2
+
+  An image in a folder, with no registry at all:
+    boltseal verify --config verify-config.yaml --oci-layout ./images v1.2`,
+		SilenceErrors: true, SilenceUsage: true,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetIn(env.Stdin)
+	root.SetOut(env.Stdout)
+	root.SetErr(env.Stderr)
+	root.SetHelpTemplate(helpTemplate)
+	root.SetUsageTemplate(helpTemplate)
+	root.CompletionOptions.DisableDefaultCmd = false
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageError{command: cmd.CommandPath(), err: err}
+	})
+	root.AddGroup(
+		&cobra.Group{ID: "verify", Title: "Verify:"},
+		&cobra.Group{ID: "more", Title: "More:"},
+	)
+	root.SetHelpCommandGroupID("more")
+	root.SetCompletionCommandGroupID("more")
+	root.AddCommand(newVerify(env), newDemo(env), newVersion(env))
+	return root
+}
+
+const helpTemplate = `{{with (or .Long .Short)}}{{. | trimTrailingWhitespaces}}
+
+{{end}}{{if .Runnable}}Usage:
+  {{.UseLine}}{{if .HasAvailableSubCommands}}
+  {{.CommandPath}} COMMAND [flags]{{end}}
+{{end}}{{if .HasExample}}
+Examples:
+{{.Example}}
+{{end}}{{if .HasAvailableSubCommands}}{{$cmds := .Commands}}{{range $group := .Groups}}
+{{.Title}}{{range $cmds}}{{if (and (eq .GroupID $group.ID) (or .IsAvailableCommand (eq .Name "help")))}}
+  {{rpad .Name .NamePadding }} {{.Short}}{{end}}{{end}}
+{{end}}{{if not .Groups}}
+Commands:{{range $cmds}}{{if .IsAvailableCommand}}
+  {{rpad .Name .NamePadding }} {{.Short}}{{end}}{{end}}
+{{end}}{{end}}{{if .HasAvailableLocalFlags}}
+Flags:
+{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}
+{{end}}{{if eq .CommandPath "boltseal"}}
+Exit codes:
+  0  all trusted, or the command succeeded
+  1  at least one image is not trusted
+  2  undecided or not understood: an outage, the configuration, the command line
+
+Run 'boltseal COMMAND --help' for more about a command.
+{{end}}`
+
+// exactly wraps a cobra argument check so that its failure counts as usage.
+func usage(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usageError{command: cmd.CommandPath(), err: err}
+		}
+		return nil
+	}
+}
+
+// isTerminal tells whether w is a terminal whose user has not asked for plain text.
+func (env Env) colour(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && env.Getenv("NO_COLOR") == "" && env.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
+}

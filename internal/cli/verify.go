@@ -1,0 +1,222 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/boltseal/boltseal"
+)
+
+// Limits on what verify is given.
+const (
+	maxImages      = 100_000
+	maxConcurrency = 256
+)
+
+type verifyFlags struct {
+	config      []string
+	layout      string
+	imagesFrom  string
+	namespace   string
+	output      outputFlag
+	timeout     time.Duration
+	concurrency int
+}
+
+// imageResult is one image's answer, as -o json prints it.
+type imageResult struct {
+	boltseal.Result
+}
+
+// report is what -o json and -o yaml print.
+type report struct {
+	Results []imageResult `json:"results"`
+}
+
+func newVerify(env Env) *cobra.Command {
+	var f verifyFlags
+	cmd := &cobra.Command{
+		Use:   "verify [--config FILE]... REF...",
+		Short: "Say whether images are trusted, and why",
+		Long: `Verify images by the configuration you apply to a cluster: CertificateStore,
+KeyManagementProvider, Store, Verifier and Policy documents, in one file or in
+several. Each REF is what you write in a Pod.
+
+The first trusted signature settles an image. Nothing is written anywhere.`,
+		Example: `    boltseal verify --config verify-config.yaml nginx ghcr.io/acme/app:v1.2
+    boltseal verify --config verify-config.yaml registry.example:5000/app@sha256:4f5…
+    boltseal verify --config verify-config.yaml --oci-layout ./images v1.2 sha256:4f5…
+    kubectl get pods -A -o jsonpath='{.items[*].spec.containers[*].image}' |
+      tr ' ' '\n' | sort -u | boltseal verify --config verify-config.yaml --images-from -`,
+		GroupID: "verify",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runVerify(cmd, env, f, args)
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringArrayVarP(&f.config, "config", "c", nil, "YAML `FILE` with the configuration, - for standard input; may be repeated (default $BOLTSEAL_CONFIG)")
+	fl.StringVar(&f.layout, "oci-layout", "", "read images from the OCI layout in `DIR`; each REF is then a TAG, a DIGEST, DIR:TAG or DIR@DIGEST")
+	fl.StringVar(&f.imagesFrom, "images-from", "", "read further REFs from `FILE`, one a line, - for standard input")
+	fl.StringVarP(&f.namespace, "namespace", "n", "", "verify as a Pod in namespace `NAME` would be (namespaced resources)")
+	fl.DurationVar(&f.timeout, "timeout", 30*time.Second, "time for one image")
+	fl.IntVar(&f.concurrency, "concurrency", 32, "images verified at a time")
+	f.output.register(cmd)
+	return cmd
+}
+
+func runVerify(cmd *cobra.Command, env Env, f verifyFlags, args []string) error {
+	bad := func(format string, a ...any) error {
+		return usageError{command: cmd.CommandPath(), err: fmt.Errorf(format, a...)}
+	}
+	images, err := readImages(env, f.imagesFrom, args)
+	switch {
+	case err != nil:
+		return err
+	case len(images) == 0:
+		return bad("no image: name at least one REF")
+	case f.concurrency < 1 || f.concurrency > maxConcurrency:
+		return bad("--concurrency must be between 1 and %d", maxConcurrency)
+	case f.timeout <= 0:
+		return bad("--timeout must be positive")
+	}
+	if len(f.config) == 0 && env.Getenv("BOLTSEAL_CONFIG") != "" {
+		f.config = []string{env.Getenv("BOLTSEAL_CONFIG")}
+	}
+	if len(f.config) == 0 {
+		return bad("no configuration: name a file with --config")
+	}
+	v, err := newVerifier(cmd.Context(), env, f)
+	if err != nil {
+		return err
+	}
+	defer v.close()
+	results := verifyAll(cmd.Context(), env, v, f, images)
+	if f.output.data() {
+		err = f.output.encode(env.Stdout, report{results})
+	} else {
+		err = writeResults(env.Stdout, style(env.colour(env.Stdout)), results)
+	}
+	if err != nil {
+		return err
+	}
+	return exitFor(results)
+}
+
+// exitFor is 0 where all are trusted, 2 where one is undecided, else 1.
+func exitFor(results []imageResult) error {
+	code := ExitTrusted
+	for _, r := range results {
+		switch {
+		case r.Decision == boltseal.Unknown || r.Reason.Cause == boltseal.CauseInvalidReference:
+			return exitError(ExitUndecided)
+		case r.Decision != boltseal.Allow:
+			code = ExitNotTrusted
+		}
+	}
+	if code == ExitTrusted {
+		return nil
+	}
+	return exitError(code)
+}
+
+// verifyAll answers in the order of the question.
+func verifyAll(ctx context.Context, env Env, v *verifier, f verifyFlags, images []string) []imageResult {
+	results := make([]imageResult, len(images))
+	var next, done atomic.Int64
+	stop := progress(env, f, len(images), &done)
+	var wg sync.WaitGroup
+	for range min(f.concurrency, len(images)) {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(images)); i = next.Add(1) - 1 {
+				results[i] = verifyOne(ctx, v, f.timeout, images[i])
+				done.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	stop()
+	return results
+}
+
+func verifyOne(ctx context.Context, v *verifier, timeout time.Duration, image string) imageResult {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	r, err := v.verify(ctx, image)
+	if err != nil {
+		r = boltseal.Result{Reason: boltseal.ReasonOf(err), Findings: boltseal.Findings{Image: image}}
+	}
+	return imageResult{r}
+}
+
+// progress writes a counter to a terminal while many images are verified.
+func progress(env Env, f verifyFlags, total int, done *atomic.Int64) (stop func()) {
+	const showFrom = 2 * time.Second
+	if f.output.data() || !env.colour(env.Stderr) {
+		return func() {}
+	}
+	quit, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		shown := false
+		for waited := time.Duration(0); ; waited += 200 * time.Millisecond {
+			select {
+			case <-quit:
+				if shown {
+					fmt.Fprint(env.Stderr, "\r\x1b[K")
+				}
+				return
+			case <-tick.C:
+				if waited >= showFrom {
+					shown = true
+					fmt.Fprintf(env.Stderr, "\rverified %d of %d", done.Load(), total)
+				}
+			}
+		}
+	}()
+	return func() { close(quit); <-ended }
+}
+
+func readImages(env Env, from string, args []string) ([]string, error) {
+	images := args
+	if from == "" {
+		return images, nil
+	}
+	in := env.Stdin
+	if from != "-" {
+		file, err := os.Open(from)
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close()
+		in = file
+	}
+	s := bufio.NewScanner(in)
+	s.Buffer(make([]byte, 0, 4096), 2*boltseal.MaxReferenceLength)
+	for s.Scan() {
+		line := strings.TrimSpace(s.Text())
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		if images = append(images, line); len(images) > maxImages {
+			return nil, fmt.Errorf("more than %d images", maxImages)
+		}
+	}
+	if err := s.Err(); errors.Is(err, bufio.ErrTooLong) {
+		return nil, fmt.Errorf("%s: line %d is too long for an image reference", from, len(images)+1)
+	} else if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return images, nil
+}

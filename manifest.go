@@ -1,0 +1,111 @@
+package boltseal
+
+import (
+	_ "crypto/sha256" // go-digest knows only the hashes that are linked in
+	_ "crypto/sha512"
+	"fmt"
+
+	"github.com/go-json-experiment/json"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Limits on an artifact's manifest beyond its size in bytes, which the store holds.
+const (
+	// MaxLayers bounds the blobs that an artifact's manifest may list.
+	MaxLayers = 100
+)
+
+// MediaTypeORASArtifact is the manifest type that OCI image-spec 1.1 had as a
+// release candidate; Notation wrote it before image-spec 1.1 was final.
+const MediaTypeORASArtifact = "application/vnd.oci.artifact.manifest.v1+json"
+
+// ArtifactManifest is what the manifests of an artifact have in common: an OCI
+// image manifest with a subject, or the release candidate's artifact manifest.
+type ArtifactManifest struct {
+	MediaType    string              // of the manifest itself
+	ArtifactType string              // artifactType, or the config's media type where that is empty
+	Config       *ocispec.Descriptor // nil in an artifact manifest
+	Layers       []ocispec.Descriptor
+	Subject      *ocispec.Descriptor
+	Annotations  map[string]string
+}
+
+// ParseArtifactManifest reads the bytes of a manifest of the given media type
+// (OCI image-spec 1.1, manifest.md). Duplicate members, a mediaType field that
+// contradicts mediaType, or descriptors with impossible sizes or digests are
+// errors that wrap [ErrMalformed]; too many layers wrap [ErrLimit].
+func ParseArtifactManifest(mediaType string, b []byte) (ArtifactManifest, error) {
+	var doc struct {
+		SchemaVersion int                  `json:"schemaVersion"`
+		MediaType     string               `json:"mediaType"`
+		ArtifactType  string               `json:"artifactType"`
+		Config        *ocispec.Descriptor  `json:"config"`
+		Layers        []ocispec.Descriptor `json:"layers"`
+		Blobs         []ocispec.Descriptor `json:"blobs"`
+		Subject       *ocispec.Descriptor  `json:"subject"`
+		Annotations   map[string]string    `json:"annotations"`
+	}
+	if err := json.Unmarshal(b, &doc); err != nil {
+		return ArtifactManifest{}, fmt.Errorf("manifest: %w: %v", ErrMalformed, err)
+	}
+	if doc.MediaType != "" && doc.MediaType != mediaType {
+		return ArtifactManifest{}, fmt.Errorf("manifest: %w: it calls itself %q and was served as %q", ErrMalformed, doc.MediaType, mediaType)
+	}
+	m := ArtifactManifest{
+		MediaType: mediaType, ArtifactType: doc.ArtifactType, Config: doc.Config,
+		Layers: doc.Layers, Subject: doc.Subject, Annotations: doc.Annotations,
+	}
+	switch mediaType {
+	case ocispec.MediaTypeImageManifest:
+		if doc.Config == nil {
+			return ArtifactManifest{}, fmt.Errorf("manifest: %w: it has no config", ErrMalformed)
+		}
+		if m.ArtifactType == "" {
+			m.ArtifactType = doc.Config.MediaType
+		}
+	case MediaTypeORASArtifact:
+		m.Layers, m.Config = doc.Blobs, nil
+	default:
+		return ArtifactManifest{}, fmt.Errorf("manifest: %w: type %q cannot carry a signature", ErrMalformed, mediaType)
+	}
+	if len(m.Layers) > MaxLayers {
+		return ArtifactManifest{}, fmt.Errorf("manifest: %w: %d layers, at most %d", ErrLimit, len(m.Layers), MaxLayers)
+	}
+	for i := range m.Layers {
+		if err := ValidateDescriptor(m.Layers[i]); err != nil {
+			return ArtifactManifest{}, fmt.Errorf("manifest: layer %d: %w", i+1, err)
+		}
+	}
+	for name, d := range map[string]*ocispec.Descriptor{"config": m.Config, "subject": m.Subject} {
+		if d == nil {
+			continue
+		}
+		if err := ValidateDescriptor(*d); err != nil {
+			return ArtifactManifest{}, fmt.Errorf("manifest: %s: %w", name, err)
+		}
+	}
+	return m, nil
+}
+
+// MaxDescriptorSize bounds the size that a descriptor may state, in bytes. It
+// is far above any limit on what is fetched and keeps sums from overflowing.
+const MaxDescriptorSize = 1 << 50
+
+// ValidateDescriptor reports a size below zero or above [MaxDescriptorSize], or
+// a digest that is not one. Errors wrap [ErrMalformed].
+func ValidateDescriptor(d ocispec.Descriptor) error {
+	if d.Size < 0 || d.Size > MaxDescriptorSize {
+		return fmt.Errorf("%w: descriptor with size %d", ErrMalformed, d.Size)
+	}
+	return ValidateDigest(d.Digest)
+}
+
+// ValidateDigest reports a digest that is not sha256, sha384 or sha512 in lower
+// case hexadecimal. Errors wrap [ErrMalformed].
+func ValidateDigest(d digest.Digest) error {
+	if err := d.Validate(); err != nil {
+		return fmt.Errorf("%w: digest %.80q: %v", ErrMalformed, string(d), err)
+	}
+	return nil
+}

@@ -1,0 +1,150 @@
+// Package policy turns evidence into a decision: any or all signatures of each artifact type.
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/boltseal/boltseal"
+)
+
+// Rule is how many signatures of one artifact type must hold.
+type Rule string
+
+const (
+	// Any is satisfied by one verified signature.
+	Any Rule = "any"
+	// All is satisfied when there is a signature, and every one is verified.
+	All Rule = "all"
+)
+
+// Options make a policy in the manner of Ratify's config-policy.
+type Options struct {
+	// Default is the rule for artifact types that ByType does not name. It must
+	// be stated: the zero value is refused.
+	Default Rule
+	// ByType maps an artifact type to its rule. A type named here must be
+	// present on the image. Nil means that Default covers all types.
+	ByType map[string]Rule
+}
+
+type policy struct {
+	fallback Rule
+	required []requirement // sorted by artifact type, so that messages are stable
+}
+
+type requirement struct {
+	artifactType string
+	rule         Rule
+}
+
+// New checks the options. Errors wrap [boltseal.ErrConfiguration].
+func New(o Options) (boltseal.Policy, error) {
+	p := &policy{fallback: o.Default}
+	if err := check("default", o.Default); err != nil {
+		return nil, err
+	}
+	for t, r := range o.ByType {
+		if t == "" {
+			return nil, fmt.Errorf("%w: a rule without an artifact type", boltseal.ErrConfiguration)
+		}
+		if err := check(t, r); err != nil {
+			return nil, err
+		}
+		p.required = append(p.required, requirement{t, r})
+	}
+	slices.SortFunc(p.required, func(a, b requirement) int { return strings.Compare(a.artifactType, b.artifactType) })
+	return p, nil
+}
+
+func check(what string, r Rule) error {
+	if r != Any && r != All {
+		return fmt.Errorf("%w: the rule for %q is %q; it must be %q or %q", boltseal.ErrConfiguration, what, r, Any, All)
+	}
+	return nil
+}
+
+// group counts the evidence of one artifact type.
+type group struct {
+	artifactType             string
+	rule                     Rule
+	verified, rejected, open int
+}
+
+// Decide implements [boltseal.Policy]. Every artifact type among the evidence,
+// and every type that the policy names, must satisfy its rule; without any
+// evidence the answer is Deny.
+func (p *policy) Decide(f *boltseal.Findings) (boltseal.Decision, boltseal.Reason) {
+	var buf [4]group
+	groups := p.group(buf[:0], f)
+	if len(f.Evidence) == 0 && len(p.required) == 0 {
+		return boltseal.Deny, nothingSigned(f)
+	}
+	decision, reason := boltseal.Allow, boltseal.Reason{}
+	for i := range groups {
+		d := groups[i].decide(f.Truncated != "")
+		switch {
+		case d == boltseal.Deny:
+			return d, groups[i].explain(f, d)
+		case d == boltseal.Unknown:
+			if decision != boltseal.Unknown {
+				decision, reason = d, groups[i].explain(f, d)
+			}
+		case reason == (boltseal.Reason{}):
+			reason = groups[i].explain(f, d)
+		}
+	}
+	return decision, reason
+}
+
+func (p *policy) group(groups []group, f *boltseal.Findings) []group {
+	for _, r := range p.required {
+		groups = append(groups, group{artifactType: r.artifactType, rule: r.rule})
+	}
+	for i := range f.Evidence {
+		ev := &f.Evidence[i]
+		k := slices.IndexFunc(groups, func(g group) bool { return g.artifactType == ev.ArtifactType })
+		if k < 0 {
+			k = len(groups)
+			groups = append(groups, group{artifactType: ev.ArtifactType, rule: p.fallback})
+		}
+		groups[k].add(ev.Outcome)
+	}
+	return groups
+}
+
+func (g *group) add(o boltseal.Outcome) {
+	switch o {
+	case boltseal.Verified:
+		g.verified++
+	case boltseal.Undetermined:
+		g.open++
+	default:
+		g.rejected++
+	}
+}
+
+// decide is monotone: turning an open outcome into either other one never
+// changes an answer that is not Unknown.
+func (g *group) decide(truncated bool) boltseal.Decision {
+	switch g.rule {
+	case Any:
+		switch {
+		case g.verified > 0:
+			return boltseal.Allow
+		case g.open > 0:
+			return boltseal.Unknown
+		}
+	case All:
+		switch {
+		case g.rejected > 0 || truncated:
+			return boltseal.Deny
+		case g.open > 0:
+			return boltseal.Unknown
+		case g.verified > 0:
+			return boltseal.Allow
+		}
+	}
+	return boltseal.Deny
+}

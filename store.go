@@ -1,0 +1,80 @@
+package boltseal
+
+import (
+	"context"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Store reads images and what refers to them from one kind of place.
+//
+// Every method returns content that matches the digest it was asked for, or an
+// error that wraps one of this package's sentinels, in a [*StoreError] where a
+// remote party was involved. Implementations are safe for concurrent use.
+type Store interface {
+	// Resolve returns the descriptor of the image's manifest. ref.Digest wins
+	// over ref.Tag; the descriptor's digest equals ref.Digest where that is set.
+	Resolve(ctx context.Context, ref Reference) (ocispec.Descriptor, error)
+
+	// Referrers lists the artifacts whose subject is the given digest in ref's
+	// repository. artifactTypes are those the caller can use: a store may leave
+	// others out, and need not. An image without referrers is an empty Listing.
+	Referrers(ctx context.Context, ref Reference, subject digest.Digest, artifactTypes []string) (Listing, error)
+
+	// Manifest returns the bytes of a manifest in ref's repository.
+	Manifest(ctx context.Context, ref Reference, d ocispec.Descriptor) ([]byte, error)
+
+	// Blob returns the bytes of a blob in ref's repository.
+	Blob(ctx context.Context, ref Reference, d ocispec.Descriptor) ([]byte, error)
+}
+
+// Listing is an answer of [Store.Referrers].
+type Listing struct {
+	Referrers []ocispec.Descriptor
+	// Truncated says which bound cut the listing short, "" where it is whole.
+	Truncated string
+}
+
+// Verifier judges candidates of the artifact types it names.
+type Verifier interface {
+	// Name is the configured name, unique within an engine.
+	Name() string
+	// Type is the kind of verifier: "notation", "cosign".
+	Type() string
+	// ArtifactTypes are the media types it judges; "*" is every type.
+	ArtifactTypes() []string
+	// Verify judges one candidate. A signature that does not hold is Evidence
+	// with Outcome Rejected and its Reason, and a nil error. An error means it
+	// could not be judged (an outage: the error names host and operation, and
+	// wraps a sentinel). The Evidence is to be read only where the error is nil.
+	// Referrer, ArtifactType, Verifier and VerifierType are filled in by the engine.
+	Verify(ctx context.Context, subject Subject, candidate Candidate) (Evidence, error)
+}
+
+// Subject is the image that a candidate must speak of.
+type Subject struct {
+	Reference  Reference
+	Descriptor ocispec.Descriptor
+}
+
+// Candidate is an artifact that claims to say something about a subject. Its
+// manifest's bytes match its descriptor, and its subject field names the
+// subject's digest: the engine has checked both.
+type Candidate struct {
+	Descriptor ocispec.Descriptor
+	Manifest   ArtifactManifest
+	// Blob fetches one of the manifest's blobs, verified by digest and size.
+	Blob func(ctx context.Context, d ocispec.Descriptor) ([]byte, error)
+}
+
+// Policy turns findings into a decision. It is a pure function: no clock, no
+// network.
+//
+// Evidence whose Outcome is Undetermined is either out of reach or not looked
+// at yet; the engine asks after every piece of evidence, and stops as soon as
+// the answer is not Unknown. An implementation therefore answers Allow or Deny
+// only where no outcome of the undetermined ones could change it.
+type Policy interface {
+	Decide(f *Findings) (Decision, Reason)
+}

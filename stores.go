@@ -1,0 +1,114 @@
+package boltseal
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// ScopedStore is a store with the images it serves.
+type ScopedStore struct {
+	// Name is the configured name, for messages.
+	Name string
+	// Scopes say which images the store serves: "*" (all), "host[:port]",
+	// "*.domain" (every host below it), or "host/path" (that repository and all
+	// below it). The most specific scope of all stores wins. Empty means "*".
+	Scopes []string
+	Store  Store
+}
+
+type storeScope struct {
+	host     string // "" for "*"
+	wildcard bool   // host is the part after "*"
+	path     string // without a trailing slash; "" for a whole host
+	name     string
+	store    Store
+}
+
+// storeTable is sorted from the most specific scope to the least.
+type storeTable []storeScope
+
+func newStoreTable(stores []ScopedStore) (storeTable, error) {
+	if len(stores) == 0 {
+		return nil, fmt.Errorf("%w: no store: no image could be read", ErrConfiguration)
+	}
+	var t storeTable
+	owner := make(map[string]string)
+	for _, s := range stores {
+		scopes := s.Scopes
+		if len(scopes) == 0 {
+			scopes = []string{"*"}
+		}
+		for _, text := range scopes {
+			sc, err := parseStoreScope(text)
+			if err != nil {
+				return nil, fmt.Errorf("%w: store %q: %v", ErrConfiguration, s.Name, err)
+			}
+			sc.name, sc.store = s.Name, s.Store
+			key := sc.key()
+			if other, taken := owner[key]; taken {
+				return nil, fmt.Errorf("%w: stores %q and %q both serve %q", ErrConfiguration, other, s.Name, key)
+			}
+			owner[key] = s.Name
+			t = append(t, sc)
+		}
+	}
+	slices.SortStableFunc(t, func(a, b storeScope) int { return b.weight() - a.weight() })
+	return t, nil
+}
+
+func parseStoreScope(text string) (storeScope, error) {
+	if text == "*" {
+		return storeScope{}, nil
+	}
+	host, path, _ := strings.Cut(strings.TrimSuffix(text, "/*"), "/")
+	path = strings.TrimSuffix(path, "/")
+	s := storeScope{host: canonicalHost(strings.ToLower(host)), path: path}
+	if rest, ok := strings.CutPrefix(s.host, "*."); ok {
+		s.host, s.wildcard = "."+rest, true
+	}
+	if s.host == "" || s.host == "." || strings.Contains(s.host, "*") || strings.Contains(path, "*") {
+		return storeScope{}, fmt.Errorf("scope %q is not \"*\", a host, \"*.domain\" or host/path", text)
+	}
+	return s, nil
+}
+
+func (s storeScope) key() string {
+	switch {
+	case s.host == "":
+		return "*"
+	case s.wildcard:
+		return strings.TrimSuffix("*"+s.host+"/"+s.path, "/")
+	}
+	return strings.TrimSuffix(s.host+"/"+s.path, "/")
+}
+
+// weight orders scopes: exact hosts before wildcards before "*", then the
+// longer host, then the longer path.
+func (s storeScope) weight() int {
+	w := len(s.host)*MaxReferenceLength + len(s.path)
+	if s.host != "" && !s.wildcard {
+		w += MaxReferenceLength * MaxReferenceLength
+	}
+	return w
+}
+
+func (s storeScope) matches(r Reference) bool {
+	switch {
+	case s.host == "":
+		return true
+	case s.wildcard && !strings.HasSuffix(r.Registry, s.host), !s.wildcard && r.Registry != s.host:
+		return false
+	}
+	rest, ok := strings.CutPrefix(r.Repository, s.path)
+	return ok && (s.path == "" || rest == "" || rest[0] == '/')
+}
+
+func (t storeTable) find(r Reference) (Store, string, bool) {
+	for i := range t {
+		if t[i].matches(r) {
+			return t[i].store, t[i].name, true
+		}
+	}
+	return nil, "", false
+}
