@@ -53,8 +53,10 @@ func ParseReference(s string) (Reference, error) {
 		return Reference{}, referenceError(s, "an upper-case host without a dot or a port can be read as two different images; write the host in full")
 	}
 	ref := Reference{Registry: canonicalHost(host), Repository: reference.Path(named)}
+	// A runtime asks this host for the repository "nginx", and docker.io for
+	// "library/nginx": folding the two would verify another image than it pulls.
 	if ref.Registry == DockerHub && !strings.Contains(ref.Repository, "/") {
-		ref.Repository = "library/" + ref.Repository
+		return Reference{}, referenceError(s, "write docker.io/library/"+ref.Repository+" for an official image of Docker Hub")
 	}
 	if t, ok := named.(reference.Tagged); ok {
 		ref.Tag = t.Tag()
@@ -72,8 +74,12 @@ func ParseReference(s string) (Reference, error) {
 }
 
 // canonicalHost drops the port that https implies and folds Docker Hub's hosts.
+// A host of one label keeps its port: without it, "reg:443/app" would name the
+// repository reg/app of Docker Hub.
 func canonicalHost(host string) string {
-	host = strings.TrimSuffix(host, ":443")
+	if h, ok := strings.CutSuffix(host, ":443"); ok && (strings.ContainsAny(h, ".:") || h == "localhost") {
+		host = h
+	}
 	switch host {
 	case "index.docker.io", "registry-1.docker.io":
 		return DockerHub
@@ -83,11 +89,9 @@ func canonicalHost(host string) string {
 
 func grammarError(err error) string {
 	switch {
-	case errors.Is(err, reference.ErrNameContainsUppercase):
-		return "the repository's name must be lower case"
 	case errors.Is(err, reference.ErrNameTooLong):
 		return "its name is longer than 255 characters"
-	case errors.Is(err, reference.ErrReferenceInvalidFormat):
+	case err.Error() == reference.ErrReferenceInvalidFormat.Error():
 		return "it does not follow HOST/REPOSITORY:TAG or HOST/REPOSITORY@sha256:DIGEST"
 	}
 	return err.Error()

@@ -1,0 +1,121 @@
+// Package lru is a cache bounded by cost (bytes, as its user counts them), safe for concurrent use.
+package lru
+
+import (
+	"hash/maphash"
+	"sync"
+)
+
+// shards is a power of two: enough that 32 goroutines seldom meet, few enough
+// that the bound of each is still a useful size.
+const shards = 16
+
+// Cache forgets what was used least recently once the sum of costs passes its
+// bound. The zero value is not usable; see New.
+type Cache[K comparable, V any] struct {
+	seed  maphash.Seed
+	shard [shards]shard[K, V]
+}
+
+type shard[K comparable, V any] struct {
+	mu         sync.Mutex
+	entries    map[K]*entry[K, V]
+	head       entry[K, V] // ring; head.next is the most recent
+	cost, most int64
+}
+
+type entry[K comparable, V any] struct {
+	prev, next *entry[K, V]
+	key        K
+	value      V
+	cost       int64
+}
+
+// New makes a cache whose entries' costs add up to at most most. An entry that
+// costs more than a sixteenth of it is not kept.
+func New[K comparable, V any](most int64) *Cache[K, V] {
+	c := &Cache[K, V]{seed: maphash.MakeSeed()}
+	for i := range c.shard {
+		s := &c.shard[i]
+		s.entries = make(map[K]*entry[K, V])
+		s.most = most / shards
+		s.head.prev, s.head.next = &s.head, &s.head
+	}
+	return c
+}
+
+func (c *Cache[K, V]) of(k K) *shard[K, V] {
+	return &c.shard[maphash.Comparable(c.seed, k)%shards]
+}
+
+// Get returns what Put stored under k, if it is still there.
+func (c *Cache[K, V]) Get(k K) (V, bool) {
+	s := c.of(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, ok := s.entries[k]
+	if !ok {
+		var zero V
+		return zero, false
+	}
+	s.unlink(e)
+	s.link(e)
+	return e.value, true
+}
+
+// Put stores v under k, replacing what was there.
+func (c *Cache[K, V]) Put(k K, v V, cost int64) {
+	s := c.of(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e, ok := s.entries[k]; ok {
+		s.drop(e)
+	}
+	if cost > s.most {
+		return
+	}
+	e := &entry[K, V]{key: k, value: v, cost: cost}
+	s.entries[k] = e
+	s.link(e)
+	s.cost += cost
+	for s.cost > s.most {
+		s.drop(s.head.prev)
+	}
+}
+
+// Delete forgets k.
+func (c *Cache[K, V]) Delete(k K) {
+	s := c.of(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e, ok := s.entries[k]; ok {
+		s.drop(e)
+	}
+}
+
+// Usage returns the number of entries and the sum of their costs.
+func (c *Cache[K, V]) Usage() (entries int, cost int64) {
+	for i := range c.shard {
+		s := &c.shard[i]
+		s.mu.Lock()
+		entries += len(s.entries)
+		cost += s.cost
+		s.mu.Unlock()
+	}
+	return entries, cost
+}
+
+func (s *shard[K, V]) link(e *entry[K, V]) {
+	e.prev, e.next = &s.head, s.head.next
+	e.prev.next, e.next.prev = e, e
+}
+
+func (s *shard[K, V]) unlink(e *entry[K, V]) {
+	e.prev.next, e.next.prev = e.next, e.prev
+}
+
+func (s *shard[K, V]) drop(e *entry[K, V]) {
+	s.unlink(e)
+	delete(s.entries, e.key)
+	s.cost -= e.cost
+}

@@ -1,0 +1,240 @@
+package oci
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/lru"
+)
+
+// Lifetimes of tokens (distribution token specification: 60 s where the server
+// states none). A token is renewed this much ahead of its end.
+const (
+	defaultTokenLife = 60 * time.Second
+	renewAhead       = 15 * time.Second
+	maxTokenLife     = 24 * time.Hour
+)
+
+// tokens keeps bearer tokens by registry and repository. A token is fetched
+// once for everybody who waits for it.
+type tokens struct {
+	opts   Options
+	cache  *lru.Cache[tokenKey, tokenEntry]
+	flight singleflight.Group
+}
+
+type tokenKey struct{ host, repository string }
+
+type tokenEntry struct {
+	token string
+	until time.Time
+}
+
+func newTokens(o Options) *tokens {
+	return &tokens{opts: o, cache: lru.New[tokenKey, tokenEntry](o.Limits.Tokens)}
+}
+
+// header returns the Authorization header for a repository as far as the
+// registry is known to want one, and the token in it.
+func (t *tokens) header(ctx context.Context, h *host, repository string) (value, token string, err error) {
+	c := h.challenge.Load()
+	if c == nil {
+		return "", "", nil
+	}
+	if c.scheme == "basic" {
+		cred, err := t.credential(ctx, h, repository)
+		if err != nil || cred.Username == "" && cred.Password == "" {
+			return "", "", err
+		}
+		return "Basic " + base64.StdEncoding.EncodeToString([]byte(cred.Username+":"+cred.Password)), "", nil
+	}
+	token, err = t.bearer(ctx, h, *c, repository)
+	if err != nil {
+		return "", "", err
+	}
+	return "Bearer " + token, token, nil
+}
+
+// challenged notes what a 401 asks for, drops the token that it refused, and
+// says whether asking again can help.
+func (t *tokens) challenged(h *host, resp *http.Response, repository, refusedToken string) (again bool, err error) {
+	c, ok := parseChallenges(resp.Header.Values("WWW-Authenticate"))
+	if !ok {
+		return false, nil
+	}
+	if refusedToken != "" {
+		k := tokenKey{h.name, repository}
+		if e, ok := t.cache.Get(k); ok && e.token == refusedToken {
+			t.cache.Delete(k)
+		}
+	}
+	old := h.challenge.Load()
+	if old == nil || *old != c {
+		h.challenge.Store(&c)
+		return true, nil
+	}
+	// Basic credentials that were refused will be refused again.
+	return c.scheme == "bearer", nil
+}
+
+func (t *tokens) credential(ctx context.Context, h *host, repository string) (Credential, error) {
+	if t.opts.Credentials == nil {
+		return Credential{}, nil
+	}
+	cred, err := t.opts.Credentials.Credential(ctx, h.name, repository)
+	if err != nil {
+		return Credential{}, fmt.Errorf("%w: no credentials for %s: %w", boltseal.ErrUnauthorized, h.name, err)
+	}
+	return cred, nil
+}
+
+func (t *tokens) bearer(ctx context.Context, h *host, c challenge, repository string) (string, error) {
+	k := tokenKey{h.name, repository}
+	if e, ok := t.cache.Get(k); ok && t.opts.Clock().Before(e.until) {
+		return e.token, nil
+	}
+	// The first caller's leaving must not fail the others.
+	ch := t.flight.DoChan(h.name+" "+repository, func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), t.opts.Limits.RequestTimeout)
+		defer cancel()
+		e, err := t.fetch(ctx, h, c, repository)
+		if err != nil {
+			return nil, err
+		}
+		t.cache.Put(k, e, int64(len(e.token)+len(repository)+256))
+		return e.token, nil
+	})
+	select {
+	case res := <-ch:
+		if res.Err != nil {
+			return "", res.Err
+		}
+		return res.Val.(string), nil
+	case <-ctx.Done():
+		return "", unavailable(ctx.Err())
+	}
+}
+
+// fetch asks the token server (distribution-spec "token authentication"; with
+// an identity token, its OAuth 2 form).
+func (t *tokens) fetch(ctx context.Context, h *host, c challenge, repository string) (tokenEntry, error) {
+	cred, err := t.credential(ctx, h, repository)
+	if err != nil {
+		return tokenEntry{}, err
+	}
+	if cred.AccessToken != "" {
+		return tokenEntry{token: cred.AccessToken, until: t.opts.Clock().Add(defaultTokenLife)}, nil
+	}
+	realm, transport, err := h.realm(c.realm, cred != Credential{})
+	if err != nil {
+		return tokenEntry{}, err
+	}
+	scope := "repository:" + repository + ":pull"
+	header := http.Header{"User-Agent": {t.opts.UserAgent}, "Accept": {"application/json"}}
+	req := (&http.Request{Method: http.MethodGet, URL: realm, Header: header, Host: realm.Host}).WithContext(ctx)
+	if cred.RefreshToken != "" {
+		form := url.Values{"grant_type": {"refresh_token"}, "service": {c.service}, "scope": {scope}, "client_id": {"boltseal"}, "refresh_token": {cred.RefreshToken}}
+		body := form.Encode()
+		post, err := http.NewRequestWithContext(ctx, http.MethodPost, realm.String(), strings.NewReader(body))
+		if err != nil {
+			return tokenEntry{}, fmt.Errorf("%w: realm: %v", boltseal.ErrMalformed, err)
+		}
+		header.Set("Content-Type", "application/x-www-form-urlencoded")
+		post.Header, req = header, post
+	} else {
+		query := realm.Query()
+		query.Set("scope", scope)
+		if c.service != "" {
+			query.Set("service", c.service)
+		}
+		realm.RawQuery = query.Encode()
+		if cred.Username != "" || cred.Password != "" {
+			req.SetBasicAuth(cred.Username, cred.Password)
+		}
+	}
+	return t.exchange(h, req, transport)
+}
+
+func (t *tokens) exchange(h *host, req *http.Request, transport *http.Transport) (tokenEntry, error) {
+	fail := func(status int, err error) error {
+		return &boltseal.StoreError{Op: "token", Host: req.URL.Host, Target: h.name, Status: status, Err: err}
+	}
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		return tokenEntry{}, fail(0, classify(err))
+	}
+	defer drain(resp)
+	switch code := resp.StatusCode; {
+	case code == http.StatusOK:
+	case code == http.StatusTooManyRequests, code >= 500:
+		return tokenEntry{}, fail(code, boltseal.ErrUnavailable)
+	default: // redirects too: a token server has no reason to send credentials on
+		return tokenEntry{}, fail(code, boltseal.ErrUnauthorized)
+	}
+	b, err := readAll(resp, t.opts.Limits.TokenBytes)
+	if err != nil {
+		return tokenEntry{}, fail(resp.StatusCode, classify(err))
+	}
+	var doc struct {
+		Token       string  `json:"token"`
+		AccessToken string  `json:"access_token"`
+		ExpiresIn   float64 `json:"expires_in"`
+	}
+	if err := json.Unmarshal(b, &doc); err != nil {
+		// The answer may hold a token: its text must not reach the message.
+		return tokenEntry{}, fail(resp.StatusCode, fmt.Errorf("%w: the token server's answer is not what it should be", boltseal.ErrMalformed))
+	}
+	if doc.Token == "" {
+		doc.Token = doc.AccessToken
+	}
+	if doc.Token == "" || strings.ContainsAny(doc.Token, "\r\n") {
+		return tokenEntry{}, fail(resp.StatusCode, fmt.Errorf("%w: the token server's answer has no token", boltseal.ErrMalformed))
+	}
+	life := defaultTokenLife
+	if doc.ExpiresIn > 0 {
+		life = time.Duration(min(doc.ExpiresIn, maxTokenLife.Seconds()) * float64(time.Second))
+	}
+	return tokenEntry{token: doc.Token, until: t.opts.Clock().Add(life - min(renewAhead, life/4))}, nil
+}
+
+// realm judges where a registry wants to send us, and our credentials, for a token.
+func (h *host) realm(text string, credentials bool) (*url.URL, *http.Transport, error) {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Host == "" || u.Fragment != "":
+		return nil, nil, fmt.Errorf("%w: %s names a token server that is no URL", boltseal.ErrMalformed, h.name)
+	case u.User != nil:
+		return nil, nil, refused("%s names a token server with credentials in its URL", h.name)
+	case u.Scheme != "https" && (u.Scheme != "http" || h.scheme != "http"):
+		return nil, nil, refused("%s sends to a token server without TLS: %s://%s", h.name, u.Scheme, u.Host)
+	case strings.EqualFold(u.Hostname(), hostname(h.address)):
+		return u, h.transport, nil
+	case slices.Contains(h.opts.AuthRealms, u.Host):
+		return u, h.transport, nil
+	case credentials:
+		return nil, nil, refused("%s wants its credentials sent to %s; list that host in authRealms of the Store's parameters if it is right", h.name, u.Host)
+	}
+	return u, h.elsewhere(), nil
+}
+
+var errNameUnknown = errors.New("the repository is not there")
+
+// notFound tells a repository that is not there from content that is not.
+func (q *request) notFound(resp *http.Response) error {
+	b, err := readAll(resp, 4096)
+	if err == nil && strings.Contains(string(b), `"NAME_UNKNOWN"`) {
+		return fmt.Errorf("%w: %w", boltseal.ErrNotFound, errNameUnknown)
+	}
+	return boltseal.ErrNotFound
+}
