@@ -94,5 +94,6 @@ const (
 	CauseCertificateExpired Cause = "certificate-expired"
 	CauseTimestamp          Cause = "timestamp" // missing, bad or untrusted timestamp where one is needed
 	CauseRevoked            Cause = "revoked"
+	CauseRevocation         Cause = "revocation" // answers came, and none of them can be relied on
 	CauseConfiguration      Cause = "configuration"
 )

@@ -14,7 +14,7 @@ var nearness = []boltseal.Cause{
 	boltseal.CauseUndecided, boltseal.CauseInternal, boltseal.CauseMalformed, boltseal.CauseUnsupported, boltseal.CauseLimit, boltseal.CauseOtherImage,
 	boltseal.CauseTampered, boltseal.CauseBadCertificate, boltseal.CauseNoTrustPolicy, boltseal.CauseConfiguration,
 	boltseal.CauseUntrustedSigner, boltseal.CauseIdentity, boltseal.CauseTimestamp,
-	boltseal.CauseCertificateExpired, boltseal.CauseSignatureExpired, boltseal.CauseRevoked,
+	boltseal.CauseCertificateExpired, boltseal.CauseSignatureExpired, boltseal.CauseRevocation, boltseal.CauseRevoked,
 	boltseal.CauseUnauthorized, boltseal.CauseUnavailable,
 }
 

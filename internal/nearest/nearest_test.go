@@ -1,0 +1,30 @@
+package nearest
+
+import "testing"
+
+func TestWord(t *testing.T) {
+	fields := []string{"override", "level", "verifyTimestamp", "trustStores", "registryScopes"}
+	for in, want := range map[string]string{
+		"overide": "override", "Level": "level", "levle": "level", "trustStore": "trustStores",
+		"registryscopes": "registryScopes", "colour": "", "": "", "x": "",
+	} {
+		if got := Word(in, fields); got != want {
+			t.Errorf("%q: got %q, want %q", in, got, want)
+		}
+	}
+}
+
+func FuzzWord(f *testing.F) {
+	f.Add("overide", "override")
+	f.Fuzz(func(t *testing.T, a, b string) {
+		if len(a) > maxLength || len(b) > maxLength {
+			if Word(a, []string{b}) != "" {
+				t.Fatal("a word over the limit was found")
+			}
+			return
+		}
+		if d := edits(a, b); d != edits(b, a) || (d == 0) != (a == b) || d > max(len(a), len(b)) {
+			t.Fatalf("distance %d", d)
+		}
+	})
+}

@@ -1,0 +1,226 @@
+package notation
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/asn1"
+	"fmt"
+	"slices"
+
+	"github.com/boltseal/boltseal/internal/lru"
+	"github.com/boltseal/boltseal/notation/internal/envelope"
+)
+
+// Sizes of CA keys in bits: smaller ones can be broken, larger ones cost more
+// to use than a chain may.
+const (
+	minRSABits = 2048
+	maxRSABits = 8192
+)
+
+var (
+	oidKeyUsage         = asn1.ObjectIdentifier{2, 5, 29, 15}
+	oidBasicConstraints = asn1.ObjectIdentifier{2, 5, 29, 19}
+	oidExtKeyUsage      = asn1.ObjectIdentifier{2, 5, 29, 37}
+)
+
+// DefaultChainCacheBytes is the size of a [ChainCache] that nobody sized.
+const DefaultChainCacheBytes = 16 << 20
+
+// ChainCache remembers, for exact bytes, how a certificate parses and that one
+// certificate's key signed another. It remembers nothing that time or
+// configuration can change. It may be shared by any number of verifiers.
+type ChainCache struct {
+	certs *lru.Cache[[sha256.Size]byte, *x509.Certificate]
+	links *lru.Cache[link, struct{}]
+}
+
+type link struct{ child, parent [sha256.Size]byte }
+
+// NewChainCache makes a cache of at most about the given number of bytes; 0
+// means DefaultChainCacheBytes.
+func NewChainCache(bytes int64) *ChainCache {
+	if bytes <= 0 {
+		bytes = DefaultChainCacheBytes
+	}
+	return &ChainCache{
+		certs: lru.New[[sha256.Size]byte, *x509.Certificate](bytes * 7 / 8),
+		links: lru.New[link, struct{}](bytes / 8),
+	}
+}
+
+// parsedCost is about what a parsed certificate occupies beyond its DER bytes.
+const parsedCost = 3 << 10
+
+func (c *ChainCache) parse(der []byte) (*x509.Certificate, error) {
+	sum := sha256.Sum256(der)
+	if cert, ok := c.certs.Get(sum); ok {
+		return cert, nil
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err == nil {
+		c.certs.Put(sum, cert, int64(len(der)+parsedCost))
+	}
+	return cert, err
+}
+
+// signed reports whether parent's key signed child.
+func (c *ChainCache) signed(child, parent *x509.Certificate) error {
+	k := link{sha256.Sum256(child.Raw), sha256.Sum256(parent.Raw)}
+	if _, ok := c.links.Get(k); ok {
+		return nil
+	}
+	// CheckSignature, not CheckSignatureFrom: a self-signed leaf is no CA, and
+	// what a CA must be is checked by the rules below.
+	if err := parent.CheckSignature(child.SignatureAlgorithm, child.RawTBSCertificate, child.Signature); err != nil {
+		return err
+	}
+	c.links.Put(k, struct{}{}, 160)
+	return nil
+}
+
+// checkChain holds a chain against the certificate requirements
+// (signature-specification.md, "Certificate Requirements"): ordered from the
+// leaf to a self-signed root, each the issuer of the one before. Validity in
+// time and trust are not asked here. leafEKU is the leaf's purpose.
+func (c *ChainCache) checkChain(chain []*x509.Certificate, leafRules func(*x509.Certificate) error) error {
+	last := len(chain) - 1
+	for i, cert := range chain {
+		if err := checkCommon(cert); err != nil {
+			return named(cert, err)
+		}
+		var err error
+		if i == 0 {
+			err = leafRules(cert)
+		} else {
+			err = checkCA(cert, i-1, i == last)
+		}
+		if err != nil {
+			return named(cert, err)
+		}
+	}
+	for i, cert := range chain {
+		parent := chain[min(i+1, last)]
+		if !bytes.Equal(cert.RawIssuer, parent.RawSubject) {
+			if i == last {
+				return named(cert, fmt.Errorf("ends the chain and is not self-signed; the chain must reach its root"))
+			}
+			return named(cert, fmt.Errorf("was not issued by the next certificate, %q", parent.Subject))
+		}
+		if i < last && bytes.Equal(cert.RawIssuer, cert.RawSubject) && c.signed(cert, cert) == nil {
+			return named(cert, fmt.Errorf("is self-signed and not the last of the chain"))
+		}
+		if err := c.signed(cert, parent); err != nil {
+			return named(cert, fmt.Errorf("carries a signature that is not by %q: %v", parent.Subject, err))
+		}
+	}
+	return nil
+}
+
+func named(c *x509.Certificate, err error) error {
+	return fmt.Errorf("the certificate %q %w", c.Subject, err)
+}
+
+func checkCommon(c *x509.Certificate) error {
+	switch c.SignatureAlgorithm {
+	case x509.SHA256WithRSA, x509.SHA384WithRSA, x509.SHA512WithRSA, x509.SHA256WithRSAPSS, x509.SHA384WithRSAPSS,
+		x509.SHA512WithRSAPSS, x509.ECDSAWithSHA256, x509.ECDSAWithSHA384, x509.ECDSAWithSHA512:
+	default:
+		return fmt.Errorf("is signed with %v; SHA-256, -384 or -512 with RSA or ECDSA is allowed", c.SignatureAlgorithm)
+	}
+	switch k := c.PublicKey.(type) {
+	case *rsa.PublicKey:
+		if n := k.N.BitLen(); n < minRSABits || n > maxRSABits {
+			return fmt.Errorf("has an RSA key of %d bits; %d to %d are allowed", n, minRSABits, maxRSABits)
+		}
+	case *ecdsa.PublicKey:
+		if k.Curve != elliptic.P256() && k.Curve != elliptic.P384() && k.Curve != elliptic.P521() {
+			return fmt.Errorf("has a key on the curve %s; P-256, P-384 and P-521 are allowed", k.Curve.Params().Name)
+		}
+	default:
+		return fmt.Errorf("has a key of type %s; RSA and ECDSA are allowed", envelope.DescribeKey(k))
+	}
+	if len(c.UnhandledCriticalExtensions) > 0 {
+		return fmt.Errorf("has a critical extension that is not known here (%v)", c.UnhandledCriticalExtensions[0])
+	}
+	if critical, ok := extension(c, oidKeyUsage); !ok || !critical {
+		return fmt.Errorf("lacks a key usage that is marked critical")
+	}
+	return nil
+}
+
+func extension(c *x509.Certificate, id asn1.ObjectIdentifier) (critical, ok bool) {
+	for i := range c.Extensions {
+		if c.Extensions[i].Id.Equal(id) {
+			return c.Extensions[i].Critical, true
+		}
+	}
+	return false, false
+}
+
+// checkCA checks an issuer with below further issuers between it and the leaf.
+func checkCA(c *x509.Certificate, below int, root bool) error {
+	critical, _ := extension(c, oidBasicConstraints)
+	switch {
+	case !c.BasicConstraintsValid || !c.IsCA || !critical:
+		return fmt.Errorf("issues another and is no CA (basic constraints must be critical and say so)")
+	case c.KeyUsage&x509.KeyUsageCertSign == 0:
+		return fmt.Errorf("issues another and its key usage does not allow that")
+	case (c.MaxPathLen > 0 || c.MaxPathLenZero) && c.MaxPathLen < below:
+		return fmt.Errorf("allows %d CAs below it, and %d are there", c.MaxPathLen, below)
+	}
+	if !root && (len(c.ExtKeyUsage) > 0 || len(c.UnknownExtKeyUsage) > 0) &&
+		!slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageAny) && !slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageCodeSigning) &&
+		!slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageTimeStamping) {
+		return fmt.Errorf("is a CA for other purposes (extended key usage)")
+	}
+	return nil
+}
+
+func checkLeaf(c *x509.Certificate) error {
+	switch {
+	case c.BasicConstraintsValid && c.IsCA:
+		return fmt.Errorf("is a CA's, and a CA must not sign images")
+	case c.KeyUsage != x509.KeyUsageDigitalSignature && c.KeyUsage != x509.KeyUsageDigitalSignature|x509.KeyUsageContentCommitment:
+		return fmt.Errorf("must have the key usage \"digital signature\" and no other")
+	}
+	return nil
+}
+
+// checkSigner holds the leaf of a signature against its rules.
+func checkSigner(c *x509.Certificate) error {
+	if err := checkLeaf(c); err != nil {
+		return err
+	}
+	if len(c.ExtKeyUsage) == 0 && len(c.UnknownExtKeyUsage) == 0 {
+		return nil
+	}
+	if !slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageCodeSigning) {
+		return fmt.Errorf("is not for code signing (extended key usage)")
+	}
+	for _, eku := range c.ExtKeyUsage {
+		switch eku {
+		case x509.ExtKeyUsageAny, x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageEmailProtection,
+			x509.ExtKeyUsageTimeStamping, x509.ExtKeyUsageOCSPSigning:
+			return fmt.Errorf("is for other purposes besides code signing (extended key usage)")
+		}
+	}
+	return nil
+}
+
+// checkTimestamper holds the leaf of a timestamp against its rules (RFC 3161
+// section 2.3).
+func checkTimestamper(c *x509.Certificate) error {
+	if err := checkLeaf(c); err != nil {
+		return err
+	}
+	critical, _ := extension(c, oidExtKeyUsage)
+	if !critical || len(c.UnknownExtKeyUsage) > 0 || len(c.ExtKeyUsage) != 1 || c.ExtKeyUsage[0] != x509.ExtKeyUsageTimeStamping {
+		return fmt.Errorf("must have time stamping as its only extended key usage, marked critical")
+	}
+	return nil
+}

@@ -1,0 +1,239 @@
+package envelope
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+// Labels of COSE headers (RFC 9052 section 3.1, RFC 9360 section 2).
+const (
+	labelAlg     = int64(1)
+	labelCrit    = int64(2)
+	labelContent = int64(3)
+	labelX5Chain = int64(33)
+)
+
+// Encodings that are compared with as they stand.
+const (
+	tagSign1 = 0xd2 // tag 18, RFC 9052 section 2
+	tagEpoch = 0xc1 // tag 1, RFC 8949 section 3.4.2
+)
+
+var coseAlgorithms = map[int64]Algorithm{-37: PS256, -38: PS384, -39: PS512, -7: ES256, -35: ES384, -36: ES512}
+
+// strictCBOR refuses what two readers could read differently.
+var strictCBOR = sync.OnceValues(func() (cbor.DecMode, error) {
+	return cbor.DecOptions{
+		DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden, MaxNestedLevels: maxDepth,
+		MaxArrayElements: MaxAttributes, MaxMapPairs: MaxAttributes, IntDec: cbor.IntDecConvertSignedOrFail,
+		TagsMd: cbor.TagsAllowed, UTF8: cbor.UTF8RejectInvalid,
+	}.DecMode()
+})
+
+type headers map[any]cbor.RawMessage
+
+func parseCOSE(b []byte) (r rawEnvelope, err error) {
+	mode, err := strictCBOR()
+	if err != nil {
+		return r, err
+	}
+	if len(b) == 0 || b[0] != tagSign1 {
+		return r, malformed("COSE: it does not start with the tag of COSE_Sign1")
+	}
+	var parts []cbor.RawMessage
+	if err := mode.Unmarshal(b[1:], &parts); err != nil {
+		return r, malformed("COSE: %v", err)
+	}
+	if len(parts) != 4 {
+		return r, malformed("COSE: %d parts where COSE_Sign1 has four", len(parts))
+	}
+	var content [4][]byte
+	for _, i := range []int{0, 2, 3} {
+		if content[i], err = byteString(mode, parts[i]); err != nil {
+			return r, malformed("COSE: part %d: %v", i+1, err)
+		}
+	}
+	protected, unprotected := headers{}, headers{}
+	if err := mode.Unmarshal(content[0], &protected); err != nil {
+		return r, malformed("COSE: protected headers: %v", err)
+	}
+	if err := mode.Unmarshal(parts[1], &unprotected); err != nil {
+		return r, malformed("COSE: unprotected headers: %v", err)
+	}
+	r.payload, r.Signature = content[2], content[3]
+	r.signed = sigStructure(content[0], content[2])
+	for label := range unprotected {
+		if _, both := protected[label]; both {
+			return r, malformed("COSE: the header %v is both protected and not", label)
+		}
+	}
+	if err := r.coseProtected(mode, protected); err != nil {
+		return r, err
+	}
+	return r, r.coseUnprotected(mode, unprotected)
+}
+
+// sigStructure is what is signed: ["Signature1", protected, h”, payload] (RFC
+// 9052 section 4.4).
+func sigStructure(protected, payload []byte) []byte {
+	b := make([]byte, 0, len(protected)+len(payload)+32)
+	b = append(b, 0x84, 0x6a)
+	b = append(b, "Signature1"...)
+	b = append(appendHead(b, len(protected)), protected...)
+	b = append(b, 0x40)
+	return append(appendHead(b, len(payload)), payload...)
+}
+
+// appendHead encodes the head of a byte string of n bytes in its shortest form.
+func appendHead(b []byte, n int) []byte {
+	switch {
+	case n < 24:
+		return append(b, 0x40|byte(n))
+	case n < 1<<8:
+		return append(b, 0x58, byte(n))
+	case n < 1<<16:
+		return append(b, 0x59, byte(n>>8), byte(n))
+	}
+	return append(b, 0x5a, byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
+}
+
+func majorType(raw cbor.RawMessage) byte {
+	if len(raw) == 0 {
+		return 0xff
+	}
+	return raw[0] >> 5
+}
+
+func byteString(mode cbor.DecMode, raw cbor.RawMessage) ([]byte, error) {
+	if majorType(raw) != 2 {
+		return nil, fmt.Errorf("not a byte string")
+	}
+	var b []byte
+	err := mode.Unmarshal(raw, &b)
+	return b, err
+}
+
+func textString(mode cbor.DecMode, name string, raw cbor.RawMessage) (s string, err error) {
+	if majorType(raw) != 3 || mode.Unmarshal(raw, &s) != nil {
+		return "", malformed("COSE: %s is not a text", name)
+	}
+	return s, nil
+}
+
+func (r *rawEnvelope) coseProtected(mode cbor.DecMode, h headers) (err error) {
+	r.present = make(map[string]bool, 8)
+	for label, raw := range h {
+		key := labelName(label)
+		r.present[key] = true
+		switch label {
+		case labelAlg:
+			var n int64
+			if majorType(raw) > 1 || mode.Unmarshal(raw, &n) != nil {
+				return malformed("COSE: the algorithm is not a number")
+			}
+			if r.Algorithm = coseAlgorithms[n]; r.Algorithm == "" {
+				return unsupported("COSE: the algorithm %d is not one of PS256, PS384, PS512, ES256, ES384, ES512", n)
+			}
+		case labelContent:
+			r.contentType, err = textString(mode, "content type", raw)
+		case labelCrit:
+			err = r.coseCritical(mode, raw)
+		case keyScheme:
+			r.Scheme, err = textString(mode, keyScheme, raw)
+		case keySigningTime:
+			r.signingTime, err = epoch(mode, keySigningTime, raw)
+		case keyAuthentic:
+			r.authenticTime, err = epoch(mode, keyAuthentic, raw)
+		case keyExpiry:
+			r.Expiry, err = epoch(mode, keyExpiry, raw)
+		default:
+			switch label.(type) {
+			case int64, string:
+			default:
+				return malformed("COSE: a header's label is neither a number nor a text")
+			}
+			r.Attributes = append(r.Attributes, Attribute{Key: key})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if r.Algorithm == "" {
+		return malformed("COSE: it states no algorithm")
+	}
+	return nil
+}
+
+// labelName makes one namespace of numbers and texts: a text can be no "#1".
+func labelName(label any) string {
+	if s, ok := label.(string); ok {
+		return s
+	}
+	return fmt.Sprintf("#%v", label)
+}
+
+func (r *rawEnvelope) coseCritical(mode cbor.DecMode, raw cbor.RawMessage) error {
+	var labels []any
+	if majorType(raw) != 4 || mode.Unmarshal(raw, &labels) != nil {
+		return malformed("COSE: crit is not a list")
+	}
+	for _, l := range labels {
+		switch l := l.(type) {
+		case string:
+			if len(l) > 0 && l[0] == '#' {
+				return malformed("COSE: crit names %.100q", l)
+			}
+		case int64:
+		default:
+			return malformed("COSE: crit names what is neither a number nor a text")
+		}
+		r.critical = append(r.critical, labelName(l))
+	}
+	return nil
+}
+
+// epoch reads a time: tag 1 with a whole number of seconds
+// (signature-envelope-cose.md).
+func epoch(mode cbor.DecMode, name string, raw cbor.RawMessage) (time.Time, error) {
+	var seconds int64
+	if len(raw) < 2 || raw[0] != tagEpoch || majorType(raw[1:]) != 0 || mode.Unmarshal(raw[1:], &seconds) != nil ||
+		seconds < 0 || seconds > maxTimeInSeconds {
+		return time.Time{}, malformed("COSE: %s is not a time in whole seconds", name)
+	}
+	return time.Unix(seconds, 0).UTC(), nil
+}
+
+func (r *rawEnvelope) coseUnprotected(mode cbor.DecMode, h headers) (err error) {
+	for _, label := range []any{labelAlg, labelCrit, labelContent} {
+		if _, ok := h[label]; ok {
+			return malformed("COSE: the header %v must be protected", label)
+		}
+	}
+	raw, ok := h[labelX5Chain]
+	if !ok {
+		return malformed("COSE: it carries no certificate")
+	}
+	var certs []cbor.RawMessage
+	if majorType(raw) != 4 || mode.Unmarshal(raw, &certs) != nil {
+		return malformed("COSE: x5chain is not a list of certificates")
+	}
+	for _, c := range certs {
+		der, err := byteString(mode, c)
+		if err != nil {
+			return malformed("COSE: x5chain: %v", err)
+		}
+		r.certificates = append(r.certificates, der)
+	}
+	if raw, ok := h[keyTimestamp]; ok {
+		if r.Timestamp, err = byteString(mode, raw); err != nil {
+			return malformed("COSE: %s: %v", keyTimestamp, err)
+		}
+	}
+	if raw, ok := h[keySigningAgent]; ok {
+		r.SigningAgent, err = textString(mode, keySigningAgent, raw)
+	}
+	return err
+}

@@ -1,0 +1,141 @@
+package notation
+
+import (
+	"crypto/x509"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/notaryproject/tspclient-go"
+
+	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/notation/internal/envelope"
+	"github.com/boltseal/boltseal/trust"
+)
+
+func join(names []string) string { return strings.Join(names, ", ") }
+
+// authenticTime is the time that a signing authority vouches for, zero in the
+// other scheme.
+func (w *work) authenticTime() time.Time {
+	if w.env.Scheme == envelope.SchemeSigningAuthority {
+		return w.env.SigningTime
+	}
+	return time.Time{}
+}
+
+// timestamp checks that the chain was valid when it counts
+// (trust-store-trust-policy.md, "Authentic Timestamp"). An error is an outage.
+func (w *work) timestamp() (boltseal.Reason, error) {
+	if w.env.Scheme == envelope.SchemeSigningAuthority {
+		for _, c := range w.env.Chain {
+			if at := w.env.SigningTime; at.Before(c.NotBefore) || at.After(c.NotAfter) {
+				return boltseal.Reason{Cause: boltseal.CauseCertificateExpired,
+					Message: fmt.Sprintf("the certificate %q was not valid when it signed, on %s", c.Subject, at.UTC().Format(time.RFC3339)),
+					Remedy:  "sign the image again with a valid certificate"}, nil
+			}
+		}
+		return boltseal.Reason{}, nil
+	}
+	roots := w.tsaRoots()
+	if len(roots) == 0 || w.s.afterCertExpiry && !w.chainExpired() {
+		return w.validNow(), nil
+	}
+	return w.token(roots)
+}
+
+func (w *work) tsaRoots() []*trust.Store {
+	var stores []*trust.Store
+	for _, name := range w.s.stores {
+		if st := w.v.stores[name]; st.Type() == trust.TypeTSA {
+			stores = append(stores, st)
+		}
+	}
+	return stores
+}
+
+func (w *work) chainExpired() bool {
+	for _, c := range w.env.Chain {
+		if w.now.After(c.NotAfter) {
+			return true
+		}
+	}
+	return false
+}
+
+// validNow is the rule without a timestamp: every certificate is valid today.
+func (w *work) validNow() boltseal.Reason {
+	for _, c := range w.env.Chain {
+		if w.now.Before(c.NotBefore) {
+			return boltseal.Reason{Cause: boltseal.CauseCertificateExpired,
+				Message: fmt.Sprintf("the certificate %q is not valid before %s", c.Subject, c.NotBefore.UTC().Format(time.RFC3339)),
+				Remedy:  "see whether the clocks of the signer and of this machine are right"}
+		}
+		if w.now.After(c.NotAfter) {
+			return boltseal.Reason{Cause: boltseal.CauseCertificateExpired,
+				Message: fmt.Sprintf("the certificate %q expired on %s, and no trusted timestamp says that it signed before", c.Subject, c.NotAfter.UTC().Format(time.RFC3339)),
+				Remedy:  "sign the image again with a valid certificate, and with a timestamp so that the signature outlives it"}
+		}
+	}
+	for _, c := range w.env.Chain {
+		w.until(c.NotAfter)
+	}
+	return boltseal.Reason{}
+}
+
+func badTimestamp(format string, a ...any) boltseal.Reason {
+	return boltseal.Reason{Cause: boltseal.CauseTimestamp, Message: fmt.Sprintf(format, a...),
+		Remedy: "sign the image again with a timestamp of a trusted authority"}
+}
+
+// token checks the signature's RFC 3161 timestamp.
+func (w *work) token(stores []*trust.Store) (boltseal.Reason, error) {
+	if len(w.env.Timestamp) == 0 {
+		return badTimestamp("the trust policy demands a timestamp, and the signature has none"), nil
+	}
+	at, chain, err := w.readToken(stores)
+	if err != nil {
+		return badTimestamp("its timestamp: %v", err), nil
+	}
+	if err := w.v.chains.checkChain(chain, checkTimestamper); err != nil {
+		return badTimestamp("its timestamp's authority: %v", err), nil
+	}
+	for _, c := range w.env.Chain {
+		if !at.BoundedAfter(c.NotBefore) || !at.BoundedBefore(c.NotAfter) {
+			return boltseal.Reason{Cause: boltseal.CauseCertificateExpired,
+				Message: fmt.Sprintf("the certificate %q was not valid when it signed, by its timestamp of %s", c.Subject, at.Format(time.RFC3339)),
+				Remedy:  "sign the image again with a valid certificate"}, nil
+		}
+	}
+	w.ev.TimestampAt = at.Value.UTC()
+	return w.revoked(chain, time.Time{}, true)
+}
+
+// readToken verifies a token down to a trusted root. What it reads came from
+// outside, and its libraries' panics are answers, not our end.
+func (w *work) readToken(stores []*trust.Store) (at *tspclient.Timestamp, chain []*x509.Certificate, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("it cannot be read")
+		}
+	}()
+	token, err := tspclient.ParseSignedToken(w.env.Timestamp)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := token.Info()
+	if err != nil {
+		return nil, nil, err
+	}
+	if at, err = info.Validate(w.env.Signature); err != nil {
+		return nil, nil, err
+	}
+	pool := x509.NewCertPool()
+	for _, s := range stores {
+		for _, c := range s.Certificates() {
+			pool.AddCert(c)
+		}
+	}
+	chain, err = token.Verify(w.ctx, x509.VerifyOptions{CurrentTime: at.Value, Roots: pool})
+	return at, chain, err
+}

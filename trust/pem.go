@@ -1,0 +1,85 @@
+package trust
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/boltseal/boltseal"
+)
+
+// Limits on the certificates that a user provides in one place.
+const (
+	MaxPEMBytes     = 1 << 20
+	MaxCertificates = 1000
+)
+
+// Sentinels of [ParseCertificates], to branch on with [errors.Is].
+var (
+	ErrNoCertificate  = errors.New("no certificate")
+	ErrBadCertificate = errors.New("not a certificate")
+	ErrPrivateKey     = errors.New("a private key")
+)
+
+// ParseCertificates reads one or more certificates in PEM (RFC 7468), or one in
+// DER. Text around the blocks, as openssl prints it, is passed over. Errors wrap
+// [boltseal.ErrConfiguration] and, where one fits, a sentinel of this package;
+// none holds any of the input.
+func ParseCertificates(b []byte) ([]*x509.Certificate, error) {
+	if len(b) > MaxPEMBytes {
+		return nil, fmt.Errorf("%w: %d bytes of certificates, at most %d", boltseal.ErrConfiguration, len(b), MaxPEMBytes)
+	}
+	if len(bytes.TrimSpace(b)) == 0 {
+		return nil, fmt.Errorf("%w: %w: it is empty", boltseal.ErrConfiguration, ErrNoCertificate)
+	}
+	if b[0] == 0x30 { // a DER sequence; no PEM text starts with "0"
+		if c, err := x509.ParseCertificate(b); err == nil {
+			return []*x509.Certificate{c}, nil
+		}
+	}
+	var certs []*x509.Certificate
+	for n := 1; ; n++ {
+		block, rest := pem.Decode(b)
+		if block == nil {
+			return certs, finish(b, n, certs)
+		}
+		b = rest
+		if block.Type != "CERTIFICATE" {
+			return nil, wrongBlock(block.Type, n)
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("%w: block %d is %w: it says CERTIFICATE, but what it holds is none (%v)", boltseal.ErrConfiguration, n, ErrBadCertificate, err)
+		}
+		if certs = append(certs, c); len(certs) > MaxCertificates {
+			return nil, fmt.Errorf("%w: more than %d certificates", boltseal.ErrConfiguration, MaxCertificates)
+		}
+	}
+}
+
+func wrongBlock(kind string, n int) error {
+	switch {
+	case strings.Contains(kind, "PRIVATE KEY"):
+		return fmt.Errorf("%w: block %d is %w: remove it, replace the key since it has been seen, and put the certificate here", boltseal.ErrConfiguration, n, ErrPrivateKey)
+	case strings.Contains(kind, "PUBLIC KEY"):
+		return fmt.Errorf("%w: block %d is %w but a public key; a certificate is needed", boltseal.ErrConfiguration, n, ErrBadCertificate)
+	case strings.Contains(kind, "CERTIFICATE REQUEST"):
+		return fmt.Errorf("%w: block %d is %w but a request for one; put what the CA answered here", boltseal.ErrConfiguration, n, ErrBadCertificate)
+	}
+	return fmt.Errorf("%w: block %d is %w but %.40q", boltseal.ErrConfiguration, n, ErrBadCertificate, kind)
+}
+
+// finish judges what is left when no further block is found: a block that was
+// cut off must not be passed over as text.
+func finish(rest []byte, n int, certs []*x509.Certificate) error {
+	if bytes.Contains(rest, []byte("-----BEGIN")) {
+		return fmt.Errorf("%w: block %d is %w: it is cut off or its base64 is broken", boltseal.ErrConfiguration, n, ErrBadCertificate)
+	}
+	if len(certs) == 0 {
+		return fmt.Errorf("%w: %w: it has no \"-----BEGIN CERTIFICATE-----\"", boltseal.ErrConfiguration, ErrNoCertificate)
+	}
+	return nil
+}

@@ -1,0 +1,118 @@
+// Package trust holds trust stores: immutable, named sets of certificates that signatures may lead to.
+package trust
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/boltseal/boltseal"
+)
+
+// Type says what the certificates of a store vouch for (trust-store-trust-policy.md,
+// "Trust Store").
+type Type string
+
+// The types of trust stores.
+const (
+	TypeCA               Type = "ca"               // signers, scheme notary.x509
+	TypeSigningAuthority Type = "signingAuthority" // scheme notary.x509.signingAuthority
+	TypeTSA              Type = "tsa"              // timestamp authorities
+)
+
+// Types lists the types of trust stores.
+func Types() []string {
+	return []string{string(TypeCA), string(TypeSigningAuthority), string(TypeTSA)}
+}
+
+// Store is an immutable, named set of certificates of one type.
+type Store struct {
+	kind  Type
+	name  string
+	certs []*x509.Certificate
+	sums  map[[sha256.Size]byte]bool
+}
+
+// NewStore checks that each certificate may stand in a store of the given type:
+// a CA or self-signed in "ca" and "signingAuthority", a self-issued CA in "tsa".
+// The same certificate twice counts once. Errors wrap [boltseal.ErrConfiguration].
+func NewStore(kind Type, name string, certs []*x509.Certificate) (*Store, error) {
+	if !slices.Contains(Types(), string(kind)) {
+		return nil, fmt.Errorf("%w: %q is no type of trust store; it must be one of %v", boltseal.ErrConfiguration, kind, Types())
+	}
+	if len(certs) == 0 {
+		return nil, fmt.Errorf("%w: trust store %s:%s has no certificate", boltseal.ErrConfiguration, kind, name)
+	}
+	s := &Store{kind: kind, name: name, sums: make(map[[sha256.Size]byte]bool, len(certs))}
+	for _, c := range certs {
+		if err := admit(kind, c); err != nil {
+			return nil, fmt.Errorf("%w: trust store %s:%s: the certificate %q %v", boltseal.ErrConfiguration, kind, name, c.Subject, err)
+		}
+		sum := sha256.Sum256(c.Raw)
+		if !s.sums[sum] {
+			s.sums[sum] = true
+			s.certs = append(s.certs, c)
+		}
+	}
+	return s, nil
+}
+
+func admit(kind Type, c *x509.Certificate) error {
+	selfIssued := bytes.Equal(c.RawSubject, c.RawIssuer)
+	if kind == TypeTSA {
+		if !selfIssued || !c.IsCA || !c.BasicConstraintsValid {
+			return fmt.Errorf("is not the root of a timestamp authority (a self-issued CA)")
+		}
+		return nil
+	}
+	if c.IsCA && c.BasicConstraintsValid {
+		return nil
+	}
+	if selfIssued && c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil {
+		return nil
+	}
+	return fmt.Errorf("is neither a CA's nor self-signed: put the CA that issued it here")
+}
+
+// Type returns the store's type.
+func (s *Store) Type() Type { return s.kind }
+
+// Name returns the store's name, without its type.
+func (s *Store) Name() string { return s.name }
+
+// String returns "type:name", as a trust policy names the store.
+func (s *Store) String() string { return string(s.kind) + ":" + s.name }
+
+// Certificates returns the certificates. The slice must not be changed.
+func (s *Store) Certificates() []*x509.Certificate { return s.certs }
+
+// Contains reports whether exactly this certificate, byte for byte, is in the store.
+func (s *Store) Contains(c *x509.Certificate) bool { return s.sums[sha256.Sum256(c.Raw)] }
+
+// ContainsSum is Contains by the SHA-256 of the certificate's DER bytes.
+func (s *Store) ContainsSum(sum [sha256.Size]byte) bool { return s.sums[sum] }
+
+// Problems names the certificates that are outside their validity at now: they
+// stay in the store, and nothing they vouch for passes.
+func (s *Store) Problems(now time.Time) []string {
+	var out []string
+	for _, c := range s.certs {
+		switch {
+		case now.After(c.NotAfter):
+			out = append(out, fmt.Sprintf("trust store %s: the certificate %q expired on %s", s, c.Subject, c.NotAfter.UTC().Format(time.DateOnly)))
+		case now.Before(c.NotBefore):
+			out = append(out, fmt.Sprintf("trust store %s: the certificate %q is not valid before %s", s, c.Subject, c.NotBefore.UTC().Format(time.DateOnly)))
+		}
+	}
+	return out
+}
+
+// Fingerprint is "sha256:" and the hexadecimal digest of the DER bytes.
+func Fingerprint(c *x509.Certificate) string {
+	sum := sha256.Sum256(c.Raw)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
