@@ -71,7 +71,7 @@ func NewRevocation(o RevocationOptions) *Revocation {
 	return &Revocation{
 		clock: o.Clock, client: newRevocationClient(o),
 		verdicts: lru.New[[sha256.Size]byte, verdict](o.CacheBytes / 16),
-		answers:  lru.New[answerKey, answer](o.CacheBytes * 15 / 16),
+		answers:  lru.NewWhole[answerKey, answer](o.CacheBytes * 15 / 16),
 	}
 }
 

@@ -6,15 +6,15 @@ import (
 	"sync"
 )
 
-// shards is a power of two: enough that 32 goroutines seldom meet, few enough
-// that the bound of each is still a useful size.
-const shards = 16
+// defaultShards: enough that 32 goroutines seldom meet, few enough that the
+// bound of each is still a useful size.
+const defaultShards = 16
 
 // Cache forgets what was used least recently once the sum of costs passes its
 // bound. The zero value is not usable; see New.
 type Cache[K comparable, V any] struct {
 	seed  maphash.Seed
-	shard [shards]shard[K, V]
+	shard []shard[K, V]
 }
 
 type shard[K comparable, V any] struct {
@@ -33,19 +33,25 @@ type entry[K comparable, V any] struct {
 
 // New makes a cache whose entries' costs add up to at most most. An entry that
 // costs more than a sixteenth of it is not kept.
-func New[K comparable, V any](most int64) *Cache[K, V] {
-	c := &Cache[K, V]{seed: maphash.MakeSeed()}
+func New[K comparable, V any](most int64) *Cache[K, V] { return sized[K, V](most, defaultShards) }
+
+// NewWhole makes a cache for few and large entries: one may cost as much as the
+// whole cache.
+func NewWhole[K comparable, V any](most int64) *Cache[K, V] { return sized[K, V](most, 1) }
+
+func sized[K comparable, V any](most int64, shards int) *Cache[K, V] {
+	c := &Cache[K, V]{seed: maphash.MakeSeed(), shard: make([]shard[K, V], shards)}
 	for i := range c.shard {
 		s := &c.shard[i]
 		s.entries = make(map[K]*entry[K, V])
-		s.most = most / shards
+		s.most = most / int64(shards)
 		s.head.prev, s.head.next = &s.head, &s.head
 	}
 	return c
 }
 
 func (c *Cache[K, V]) of(k K) *shard[K, V] {
-	return &c.shard[maphash.Comparable(c.seed, k)%shards]
+	return &c.shard[maphash.Comparable(c.seed, k)%uint64(len(c.shard))]
 }
 
 // Get returns what Put stored under k, if it is still there.

@@ -1,0 +1,156 @@
+// Package v1beta1 has the resources that Ratify's users apply: group config.ratify.deislabs.io.
+package v1beta1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// GroupVersion of all types in this package.
+var GroupVersion = schema.GroupVersion{Group: "config.ratify.deislabs.io", Version: "v1beta1"}
+
+// Kinds of this group. Each "Namespaced" kind has the spec of its namesake.
+const (
+	KindCertificateStore      = "CertificateStore"
+	KindKeyManagementProvider = "KeyManagementProvider"
+	KindStore                 = "Store"
+	KindVerifier              = "Verifier"
+	KindPolicy                = "Policy"
+	NamespacedPrefix          = "Namespaced"
+)
+
+// PluginSource says where a plugin's binary comes from. Boltseal runs no
+// plugins; a resource that names a source is refused.
+type PluginSource struct {
+	// Artifact is the OCI artifact that holds the plugin.
+	Artifact string `json:"artifact,omitempty"`
+	// AuthProvider says how to authenticate to the artifact's registry.
+	AuthProvider *runtime.RawExtension `json:"authProvider,omitempty"`
+}
+
+// StoreSpec says where images and signatures are read.
+type StoreSpec struct {
+	// Name is the kind of store: oras.
+	Name string `json:"name"`
+	// Version of the plugin. It has no effect.
+	Version string `json:"version,omitempty"`
+	// Address of the plugin. It has no effect.
+	Address string `json:"address,omitempty"`
+	// Source of the plugin. Not supported.
+	Source *PluginSource `json:"source,omitempty"`
+	// Parameters of the store, see docs/configuration.md.
+	Parameters runtime.RawExtension `json:"parameters,omitempty"`
+}
+
+// VerifierSpec says how signatures are judged.
+type VerifierSpec struct {
+	// Name is the kind of verifier where Type is empty: notation.
+	Name string `json:"name"`
+	// Type is the kind of verifier: notation.
+	Type string `json:"type,omitempty"`
+	// Version of the plugin. It has no effect.
+	Version string `json:"version,omitempty"`
+	// ArtifactTypes that the verifier judges, separated by commas; * is all.
+	ArtifactTypes string `json:"artifactTypes"`
+	// Address of the plugin. It has no effect.
+	Address string `json:"address,omitempty"`
+	// Source of the plugin. Not supported.
+	Source *PluginSource `json:"source,omitempty"`
+	// Parameters of the verifier, see docs/configuration.md.
+	Parameters runtime.RawExtension `json:"parameters,omitempty"`
+}
+
+// KeyManagementProviderSpec says where certificates and keys come from.
+type KeyManagementProviderSpec struct {
+	// Type is the kind of provider: inline.
+	Type string `json:"type,omitempty"`
+	// Provider is the older name of Type.
+	Provider string `json:"provider,omitempty"`
+	// RefreshInterval is how often they are fetched anew, such as 1h; empty is never.
+	RefreshInterval string `json:"refreshInterval,omitempty"`
+	// Parameters of the provider, see docs/configuration.md.
+	Parameters runtime.RawExtension `json:"parameters,omitempty"`
+}
+
+// CertificateStoreSpec is the older form of KeyManagementProviderSpec.
+type CertificateStoreSpec struct {
+	// Provider is the kind of provider: inline.
+	Provider string `json:"provider"`
+	// Parameters of the provider, see docs/configuration.md.
+	Parameters runtime.RawExtension `json:"parameters,omitempty"`
+}
+
+// PolicySpec says how many signatures must hold.
+type PolicySpec struct {
+	// Type is the kind of policy: config-policy.
+	Type string `json:"type"`
+	// Parameters of the policy, see docs/configuration.md.
+	Parameters runtime.RawExtension `json:"parameters,omitempty"`
+}
+
+// Store says where images and signatures are read.
+type Store struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   StoreSpec `json:"spec"`
+	Status Status    `json:"status,omitempty"`
+}
+
+// Verifier says how signatures are judged, and who is trusted.
+type Verifier struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   VerifierSpec `json:"spec"`
+	Status Status       `json:"status,omitempty"`
+}
+
+// KeyManagementProvider provides certificates and keys for verification.
+type KeyManagementProvider struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   KeyManagementProviderSpec `json:"spec"`
+	Status ProviderStatus            `json:"status,omitempty"`
+}
+
+// CertificateStore provides certificates for verification.
+type CertificateStore struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   CertificateStoreSpec `json:"spec"`
+	Status ProviderStatus       `json:"status,omitempty"`
+}
+
+// Policy says how many signatures must hold.
+type Policy struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   PolicySpec `json:"spec"`
+	Status Status     `json:"status,omitempty"`
+}
+
+// Status says whether a resource is in use.
+type Status struct {
+	// IsSuccess is true where the resource was understood and is in use.
+	IsSuccess bool `json:"issuccess"`
+	// Error says what is wrong.
+	Error string `json:"error,omitempty"`
+	// BriefError is the beginning of Error.
+	BriefError string `json:"brieferror,omitempty"`
+	// Conditions in the standard form.
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// ProviderStatus says whether certificates and keys could be fetched.
+type ProviderStatus struct {
+	Status `json:",inline"`
+	// LastFetchedTime is when they were fetched.
+	LastFetchedTime *metav1.Time `json:"lastfetchedtime,omitempty"`
+	// Properties of what was fetched.
+	Properties *runtime.RawExtension `json:"properties,omitempty"`
+}

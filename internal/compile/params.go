@@ -1,0 +1,52 @@
+package compile
+
+import "github.com/boltseal/boltseal/notation"
+
+// inlineParameters are those of the provider "inline".
+type inlineParameters struct {
+	ContentType string `json:"contentType"`
+	Value       string `json:"value"`
+}
+
+// orasParameters are those of the store "oras": Ratify's, and from Scopes on ours.
+type orasParameters struct {
+	UseHTTP        bool          `json:"useHttp"`
+	CosignEnabled  bool          `json:"cosignEnabled"`
+	LocalCachePath string        `json:"localCachePath"`
+	CacheEnabled   bool          `json:"cacheEnabled"`
+	TTL            int           `json:"ttl"` // seconds
+	AuthProvider   *authProvider `json:"authProvider"`
+
+	Scopes     []string           `json:"scopes"`
+	CAFile     string             `json:"caFile"`
+	CACert     string             `json:"caCert"`
+	Registries []registrySettings `json:"registries"`
+}
+
+type authProvider struct {
+	Name       string `json:"name"`
+	ConfigPath string `json:"configPath"`
+}
+
+// registrySettings are those of one registry.
+type registrySettings struct {
+	Host           string   `json:"host"`
+	UseHTTP        bool     `json:"useHttp"`
+	CAFile         string   `json:"caFile"`
+	CACert         string   `json:"caCert"`
+	ClientCertFile string   `json:"clientCertFile"`
+	ClientKeyFile  string   `json:"clientKeyFile"`
+	AuthRealms     []string `json:"authRealms"`
+}
+
+// notationParameters are those of the verifier "notation".
+type notationParameters struct {
+	VerificationCerts      []string                     `json:"verificationCerts"`
+	VerificationCertStores certStores                   `json:"verificationCertStores"`
+	TrustPolicyDoc         notation.TrustPolicyDocument `json:"trustPolicyDoc"`
+}
+
+// configPolicyParameters are those of the policy "config-policy".
+type configPolicyParameters struct {
+	ArtifactVerificationPolicies map[string]string `json:"artifactVerificationPolicies"`
+}
