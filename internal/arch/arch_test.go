@@ -116,6 +116,13 @@ func either(fs ...func(string) bool) func(string) bool {
 
 func not(f func(string) bool) func(string) bool { return func(s string) bool { return !f(s) } }
 
+// utilities are leaves that anybody may use.
+var utilities = ours("internal/lru", "internal/nearest")
+
+func besides(f, but func(string) bool) func(string) bool {
+	return func(s string) bool { return f(s) && !but(s) }
+}
+
 var clouds = theirs("github.com/Azure/azure-sdk-for-go", "github.com/aws/aws-sdk-go-v2", "cloud.google.com/go",
 	"github.com/aliyun", "github.com/hashicorp/vault")
 
@@ -134,7 +141,7 @@ var rules = []rule{
 		from:  in("api"),
 		never: func(imp string) bool { return under(imp, module) && !under(imp, module+"/api") }},
 	{why: "the public library does not depend on the cluster's side",
-		from: in("notation", "cosign", "trust", "oci"), never: either(theirs("k8s.io", "sigs.k8s.io", "github.com/spf13/cobra"), ours("internal", "api"))},
+		from: in("notation", "cosign", "trust", "oci"), never: either(theirs("k8s.io", "sigs.k8s.io", "github.com/spf13/cobra"), ours("api"), besides(ours("internal"), utilities))},
 	{why: "controller and admission meet at the snapshot only", from: in("internal/controller"), never: ours("internal/admission", "internal/externaldata")},
 	{why: "controller and admission meet at the snapshot only", from: in("internal/admission", "internal/externaldata"), never: ours("internal/controller")},
 	{why: "wire formats know no HTTP", from: in("internal/admission", "internal/externaldata", "internal/integrity"), never: theirs("net/http")},

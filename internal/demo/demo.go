@@ -67,7 +67,7 @@ func (d *Demo) fill(now time.Time) error {
 	for _, c := range cases(now) {
 		image, err := d.Registry.PushImage(repository, c.tag, "content of "+c.tag)
 		if err == nil && c.make != nil {
-			image, err = c.make(d.Registry, s, c.tag, image)
+			err = c.make(d.Registry, s, c.tag, image)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.tag, err)
@@ -81,13 +81,13 @@ type scenario struct {
 	tag, about string
 	want       boltseal.Decision
 	cause      boltseal.Cause
-	make       func(r *Registry, s signers, tag string, image ocispec.Descriptor) (ocispec.Descriptor, error)
+	make       func(r *Registry, s signers, tag string, image ocispec.Descriptor) error
 }
 
 func cases(now time.Time) []scenario {
-	signed := func(pick func(signers) *Cert, o SignOptions) func(*Registry, signers, string, ocispec.Descriptor) (ocispec.Descriptor, error) {
-		return func(r *Registry, s signers, _ string, image ocispec.Descriptor) (ocispec.Descriptor, error) {
-			return image, r.Sign(repository, image, pick(s), o)
+	signed := func(pick func(signers) *Cert, o SignOptions) func(*Registry, signers, string, ocispec.Descriptor) error {
+		return func(r *Registry, s signers, _ string, image ocispec.Descriptor) error {
+			return r.Sign(repository, image, pick(s), o)
 		}
 	}
 	trusted := func(s signers) *Cert { return s.trusted }
@@ -105,31 +105,31 @@ func cases(now time.Time) []scenario {
 	}
 }
 
-func twoSignatures(r *Registry, s signers, _ string, image ocispec.Descriptor) (ocispec.Descriptor, error) {
+func twoSignatures(r *Registry, s signers, _ string, image ocispec.Descriptor) error {
 	if err := r.Sign(repository, image, s.stranger, SignOptions{}); err != nil {
-		return image, err
+		return err
 	}
-	return image, r.Sign(repository, image, s.trusted, SignOptions{})
+	return r.Sign(repository, image, s.trusted, SignOptions{})
 }
 
-func signedIndex(r *Registry, s signers, tag string, image ocispec.Descriptor) (ocispec.Descriptor, error) {
+func signedIndex(r *Registry, s signers, tag string, image ocispec.Descriptor) error {
 	image.Platform = &ocispec.Platform{OS: "linux", Architecture: "amd64"}
 	index, err := r.PushIndex(repository, tag, image)
 	if err != nil {
-		return index, err
+		return err
 	}
-	return index, r.Sign(repository, index, s.trusted, SignOptions{})
+	return r.Sign(repository, index, s.trusted, SignOptions{})
 }
 
 // tampered changes the signed headers of an envelope after it was signed.
-func tampered(r *Registry, s signers, _ string, image ocispec.Descriptor) (ocispec.Descriptor, error) {
+func tampered(r *Registry, s signers, _ string, image ocispec.Descriptor) error {
 	envelope, err := Sign(s.trusted, image, SignOptions{Format: JWS})
 	if err != nil {
-		return image, err
+		return err
 	}
 	var doc map[string]json.RawMessage
 	if err := json.Unmarshal(envelope, &doc); err != nil {
-		return image, err
+		return err
 	}
 	signature := bytes.Clone(doc["signature"])
 	signature[5] ^= 0x01 // still base64: A and @ aside, neighbours are letters or digits
@@ -138,21 +138,21 @@ func tampered(r *Registry, s signers, _ string, image ocispec.Descriptor) (ocisp
 	}
 	doc["signature"] = signature
 	if envelope, err = json.Marshal(doc); err != nil {
-		return image, err
+		return err
 	}
 	_, err = r.Attach(repository, image, JWS, envelope)
-	return image, err
+	return err
 }
 
-func borrowed(r *Registry, s signers, _ string, image ocispec.Descriptor) (ocispec.Descriptor, error) {
+func borrowed(r *Registry, s signers, _ string, image ocispec.Descriptor) error {
 	other, err := r.PushImage(repository, "", "the image that was really signed")
 	if err != nil {
-		return image, err
+		return err
 	}
 	envelope, err := Sign(s.trusted, other, SignOptions{})
 	if err != nil {
-		return image, err
+		return err
 	}
 	_, err = r.Attach(repository, image, JWS, envelope)
-	return image, err
+	return err
 }
