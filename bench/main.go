@@ -1,0 +1,38 @@
+// Command bench measures Boltseal: a registry to measure against, and the load.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+const usage = `Usage:
+  bench registry [flags]   serve signed images until interrupted
+  bench verify [flags]     verify them with the engine and print what it cost
+Run either with -h for its flags.`
+
+func run(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return fmt.Errorf("%s", usage)
+	}
+	fs := flag.NewFlagSet(args[0], flag.ExitOnError)
+	switch args[0] {
+	case "registry":
+		return registry(ctx, fs, args[1:])
+	case "verify":
+		return verify(ctx, fs, args[1:])
+	}
+	return fmt.Errorf("%s", usage)
+}
