@@ -1,0 +1,196 @@
+package boltseal_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/testregistry"
+	"github.com/boltseal/boltseal/oci"
+)
+
+// TestOutageIsUnknown: whatever keeps us from the evidence leaves the question
+// open. It is neither an allow nor a denial that blames the image.
+func TestOutageIsUnknown(t *testing.T) {
+	t.Parallel()
+	classes := []testregistry.Class{testregistry.Manifest, testregistry.Referrers, testregistry.Blob}
+	faults := map[string]testregistry.Fault{
+		"503":   {Kind: testregistry.Status, Status: 503},
+		"429":   {Kind: testregistry.Status, Status: 429, RetryAfter: "1"},
+		"reset": {Kind: testregistry.Reset},
+		"hang":  {Kind: testregistry.Hang},
+		"drip":  {Kind: testregistry.Drip, Delay: 300 * time.Millisecond},
+		"401":   {Kind: testregistry.Status, Status: 401},
+		"cut":   {Kind: testregistry.TruncatedBody},
+	}
+	for name, fault := range faults {
+		for _, class := range classes {
+			t.Run(name+" "+string(class), func(t *testing.T) {
+				t.Parallel()
+				h := newHouse(t, houseOptions{})
+				image := h.registry.PushImage(repo, "v", 0)
+				h.registry.Sign(repo, image, h.signer, testca.SignOptions{})
+				fault.Class = class
+				fault.Method = "GET"
+				if class == testregistry.Manifest && (name == "503" || name == "429" || name == "reset" || name == "hang" || name == "401") {
+					fault.Method = "" // the HEAD of the image too
+				}
+				h.registry.Inject(fault)
+				ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
+				defer cancel()
+				res, err := h.engine.Verify(ctx, h.registry.Ref(repo, "v"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := boltseal.CauseUnavailable
+				if name == "401" {
+					want = boltseal.CauseUnauthorized
+				}
+				if res.Decision != boltseal.Unknown || res.Reason.Cause != want {
+					t.Errorf("%s (%s: %s), want unknown (%s)", res.Decision, res.Reason.Cause, res.Reason.Message, want)
+				}
+				if !strings.Contains(res.Reason.Message+res.Reason.Remedy, h.registry.Host) {
+					t.Errorf("the reason does not name the registry: %+v", res.Reason)
+				}
+			})
+		}
+	}
+}
+
+// TestFalseContentDenies: answers that contradict their digests are not an
+// outage, and nothing is trusted because of them.
+func TestFalseContentDenies(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]testregistry.Fault{
+		"envelope":      {Class: testregistry.Blob, Kind: testregistry.WrongBody},
+		"manifest":      {Class: testregistry.Manifest, Method: "GET", Kind: testregistry.WrongBody},
+		"head":          {Class: testregistry.Manifest, Method: "HEAD", Kind: testregistry.WrongDigest},
+		"long envelope": {Class: testregistry.Blob, Kind: testregistry.LongBody},
+		"listing":       {Class: testregistry.Referrers, Kind: testregistry.WrongBody, Body: []byte(`{"schemaVersion":2,"manifests":null`)},
+		"endless":       {Class: testregistry.Referrers, Kind: testregistry.EndlessBody},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, houseOptions{})
+			image := h.registry.PushImage(repo, "v", 0)
+			h.registry.Sign(repo, image, h.signer, testca.SignOptions{})
+			h.registry.Inject(fault)
+			res := h.verify(t, h.registry.Pinned(repo, image.Digest))
+			if res.Decision != boltseal.Deny || (res.Reason.Cause != boltseal.CauseMalformed && res.Reason.Cause != boltseal.CauseLimit) {
+				t.Errorf("%s (%s: %s), want a denial for what is malformed or over a limit", res.Decision, res.Reason.Cause, res.Reason.Message)
+			}
+		})
+	}
+}
+
+// TestOneGoodSignatureBesideAnOutage: a candidate out of reach does not take
+// away what another one proves, and one that is rejected does not decide while
+// another is out of reach.
+func TestOneGoodSignatureBesideAnOutage(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, houseOptions{})
+	image := h.registry.PushImage(repo, "v", 0)
+	bad := h.registry.Sign(repo, image, h.signer, testca.SignOptions{})
+	h.registry.Inject(testregistry.Fault{Class: testregistry.Manifest, Method: "GET", Target: bad.Digest.String(), Kind: testregistry.Status})
+	h.registry.Sign(repo, image, h.unknown, testca.SignOptions{})
+	expect(t, h.verify(t, h.registry.Ref(repo, "v")), boltseal.Unknown, boltseal.CauseUnavailable)
+	h.registry.Sign(repo, image, h.signer, testca.SignOptions{})
+	expect(t, h.verify(t, h.registry.Ref(repo, "v")), boltseal.Allow, "")
+}
+
+func TestRoundTrips(t *testing.T) {
+	t.Parallel()
+	for name, o := range map[string]testregistry.Options{
+		"referrers API": {}, "tag schema": {NoReferrersAPI: true}, "tokens": {Token: &testregistry.TokenOptions{Anonymous: true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o.Latency = 5 * time.Millisecond // so that what runs side by side is seen to
+			h := newHouse(t, houseOptions{registry: o})
+			image := h.registry.PushImage(repo, "v", 0)
+			h.registry.Sign(repo, image, h.signer, testca.SignOptions{})
+			// The first image tells what the registry wants and can.
+			h.verify(t, h.registry.Ref(repo, "v"))
+			for ref, most := range map[string]int{h.registry.Pinned(repo, image.Digest): 3, h.registry.Ref(repo, "v"): 4} {
+				h.registry.ResetLog()
+				expect(t, h.verify(t, ref), boltseal.Allow, "")
+				if got := testregistry.SerialDepth(h.registry.Requests()); got > most {
+					t.Errorf("%s: %d serial round trips, want at most %d: %v", ref, got, most, paths(h.registry.Requests()))
+				}
+			}
+		})
+	}
+}
+
+func paths(rs []testregistry.Request) (out []string) {
+	for _, r := range rs {
+		out = append(out, r.Method+" "+r.Path)
+	}
+	return out
+}
+
+func TestOneTokenForARepository(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, houseOptions{registry: testregistry.Options{Token: &testregistry.TokenOptions{Anonymous: true}}})
+	var refs []string
+	for range 20 {
+		image := h.registry.PushImage(repo, "", 0)
+		h.registry.Sign(repo, image, h.signer, testca.SignOptions{})
+		refs = append(refs, h.registry.Pinned(repo, image.Digest))
+	}
+	before := h.registry.TokensIssued("")
+	h.registry.ResetLog()
+	done := make(chan boltseal.Result)
+	for _, ref := range refs {
+		go func() {
+			r, _ := h.engine.Verify(t.Context(), ref)
+			done <- r
+		}()
+	}
+	for range refs {
+		expect(t, <-done, boltseal.Allow, "")
+	}
+	if got := h.registry.TokensIssued("") - before; got != 1 {
+		t.Errorf("%d tokens for one repository", got)
+	}
+	refused := 0
+	for _, r := range h.registry.Requests() {
+		if r.Status == 401 {
+			refused++
+		}
+	}
+	if most := 64; refused > most { // those under way before the first challenge was answered
+		t.Errorf("%d requests were refused first", refused)
+	}
+	h.registry.ResetLog()
+	for _, ref := range refs {
+		h.verify(t, ref)
+	}
+	for _, r := range h.registry.Requests() {
+		if r.Status == 401 {
+			t.Fatalf("%s %s went out without the token that is known", r.Method, r.Path)
+		}
+	}
+}
+
+// TestTagMovesMeanwhile: the digest that was verified is the digest that is
+// reported, whatever the tag names by then.
+func TestTagMovesMeanwhile(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, houseOptions{store: oci.Options{}})
+	good := h.registry.PushImage(repo, "v", 0)
+	h.registry.Sign(repo, good, h.signer, testca.SignOptions{})
+	evil := h.registry.PushImage(repo, "", 0)
+	ref := need(boltseal.ParseReference(h.registry.Ref(repo, "v")))(t)
+	desc := need(h.engine.Resolve(t.Context(), ref))(t)
+	h.registry.Tag(repo, "v", evil.Digest)
+	res := h.engine.Decide(h.engine.CollectResolved(t.Context(), ref, desc))
+	expect(t, res, boltseal.Allow, "")
+	if res.Subject.Digest != good.Digest {
+		t.Errorf("verified %s, reported %s", good.Digest, res.Subject.Digest)
+	}
+	expect(t, h.verify(t, h.registry.Ref(repo, "v")), boltseal.Deny, boltseal.CauseNothingSigned)
+}
