@@ -33,8 +33,8 @@ func TestOutageIsUnknown(t *testing.T) {
 				h := newHouse(t, houseOptions{})
 				image := h.registry.PushImage(repo, "v", 0)
 				h.registry.Sign(repo, image, h.signer, testca.SignOptions{})
-				fault.Class = class
-				fault.Method = "GET"
+				fault := fault
+				fault.Class, fault.Method = class, "GET"
 				if class == testregistry.Manifest && (name == "503" || name == "429" || name == "reset" || name == "hang" || name == "401") {
 					fault.Method = "" // the HEAD of the image too
 				}
