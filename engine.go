@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -92,6 +93,17 @@ func New(o Options) (*Engine, error) {
 		e.types = nil
 	}
 	return e, nil
+}
+
+// WithStores returns an engine that differs in its stores only: each is
+// replaced by what replace makes of it, under the same scopes.
+func (e *Engine) WithStores(replace func(Store) Store) *Engine {
+	other := *e
+	other.stores = slices.Clone(e.stores)
+	for i := range other.stores {
+		other.stores[i].store = replace(other.stores[i].store)
+	}
+	return &other
 }
 
 // Verify says whether an image is trusted, and why. image is what a user writes

@@ -16,26 +16,24 @@ import (
 	"github.com/boltseal/boltseal/policy"
 )
 
-const repo = "team/app"
-
 func TestVerify(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, houseOptions{})
-	r := h.registry
+	r := h.Registry
 	signed := r.PushImage(repo, "signed", 0)
-	r.Sign(repo, signed, h.signer, testca.SignOptions{})
+	r.Sign(repo, signed, h.Signer, testca.SignOptions{})
 	cose := r.PushImage(repo, "cose", 0)
-	r.Sign(repo, cose, h.signer, testca.SignOptions{Format: testca.COSE})
+	r.Sign(repo, cose, h.Signer, testca.SignOptions{Format: testca.COSE})
 	r.PushImage(repo, "unsigned", 0)
 	stranger := r.PushImage(repo, "stranger", 0)
-	r.Sign(repo, stranger, h.unknown, testca.SignOptions{})
+	r.Sign(repo, stranger, h.Stranger, testca.SignOptions{})
 	expired := r.PushImage(repo, "expired", 0)
-	r.Sign(repo, expired, h.signer, testca.SignOptions{SigningTime: time.Now().Add(-2 * time.Hour), Expiry: time.Now().Add(-time.Hour)})
+	r.Sign(repo, expired, h.Signer, testca.SignOptions{SigningTime: time.Now().Add(-2 * time.Hour), Expiry: time.Now().Add(-time.Hour)})
 	both := r.PushImage(repo, "both", 0)
-	r.Sign(repo, both, h.unknown, testca.SignOptions{})
-	r.Sign(repo, both, h.signer, testca.SignOptions{})
+	r.Sign(repo, both, h.Stranger, testca.SignOptions{})
+	r.Sign(repo, both, h.Signer, testca.SignOptions{})
 	borrowed := r.PushImage(repo, "borrowed", 0)
-	other := need(h.signer.Sign(signed, testca.SignOptions{}))(t)
+	other := need(h.Signer.Sign(signed, testca.SignOptions{}))(t)
 	r.PushArtifact(repo, need(testca.SignatureManifest(borrowed, testca.ManifestOptions{}, other))(t))
 	sbom := r.PushImage(repo, "sbom", 0)
 	r.PushReferrer(repo, sbom, "application/spdx+json", []byte("verified: true"))
@@ -43,7 +41,7 @@ func TestVerify(t *testing.T) {
 	r.PushArtifact(repo, need(testca.SignatureManifest(claims, testca.ManifestOptions{
 		Annotations: map[string]string{"verified": "true", "dev.boltseal.decision": "allow"}}))(t))
 	two := r.PushImage(repo, "two-layers", 0)
-	e1 := need(h.signer.Sign(two, testca.SignOptions{}))(t)
+	e1 := need(h.Signer.Sign(two, testca.SignOptions{}))(t)
 	r.PushArtifact(repo, need(testca.SignatureManifest(two, testca.ManifestOptions{}, e1, e1))(t))
 
 	for _, tt := range []struct {
@@ -67,13 +65,13 @@ func TestVerify(t *testing.T) {
 		{r.Ref(repo, "missing"), boltseal.Deny, boltseal.CauseImageNotFound},
 		{r.Ref("no/such", "repository"), boltseal.Deny, boltseal.CauseImageNotFound},
 	} {
-		expect(t, h.verify(t, tt.image), tt.want, tt.cause)
+		expect(t, h.Verify(t, tt.image), tt.want, tt.cause)
 	}
-	ok := h.verify(t, r.Ref(repo, "both"))
+	ok := h.Verify(t, r.Ref(repo, "both"))
 	if n := len(ok.Evidence); n < 1 || n > 2 {
 		t.Errorf("%d pieces of evidence, want the good one and perhaps the stranger's: %+v", n, ok.Evidence)
 	}
-	good := h.verify(t, r.Ref(repo, "signed"))
+	good := h.Verify(t, r.Ref(repo, "signed"))
 	ev := good.Evidence[0]
 	if ev.Outcome != boltseal.Verified || ev.Signer == nil || !strings.HasPrefix(ev.Signer.Subject, "CN=") && !strings.Contains(ev.Signer.Subject, "CN=") ||
 		len(ev.Signer.Chain) != 2 || ev.SignedAt.IsZero() || ev.ValidUntil.IsZero() || len(ev.Checks) == 0 || ev.Verifier != "notation" {
@@ -88,7 +86,7 @@ func TestVerifyRefusesWhatIsNoReference(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, houseOptions{})
 	for _, image := range []string{"", "UPPER/case", "a\x00b", "nginx:", strings.Repeat("a", 10_000), "reg.example/а:1"} {
-		r, err := h.engine.Verify(t.Context(), image)
+		r, err := h.Engine.Verify(t.Context(), image)
 		if !errors.Is(err, boltseal.ErrInvalidReference) || r.Decision != boltseal.Deny {
 			t.Errorf("Verify(%.20q) = %s, %v; want a denial and ErrInvalidReference", image, r.Decision, err)
 		}
@@ -98,19 +96,19 @@ func TestVerifyRefusesWhatIsNoReference(t *testing.T) {
 func TestIndexesAndOddImages(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, houseOptions{})
-	r := h.registry
+	r := h.Registry
 	inner := r.PushIndex(repo, "", r.PushImage(repo, "", 0))
 	outer := r.PushIndex(repo, "outer", inner)
-	r.Sign(repo, outer, h.signer, testca.SignOptions{})
-	expect(t, h.verify(t, r.Ref(repo, "outer")), boltseal.Allow, "")
+	r.Sign(repo, outer, h.Signer, testca.SignOptions{})
+	expect(t, h.Verify(t, r.Ref(repo, "outer")), boltseal.Allow, "")
 	// Signing the index says nothing of what it holds, asked for by itself.
-	expect(t, h.verify(t, r.Pinned(repo, inner.Digest)), boltseal.Deny, boltseal.CauseNothingSigned)
+	expect(t, h.Verify(t, r.Pinned(repo, inner.Digest)), boltseal.Deny, boltseal.CauseNothingSigned)
 	for mediaType, content := range map[string]string{
 		"application/vnd.docker.distribution.manifest.v1+prettyjws": `{"schemaVersion":1,"name":"team/app","tag":"v1","fsLayers":[]}`,
 		"application/x-unknown": `{"a":1}`,
 	} {
 		d := r.PushManifest(repo, "odd", mediaType, []byte(content))
-		res := h.verify(t, r.Ref(repo, "odd"))
+		res := h.Verify(t, r.Ref(repo, "odd"))
 		if res.Decision == boltseal.Allow {
 			t.Errorf("%s (%s) is allowed", mediaType, d.Digest)
 		}
@@ -121,7 +119,7 @@ func TestAnyAndAll(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, houseOptions{})
 	const other = "application/vnd.example.signature"
-	r := h.registry
+	r := h.Registry
 	push := func(tag string, chains ...*testca.Chain) string {
 		image := r.PushImage(repo, tag, 0)
 		for _, c := range chains {
@@ -129,7 +127,7 @@ func TestAnyAndAll(t *testing.T) {
 		}
 		return r.Ref(repo, tag)
 	}
-	good, bad, mixed := push("good", h.signer, h.signer), push("bad", h.unknown), push("mixed", h.signer, h.unknown)
+	good, bad, mixed := push("good", h.Signer, h.Signer), push("bad", h.Stranger), push("mixed", h.Signer, h.Stranger)
 	none := push("none")
 	for _, tt := range []struct {
 		name  string
@@ -138,15 +136,15 @@ func TestAnyAndAll(t *testing.T) {
 		want  boltseal.Decision
 		cause boltseal.Cause
 	}{
-		{"any", houseOptions{rule: policy.Any}, mixed, boltseal.Allow, ""},
-		{"any", houseOptions{rule: policy.Any}, bad, boltseal.Deny, boltseal.CauseUntrustedSigner},
-		{"all", houseOptions{rule: policy.All}, good, boltseal.Allow, ""},
-		{"all", houseOptions{rule: policy.All}, mixed, boltseal.Deny, boltseal.CauseUntrustedSigner},
-		{"all", houseOptions{rule: policy.All}, none, boltseal.Deny, boltseal.CauseNothingSigned},
-		{"any, other type demanded", houseOptions{byType: map[string]policy.Rule{other: policy.Any}}, good, boltseal.Deny, boltseal.CauseMissingSignature},
-		{"by type", houseOptions{rule: policy.All, byType: map[string]policy.Rule{notation.ArtifactType: policy.Any}}, mixed, boltseal.Allow, ""},
+		{"any", houseOptions{Rule: policy.Any}, mixed, boltseal.Allow, ""},
+		{"any", houseOptions{Rule: policy.Any}, bad, boltseal.Deny, boltseal.CauseUntrustedSigner},
+		{"all", houseOptions{Rule: policy.All}, good, boltseal.Allow, ""},
+		{"all", houseOptions{Rule: policy.All}, mixed, boltseal.Deny, boltseal.CauseUntrustedSigner},
+		{"all", houseOptions{Rule: policy.All}, none, boltseal.Deny, boltseal.CauseNothingSigned},
+		{"any, other type demanded", houseOptions{ByType: map[string]policy.Rule{other: policy.Any}}, good, boltseal.Deny, boltseal.CauseMissingSignature},
+		{"by type", houseOptions{Rule: policy.All, ByType: map[string]policy.Rule{notation.ArtifactType: policy.Any}}, mixed, boltseal.Allow, ""},
 	} {
-		e := h.engineOf(t, tt.o)
+		e := h.EngineOf(t, tt.o)
 		res, err := e.Verify(t.Context(), tt.image)
 		if err != nil {
 			t.Fatal(err)
@@ -159,13 +157,13 @@ func TestFirstSuccessEndsTheWork(t *testing.T) {
 	t.Parallel()
 	const n = 40
 	h := newHouse(t, houseOptions{})
-	image := h.registry.PushImage(repo, "many", 0)
+	image := h.Registry.PushImage(repo, "many", 0)
 	for range n {
-		h.registry.Sign(repo, image, h.signer, testca.SignOptions{})
+		h.Registry.Sign(repo, image, h.Signer, testca.SignOptions{})
 	}
-	res := h.verify(t, h.registry.Ref(repo, "many"))
+	res := h.Verify(t, h.Registry.Ref(repo, "many"))
 	expect(t, res, boltseal.Allow, "")
-	if got := h.registry.Count(testregistry.Blob); got > boltseal.DefaultConcurrency {
+	if got := h.Registry.Count(testregistry.Blob); got > boltseal.DefaultConcurrency {
 		t.Errorf("%d envelopes were fetched, want at most the %d under way at once", got, boltseal.DefaultConcurrency)
 	}
 	if len(res.Evidence)+len(res.PassedOver) != n {
@@ -175,22 +173,22 @@ func TestFirstSuccessEndsTheWork(t *testing.T) {
 
 func TestSignatureLimit(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, houseOptions{engine: boltseal.Options{Limits: boltseal.Limits{MaxSignatures: 3}}})
-	image := h.registry.PushImage(repo, "many", 0)
+	h := newHouse(t, houseOptions{Engine: boltseal.Options{Limits: boltseal.Limits{MaxSignatures: 3}}})
+	image := h.Registry.PushImage(repo, "many", 0)
 	for range 5 {
-		h.registry.Sign(repo, image, h.unknown, testca.SignOptions{})
+		h.Registry.Sign(repo, image, h.Stranger, testca.SignOptions{})
 	}
-	res := h.verify(t, h.registry.Ref(repo, "many"))
+	res := h.Verify(t, h.Registry.Ref(repo, "many"))
 	if res.Decision == boltseal.Allow || res.Truncated == "" || len(res.Evidence) != 3 || len(res.PassedOver) != 2 {
 		t.Errorf("five bad signatures, limit three: %s, truncated %q, %d judged, %d passed over",
 			res.Decision, res.Truncated, len(res.Evidence), len(res.PassedOver))
 	}
-	all := h.engineOf(t, houseOptions{rule: policy.All, engine: boltseal.Options{Limits: boltseal.Limits{MaxSignatures: 3}}})
-	image = h.registry.PushImage(repo, "good", 0)
+	all := h.EngineOf(t, houseOptions{Rule: policy.All, Engine: boltseal.Options{Limits: boltseal.Limits{MaxSignatures: 3}}})
+	image = h.Registry.PushImage(repo, "good", 0)
 	for range 5 {
-		h.registry.Sign(repo, image, h.signer, testca.SignOptions{})
+		h.Registry.Sign(repo, image, h.Signer, testca.SignOptions{})
 	}
-	if res, _ := all.Verify(t.Context(), h.registry.Ref(repo, "good")); res.Decision == boltseal.Allow {
+	if res, _ := all.Verify(t.Context(), h.Registry.Ref(repo, "good")); res.Decision == boltseal.Allow {
 		t.Error("\"all\" was satisfied by a listing that was cut short")
 	}
 }
@@ -198,12 +196,12 @@ func TestSignatureLimit(t *testing.T) {
 func TestSeveralVerifiers(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, houseOptions{})
-	image := h.registry.PushImage(repo, "v", 0)
-	h.registry.Sign(repo, image, h.signer, testca.SignOptions{})
-	e := h.engineOf(t, houseOptions{rule: policy.All, engine: boltseal.Options{Verifiers: []boltseal.Verifier{
-		h.verifier(t, "one", ""), h.verifier(t, "two", "", "*"), panics{"three"},
+	image := h.Registry.PushImage(repo, "v", 0)
+	h.Registry.Sign(repo, image, h.Signer, testca.SignOptions{})
+	e := h.EngineOf(t, houseOptions{Rule: policy.All, Engine: boltseal.Options{Verifiers: []boltseal.Verifier{
+		h.Verifier(t, "one", ""), h.Verifier(t, "two", "", "*"), panics{"three"},
 	}}})
-	res, err := e.Verify(t.Context(), h.registry.Ref(repo, "v"))
+	res, err := e.Verify(t.Context(), h.Registry.Ref(repo, "v"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,10 +214,10 @@ func TestSeveralVerifiers(t *testing.T) {
 			t.Errorf("%s: %s, want %s", res.Evidence[i].Verifier, res.Evidence[i].Outcome, want)
 		}
 	}
-	if got := h.registry.Count(testregistry.Blob); got != 1 {
+	if got := h.Registry.Count(testregistry.Blob); got != 1 {
 		t.Errorf("the envelope was fetched %d times for three verifiers", got)
 	}
-	if _, err := boltseal.New(boltseal.Options{Stores: []boltseal.ScopedStore{{Store: h.store}}, Policy: need(policy.New(policy.Options{Default: policy.Any}))(t),
+	if _, err := boltseal.New(boltseal.Options{Stores: []boltseal.ScopedStore{{Store: h.Store}}, Policy: need(policy.New(policy.Options{Default: policy.Any}))(t),
 		Verifiers: []boltseal.Verifier{panics{"x"}, panics{"x"}}}); !errors.Is(err, boltseal.ErrConfiguration) {
 		t.Errorf("two verifiers of one name: %v", err)
 	}
@@ -239,23 +237,23 @@ func TestStoreScopes(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, houseOptions{})
 	second := need(oci.NewRegistry(oci.Options{}))(t)
-	image := h.registry.PushImage("other/app", "v", 0)
-	h.registry.Sign("other/app", image, h.signer, testca.SignOptions{})
-	e := h.engineOf(t, houseOptions{engine: boltseal.Options{Stores: []boltseal.ScopedStore{
-		{Name: "team", Scopes: []string{h.registry.Host + "/team"}, Store: h.store},
-		{Name: "other", Scopes: []string{h.registry.Host + "/other"}, Store: second},
+	image := h.Registry.PushImage("other/app", "v", 0)
+	h.Registry.Sign("other/app", image, h.Signer, testca.SignOptions{})
+	e := h.EngineOf(t, houseOptions{Engine: boltseal.Options{Stores: []boltseal.ScopedStore{
+		{Name: "team", Scopes: []string{h.Registry.Host + "/team"}, Store: h.Store},
+		{Name: "other", Scopes: []string{h.Registry.Host + "/other"}, Store: second},
 	}}})
-	for image, store := range map[string]string{h.registry.Ref("other/app", "v"): "other", h.registry.Ref("team/app", "v"): "team"} {
+	for image, store := range map[string]string{h.Registry.Ref("other/app", "v"): "other", h.Registry.Ref("team/app", "v"): "team"} {
 		if res, _ := e.Verify(t.Context(), image); res.Store != store {
 			t.Errorf("%s was read from %q, want %q", image, res.Store, store)
 		}
 	}
-	for _, image := range []string{"registry.example/app:1", h.registry.Ref("teammate/app", "1")} {
+	for _, image := range []string{"registry.example/app:1", h.Registry.Ref("teammate/app", "1")} {
 		res, _ := e.Verify(t.Context(), image)
 		expect(t, res, boltseal.Deny, boltseal.CauseNoStore)
 	}
 	for _, bad := range [][]string{{"a*b"}, {""}, {"*."}, {"host/*/x"}, {"same.example", "same.example"}} {
-		_, err := boltseal.New(boltseal.Options{Stores: []boltseal.ScopedStore{{Name: "s", Scopes: bad, Store: h.store}},
+		_, err := boltseal.New(boltseal.Options{Stores: []boltseal.ScopedStore{{Name: "s", Scopes: bad, Store: h.Store}},
 			Verifiers: []boltseal.Verifier{panics{"x"}}, Policy: need(policy.New(policy.Options{Default: policy.Any}))(t)})
 		if !errors.Is(err, boltseal.ErrConfiguration) {
 			t.Errorf("scopes %q: %v, want ErrConfiguration", bad, err)
@@ -267,7 +265,7 @@ func TestMissingPartsAreRefused(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, houseOptions{})
 	p := need(policy.New(policy.Options{Default: policy.Any}))(t)
-	s := []boltseal.ScopedStore{{Name: "s", Store: h.store}}
+	s := []boltseal.ScopedStore{{Name: "s", Store: h.Store}}
 	v := []boltseal.Verifier{panics{"v"}}
 	for i, o := range []boltseal.Options{{}, {Stores: s, Policy: p}, {Stores: s, Verifiers: v}, {Verifiers: v, Policy: p}} {
 		if e, err := boltseal.New(o); e != nil || !errors.Is(err, boltseal.ErrConfiguration) {
@@ -279,13 +277,13 @@ func TestMissingPartsAreRefused(t *testing.T) {
 func TestDecideAgain(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, houseOptions{})
-	if r := h.engine.Decide(boltseal.Findings{}); r.Decision != boltseal.Deny || r.Reason.Cause != boltseal.CauseInternal {
+	if r := h.Engine.Decide(boltseal.Findings{}); r.Decision != boltseal.Deny || r.Reason.Cause != boltseal.CauseInternal {
 		t.Errorf("findings that say nothing: %+v", r)
 	}
-	image := h.registry.PushImage(repo, "v", 0)
-	h.registry.Sign(repo, image, h.signer, testca.SignOptions{})
-	first := h.verify(t, h.registry.Ref(repo, "v"))
-	again := h.engine.Decide(first.Findings)
+	image := h.Registry.PushImage(repo, "v", 0)
+	h.Registry.Sign(repo, image, h.Signer, testca.SignOptions{})
+	first := h.Verify(t, h.Registry.Ref(repo, "v"))
+	again := h.Engine.Decide(first.Findings)
 	if fmt.Sprint(again.Decision, again.Reason) != fmt.Sprint(first.Decision, first.Reason) {
 		t.Errorf("the same findings were decided as %v, then as %v", first.Decision, again.Decision)
 	}

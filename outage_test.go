@@ -31,17 +31,17 @@ func TestOutageIsUnknown(t *testing.T) {
 			t.Run(name+" "+string(class), func(t *testing.T) {
 				t.Parallel()
 				h := newHouse(t, houseOptions{})
-				image := h.registry.PushImage(repo, "v", 0)
-				h.registry.Sign(repo, image, h.signer, testca.SignOptions{})
+				image := h.Registry.PushImage(repo, "v", 0)
+				h.Registry.Sign(repo, image, h.Signer, testca.SignOptions{})
 				fault := fault
 				fault.Class, fault.Method = class, "GET"
 				if class == testregistry.Manifest && (name == "503" || name == "429" || name == "reset" || name == "hang" || name == "401") {
 					fault.Method = "" // the HEAD of the image too
 				}
-				h.registry.Inject(fault)
+				h.Registry.Inject(fault)
 				ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
 				defer cancel()
-				res, err := h.engine.Verify(ctx, h.registry.Ref(repo, "v"))
+				res, err := h.Engine.Verify(ctx, h.Registry.Ref(repo, "v"))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -52,7 +52,7 @@ func TestOutageIsUnknown(t *testing.T) {
 				if res.Decision != boltseal.Unknown || res.Reason.Cause != want {
 					t.Errorf("%s (%s: %s), want unknown (%s)", res.Decision, res.Reason.Cause, res.Reason.Message, want)
 				}
-				if !strings.Contains(res.Reason.Message+res.Reason.Remedy, h.registry.Host) {
+				if !strings.Contains(res.Reason.Message+res.Reason.Remedy, h.Registry.Host) {
 					t.Errorf("the reason does not name the registry: %+v", res.Reason)
 				}
 			})
@@ -75,10 +75,10 @@ func TestFalseContentDenies(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newHouse(t, houseOptions{})
-			image := h.registry.PushImage(repo, "v", 0)
-			h.registry.Sign(repo, image, h.signer, testca.SignOptions{})
-			h.registry.Inject(fault)
-			res := h.verify(t, h.registry.Pinned(repo, image.Digest))
+			image := h.Registry.PushImage(repo, "v", 0)
+			h.Registry.Sign(repo, image, h.Signer, testca.SignOptions{})
+			h.Registry.Inject(fault)
+			res := h.Verify(t, h.Registry.Pinned(repo, image.Digest))
 			if res.Decision != boltseal.Deny || (res.Reason.Cause != boltseal.CauseMalformed && res.Reason.Cause != boltseal.CauseLimit) {
 				t.Errorf("%s (%s: %s), want a denial for what is malformed or over a limit", res.Decision, res.Reason.Cause, res.Reason.Message)
 			}
@@ -92,13 +92,13 @@ func TestFalseContentDenies(t *testing.T) {
 func TestOneGoodSignatureBesideAnOutage(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, houseOptions{})
-	image := h.registry.PushImage(repo, "v", 0)
-	bad := h.registry.Sign(repo, image, h.signer, testca.SignOptions{})
-	h.registry.Inject(testregistry.Fault{Class: testregistry.Manifest, Method: "GET", Target: bad.Digest.String(), Kind: testregistry.Status})
-	h.registry.Sign(repo, image, h.unknown, testca.SignOptions{})
-	expect(t, h.verify(t, h.registry.Ref(repo, "v")), boltseal.Unknown, boltseal.CauseUnavailable)
-	h.registry.Sign(repo, image, h.signer, testca.SignOptions{})
-	expect(t, h.verify(t, h.registry.Ref(repo, "v")), boltseal.Allow, "")
+	image := h.Registry.PushImage(repo, "v", 0)
+	bad := h.Registry.Sign(repo, image, h.Signer, testca.SignOptions{})
+	h.Registry.Inject(testregistry.Fault{Class: testregistry.Manifest, Method: "GET", Target: bad.Digest.String(), Kind: testregistry.Status})
+	h.Registry.Sign(repo, image, h.Stranger, testca.SignOptions{})
+	expect(t, h.Verify(t, h.Registry.Ref(repo, "v")), boltseal.Unknown, boltseal.CauseUnavailable)
+	h.Registry.Sign(repo, image, h.Signer, testca.SignOptions{})
+	expect(t, h.Verify(t, h.Registry.Ref(repo, "v")), boltseal.Allow, "")
 }
 
 func TestRoundTrips(t *testing.T) {
@@ -109,16 +109,16 @@ func TestRoundTrips(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			o.Latency = 5 * time.Millisecond // so that what runs side by side is seen to
-			h := newHouse(t, houseOptions{registry: o})
-			image := h.registry.PushImage(repo, "v", 0)
-			h.registry.Sign(repo, image, h.signer, testca.SignOptions{})
+			h := newHouse(t, houseOptions{Registry: o})
+			image := h.Registry.PushImage(repo, "v", 0)
+			h.Registry.Sign(repo, image, h.Signer, testca.SignOptions{})
 			// The first image tells what the registry wants and can.
-			h.verify(t, h.registry.Ref(repo, "v"))
-			for ref, most := range map[string]int{h.registry.Pinned(repo, image.Digest): 3, h.registry.Ref(repo, "v"): 4} {
-				h.registry.ResetLog()
-				expect(t, h.verify(t, ref), boltseal.Allow, "")
-				if got := testregistry.SerialDepth(h.registry.Requests()); got > most {
-					t.Errorf("%s: %d serial round trips, want at most %d: %v", ref, got, most, paths(h.registry.Requests()))
+			h.Verify(t, h.Registry.Ref(repo, "v"))
+			for ref, most := range map[string]int{h.Registry.Pinned(repo, image.Digest): 3, h.Registry.Ref(repo, "v"): 4} {
+				h.Registry.ResetLog()
+				expect(t, h.Verify(t, ref), boltseal.Allow, "")
+				if got := testregistry.SerialDepth(h.Registry.Requests()); got > most {
+					t.Errorf("%s: %d serial round trips, want at most %d: %v", ref, got, most, paths(h.Registry.Requests()))
 				}
 			}
 		})
@@ -134,30 +134,30 @@ func paths(rs []testregistry.Request) (out []string) {
 
 func TestOneTokenForARepository(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, houseOptions{registry: testregistry.Options{Token: &testregistry.TokenOptions{Anonymous: true}}})
+	h := newHouse(t, houseOptions{Registry: testregistry.Options{Token: &testregistry.TokenOptions{Anonymous: true}}})
 	var refs []string
 	for range 20 {
-		image := h.registry.PushImage(repo, "", 0)
-		h.registry.Sign(repo, image, h.signer, testca.SignOptions{})
-		refs = append(refs, h.registry.Pinned(repo, image.Digest))
+		image := h.Registry.PushImage(repo, "", 0)
+		h.Registry.Sign(repo, image, h.Signer, testca.SignOptions{})
+		refs = append(refs, h.Registry.Pinned(repo, image.Digest))
 	}
-	before := h.registry.TokensIssued("")
-	h.registry.ResetLog()
+	before := h.Registry.TokensIssued("")
+	h.Registry.ResetLog()
 	done := make(chan boltseal.Result)
 	for _, ref := range refs {
 		go func() {
-			r, _ := h.engine.Verify(t.Context(), ref)
+			r, _ := h.Engine.Verify(t.Context(), ref)
 			done <- r
 		}()
 	}
 	for range refs {
 		expect(t, <-done, boltseal.Allow, "")
 	}
-	if got := h.registry.TokensIssued("") - before; got != 1 {
+	if got := h.Registry.TokensIssued("") - before; got != 1 {
 		t.Errorf("%d tokens for one repository", got)
 	}
 	refused := 0
-	for _, r := range h.registry.Requests() {
+	for _, r := range h.Registry.Requests() {
 		if r.Status == 401 {
 			refused++
 		}
@@ -165,11 +165,11 @@ func TestOneTokenForARepository(t *testing.T) {
 	if most := 64; refused > most { // those under way before the first challenge was answered
 		t.Errorf("%d requests were refused first", refused)
 	}
-	h.registry.ResetLog()
+	h.Registry.ResetLog()
 	for _, ref := range refs {
-		h.verify(t, ref)
+		h.Verify(t, ref)
 	}
-	for _, r := range h.registry.Requests() {
+	for _, r := range h.Registry.Requests() {
 		if r.Status == 401 {
 			t.Fatalf("%s %s went out without the token that is known", r.Method, r.Path)
 		}
@@ -180,17 +180,17 @@ func TestOneTokenForARepository(t *testing.T) {
 // reported, whatever the tag names by then.
 func TestTagMovesMeanwhile(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, houseOptions{store: oci.Options{}})
-	good := h.registry.PushImage(repo, "v", 0)
-	h.registry.Sign(repo, good, h.signer, testca.SignOptions{})
-	evil := h.registry.PushImage(repo, "", 0)
-	ref := need(boltseal.ParseReference(h.registry.Ref(repo, "v")))(t)
-	desc := need(h.engine.Resolve(t.Context(), ref))(t)
-	h.registry.Tag(repo, "v", evil.Digest)
-	res := h.engine.Decide(h.engine.CollectResolved(t.Context(), ref, desc))
+	h := newHouse(t, houseOptions{Store: oci.Options{}})
+	good := h.Registry.PushImage(repo, "v", 0)
+	h.Registry.Sign(repo, good, h.Signer, testca.SignOptions{})
+	evil := h.Registry.PushImage(repo, "", 0)
+	ref := need(boltseal.ParseReference(h.Registry.Ref(repo, "v")))(t)
+	desc := need(h.Engine.Resolve(t.Context(), ref))(t)
+	h.Registry.Tag(repo, "v", evil.Digest)
+	res := h.Engine.Decide(h.Engine.CollectResolved(t.Context(), ref, desc))
 	expect(t, res, boltseal.Allow, "")
 	if res.Subject.Digest != good.Digest {
 		t.Errorf("verified %s, reported %s", good.Digest, res.Subject.Digest)
 	}
-	expect(t, h.verify(t, h.registry.Ref(repo, "v")), boltseal.Deny, boltseal.CauseNothingSigned)
+	expect(t, h.Verify(t, h.Registry.Ref(repo, "v")), boltseal.Deny, boltseal.CauseNothingSigned)
 }

@@ -1,0 +1,339 @@
+// Package memo answers for images: one verification each, however many ask at once, and its answer is kept while it holds.
+package memo
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/lru"
+)
+
+// Defaults of Options.
+const (
+	DefaultBytes       = 24 << 20
+	DefaultAllowTTL    = 5 * time.Minute
+	DefaultDenyTTL     = 10 * time.Second
+	DefaultUnknownTTL  = time.Second
+	DefaultTagTTL      = 10 * time.Second
+	DefaultWorkTimeout = 10 * time.Second
+	DefaultMaxWork     = 16_384
+)
+
+// Options make a Memo. The zero value means the defaults and keeps no encodings.
+type Options struct {
+	// Bytes bounds what is kept, roughly. 0 means DefaultBytes.
+	Bytes int64
+	// AllowTTL, DenyTTL and UnknownTTL are how long an answer is good at most,
+	// by its decision; evidence that runs out earlier ends it earlier. 0 means
+	// the defaults. UnknownTTL is the back-off after an outage.
+	AllowTTL, DenyTTL, UnknownTTL time.Duration
+	// TagTTL is how long a tag is taken to name the same digest. 0 means
+	// DefaultTagTTL.
+	TagTTL time.Duration
+	// WorkTimeout bounds one verification, which goes on when those who asked
+	// have left, so that it is there when they ask again. 0 means DefaultWorkTimeout.
+	WorkTimeout time.Duration
+	// MaxWork bounds the verifications under way. 0 means DefaultMaxWork.
+	MaxWork int
+	// Report and Record encode a result once, for as long as it is kept. Nil
+	// means none.
+	Report, Record func(*boltseal.Result) []byte
+	// Stats counts. Nil means that nobody wants to know.
+	Stats *Stats
+	// Clock tells the time. Nil means time.Now.
+	Clock func() time.Time
+}
+
+// Stats counts what a Memo did. One may be shared by many.
+type Stats struct {
+	Hits, Joined, Verified, Overloaded atomic.Uint64
+	InFlight                           atomic.Int64
+}
+
+// Answer is what is known about one image. It is immutable.
+type Answer struct {
+	// Result is without Evidence and PassedOver, which stand in Record.
+	Result boltseal.Result
+	// Report and Record are the encodings that the Memo was made with.
+	Report, Record []byte
+	until          time.Time
+}
+
+type key struct {
+	engine *boltseal.Engine
+	image  string
+}
+
+type entry struct {
+	answer *Answer
+	until  time.Time
+}
+
+// work is one verification under way.
+type work struct {
+	done   chan struct{}
+	answer *Answer // to be read after done
+}
+
+// Memo keeps answers. It is safe for concurrent use.
+type Memo struct {
+	o       Options
+	kept    *lru.Cache[key, entry]
+	mu      sync.Mutex
+	ongoing map[key]*work
+}
+
+// New makes a Memo.
+func New(o Options) *Memo {
+	or(&o.Bytes, DefaultBytes)
+	or(&o.AllowTTL, DefaultAllowTTL)
+	or(&o.DenyTTL, DefaultDenyTTL)
+	or(&o.UnknownTTL, DefaultUnknownTTL)
+	or(&o.TagTTL, DefaultTagTTL)
+	or(&o.WorkTimeout, DefaultWorkTimeout)
+	or(&o.MaxWork, DefaultMaxWork)
+	if o.Stats == nil {
+		o.Stats = &Stats{}
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	return &Memo{o: o, kept: lru.New[key, entry](o.Bytes), ongoing: make(map[key]*work)}
+}
+
+func or[T int | int64 | time.Duration](v *T, def T) {
+	if *v <= 0 {
+		*v = def
+	}
+}
+
+// Usage returns the number of answers that are kept and roughly their bytes.
+func (m *Memo) Usage() (entries int, bytes int64) { return m.kept.Usage() }
+
+// Answer verifies the image, as a user writes it, by the engine, or returns what
+// an earlier verification found. When ctx ends first the answer is Unknown, and
+// says so.
+func (m *Memo) Answer(ctx context.Context, e *boltseal.Engine, image string) *Answer {
+	if a, ok := m.get(key{e, image}); ok {
+		m.o.Stats.Hits.Add(1)
+		return a
+	}
+	ref, err := boltseal.ParseReference(image)
+	if err != nil {
+		return m.encode(&boltseal.Result{Reason: boltseal.ReasonOf(err), Findings: boltseal.Findings{Image: image}})
+	}
+	k := key{e, canonical(ref)}
+	if k.image != image {
+		if a, ok := m.get(k); ok {
+			m.o.Stats.Hits.Add(1)
+			m.alias(key{e, image}, ref, a)
+			return a
+		}
+	}
+	w, leads, ok := m.join(k)
+	switch {
+	case !ok:
+		m.o.Stats.Overloaded.Add(1)
+		return m.encode(&boltseal.Result{Decision: boltseal.Unknown, Reason: overloaded(m.o.MaxWork), Findings: boltseal.Findings{Image: image, Reference: ref}})
+	case leads:
+		go m.lead(k, w, ref)
+	default:
+		m.o.Stats.Joined.Add(1)
+	}
+	start := m.o.Clock()
+	select {
+	case <-w.done:
+		if k.image != image {
+			m.alias(key{e, image}, ref, w.answer)
+		}
+		return w.answer
+	case <-ctx.Done():
+		return m.encode(&boltseal.Result{Decision: boltseal.Unknown, Reason: late(ref, m.o.Clock().Sub(start)), Findings: boltseal.Findings{Image: image, Reference: ref, CollectedAt: start.UTC()}})
+	}
+}
+
+// canonical is the name of the image with its digest, or with its tag where no
+// digest is given.
+func canonical(ref boltseal.Reference) string {
+	if ref.Digest != "" {
+		return ref.Name() + "@" + ref.Digest.String()
+	}
+	return ref.String()
+}
+
+func (m *Memo) get(k key) (*Answer, bool) {
+	e, ok := m.kept.Get(k)
+	if !ok || !m.o.Clock().Before(e.until) {
+		return nil, false
+	}
+	return e.answer, true
+}
+
+// alias keeps an answer under another spelling of the image.
+func (m *Memo) alias(k key, ref boltseal.Reference, a *Answer) {
+	until := a.until
+	if ref.Digest == "" {
+		// The tag's own entry says how long the tag is good.
+		e, ok := m.kept.Get(key{k.engine, canonical(ref)})
+		if !ok || e.answer != a {
+			return
+		}
+		until = e.until
+	}
+	m.kept.Put(k, entry{a, until}, int64(len(k.image))+entryCost)
+}
+
+// join returns the work on k, whether the caller is to do it, and false where
+// there is too much work already.
+func (m *Memo) join(k key) (w *work, leads, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if w, ok := m.ongoing[k]; ok {
+		return w, false, true
+	}
+	if len(m.ongoing) >= m.o.MaxWork {
+		return nil, false, false
+	}
+	w = &work{done: make(chan struct{})}
+	m.ongoing[k] = w
+	return w, true, true
+}
+
+// lead does the work on k, whoever waits for it.
+func (m *Memo) lead(k key, w *work, ref boltseal.Reference) {
+	m.o.Stats.InFlight.Add(1)
+	defer m.o.Stats.InFlight.Add(-1)
+	ctx, cancel := context.WithTimeout(context.Background(), m.o.WorkTimeout)
+	defer cancel()
+	defer m.finish(k, w, ref)
+	if ref.Digest != "" {
+		m.o.Stats.Verified.Add(1)
+		w.answer = m.judged(k.engine, k.engine.Collect(ctx, ref))
+		return
+	}
+	w.answer = m.tagged(ctx, k.engine, ref)
+}
+
+// finish publishes an answer. It runs deferred: a panic in the work becomes a
+// denial of this one image.
+func (m *Memo) finish(k key, w *work, ref boltseal.Reference) {
+	if p := recover(); p != nil {
+		w.answer = m.encode(&boltseal.Result{
+			Reason:   boltseal.ReasonOf(fmt.Errorf("panic: %v", p)),
+			Findings: boltseal.Findings{Image: ref.String(), Reference: ref, CollectedAt: m.o.Clock().UTC()},
+		})
+		w.answer.until = m.o.Clock().Add(m.o.UnknownTTL)
+	}
+	until := w.answer.until
+	cost := entryCost + int64(len(k.image))
+	if ref.Digest == "" {
+		if t := m.o.Clock().Add(m.o.TagTTL); t.Before(until) {
+			until = t
+		}
+	} else {
+		cost += w.answer.cost()
+	}
+	m.kept.Put(k, entry{w.answer, until}, cost)
+	m.mu.Lock()
+	delete(m.ongoing, k)
+	m.mu.Unlock()
+	close(w.done)
+}
+
+// tagged resolves the tag and answers for the digest, together with all who ask
+// for the digest itself.
+func (m *Memo) tagged(ctx context.Context, e *boltseal.Engine, ref boltseal.Reference) *Answer {
+	desc, err := e.Resolve(ctx, ref)
+	if err != nil {
+		f := boltseal.Findings{Image: ref.String(), Reference: ref, Failure: boltseal.ReasonOf(err), CollectedAt: m.o.Clock().UTC()}
+		return m.judged(e, f)
+	}
+	pinned := ref.WithDigest(desc.Digest)
+	k := key{e, canonical(pinned)}
+	if a, ok := m.get(k); ok {
+		return a
+	}
+	w, leads, ok := m.join(k)
+	if !ok {
+		return m.encode(&boltseal.Result{Decision: boltseal.Unknown, Reason: overloaded(m.o.MaxWork), Findings: boltseal.Findings{Image: ref.String(), Reference: ref}})
+	}
+	if leads {
+		m.collect(ctx, k, w, pinned, desc)
+		return w.answer
+	}
+	select {
+	case <-w.done:
+		return w.answer
+	case <-ctx.Done():
+		return m.encode(&boltseal.Result{Decision: boltseal.Unknown, Reason: late(ref, m.o.WorkTimeout), Findings: boltseal.Findings{Image: ref.String(), Reference: ref}})
+	}
+}
+
+func (m *Memo) collect(ctx context.Context, k key, w *work, ref boltseal.Reference, desc ocispec.Descriptor) {
+	defer m.finish(k, w, ref)
+	m.o.Stats.Verified.Add(1)
+	w.answer = m.judged(k.engine, k.engine.CollectResolved(ctx, ref, desc))
+}
+
+// judged decides, and sets how long the answer is good.
+func (m *Memo) judged(e *boltseal.Engine, f boltseal.Findings) *Answer {
+	r := e.Decide(f)
+	ttl := m.o.DenyTTL
+	switch r.Decision {
+	case boltseal.Allow:
+		ttl = m.o.AllowTTL
+	case boltseal.Unknown:
+		ttl = m.o.UnknownTTL
+	}
+	until := m.o.Clock().Add(ttl)
+	if v := r.ValidUntil(); !v.IsZero() && v.Before(until) {
+		until = v
+	}
+	a := m.encode(&r)
+	a.until = until
+	return a
+}
+
+func (m *Memo) encode(r *boltseal.Result) *Answer {
+	a := &Answer{}
+	if m.o.Report != nil {
+		a.Report = m.o.Report(r)
+	}
+	if m.o.Record != nil {
+		a.Record = m.o.Record(r)
+	}
+	a.Result = *r
+	a.Result.Evidence, a.Result.PassedOver = nil, nil
+	return a
+}
+
+const (
+	entryCost  = 160 // list, map and key
+	answerCost = 700 // the structs of an Answer
+)
+
+func (a *Answer) cost() int64 {
+	return answerCost + int64(cap(a.Report)+cap(a.Record)+len(a.Result.Reason.Message)+len(a.Result.Reason.Remedy))
+}
+
+func late(ref boltseal.Reference, after time.Duration) boltseal.Reason {
+	return boltseal.Reason{
+		Cause:   boltseal.CauseUnavailable,
+		Message: fmt.Sprintf("no answer in time: the signatures of %s could not be read from %s within %s", ref.String(), ref.Registry, after.Round(10*time.Millisecond)),
+		Remedy:  "see whether " + ref.Registry + " is slow or out of reach, and try again",
+	}
+}
+
+func overloaded(most int) boltseal.Reason {
+	return boltseal.Reason{
+		Cause:   boltseal.CauseUnavailable,
+		Message: fmt.Sprintf("Boltseal is verifying %d images already", most),
+		Remedy:  "try again, or run more replicas",
+	}
+}

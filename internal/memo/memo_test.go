@@ -1,0 +1,287 @@
+package memo_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/memo"
+	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/testhouse"
+	"github.com/boltseal/boltseal/internal/testregistry"
+)
+
+var signOptions = testca.SignOptions{}
+
+// clock can be set forward.
+type clock struct{ ahead atomic.Int64 }
+
+func (c *clock) now() time.Time          { return time.Now().Add(time.Duration(c.ahead.Load())) }
+func (c *clock) forward(d time.Duration) { c.ahead.Add(int64(d)) }
+
+type memoAndAll struct {
+	*memo.Memo
+	stats *memo.Stats
+	clock *clock
+}
+
+func newMemo(o memo.Options) *memoAndAll {
+	m := &memoAndAll{stats: &memo.Stats{}, clock: &clock{}}
+	o.Stats, o.Clock = m.stats, m.clock.now
+	m.Memo = memo.New(o)
+	return m
+}
+
+func (m *memoAndAll) decision(t *testing.T, e *boltseal.Engine, image string) boltseal.Decision {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	return m.Answer(ctx, e, image).Result.Decision
+}
+
+func TestOneVerificationForAHundred(t *testing.T) {
+	t.Parallel()
+	h := testhouse.New(t, testhouse.Options{Registry: testregistry.Options{Latency: 10 * time.Millisecond}})
+	byTag, byDigest := h.Signed("v", h.Signer)
+	m := newMemo(memo.Options{})
+	var wg sync.WaitGroup
+	for i := range 100 {
+		wg.Go(func() {
+			image := byTag
+			if i%2 == 0 {
+				image = byDigest
+			}
+			if d := m.decision(t, h.Engine, image); d != boltseal.Allow {
+				t.Errorf("%s: %s", image, d)
+			}
+		})
+	}
+	wg.Wait()
+	if got := m.stats.Verified.Load(); got != 1 {
+		t.Errorf("%d verifications of one image", got)
+	}
+	if got := h.Registry.Count(testregistry.Blob); got != 1 {
+		t.Errorf("%d envelopes were fetched", got)
+	}
+	requests := h.Registry.Count(testregistry.Any)
+	for _, image := range []string{byTag, byDigest, byTag + byDigest[strings.Index(byDigest, "@"):]} {
+		if d := m.decision(t, h.Engine, image); d != boltseal.Allow {
+			t.Errorf("warm %s: %s", image, d)
+		}
+	}
+	if got := h.Registry.Count(testregistry.Any); got != requests {
+		t.Errorf("%d requests for what is known", got-requests)
+	}
+}
+
+func TestHowLongAnswersHold(t *testing.T) {
+	t.Parallel()
+	h := testhouse.New(t, testhouse.Options{})
+	m := newMemo(memo.Options{})
+	signedTag, signedDigest := h.Signed("signed", h.Signer)
+	_, unsigned := h.Signed("unsigned")
+
+	if m.decision(t, h.Engine, signedTag) != boltseal.Allow || m.decision(t, h.Engine, unsigned) != boltseal.Deny {
+		t.Fatal("wrong from the start")
+	}
+	// Somebody moves the tag: noticed when the tag's time is up, not before.
+	moved := h.Registry.PushImage(testhouse.Repo, "", 0)
+	h.Registry.Tag(testhouse.Repo, "signed", moved.Digest)
+	m.clock.forward(memo.DefaultTagTTL / 2)
+	if d := m.decision(t, h.Engine, signedTag); d != boltseal.Allow {
+		t.Errorf("half the tag's time: %s", d)
+	}
+	m.clock.forward(memo.DefaultTagTTL/2 + time.Millisecond)
+	if d := m.decision(t, h.Engine, signedTag); d != boltseal.Deny {
+		t.Errorf("the tag names an unsigned image by now: %s", d)
+	}
+	before := m.stats.Verified.Load()
+	if d := m.decision(t, h.Engine, signedDigest); d != boltseal.Allow || m.stats.Verified.Load() != before {
+		t.Errorf("the digest's answer still holds: %s after %d verifications", d, m.stats.Verified.Load()-before)
+	}
+	// A denial is looked at again soon: whoever signs now need not wait.
+	h.Registry.Sign(testhouse.Repo, h.Registry.PushImage(testhouse.Repo, "", 0), h.Signer, signOptions)
+	m.clock.forward(memo.DefaultDenyTTL)
+	m.decision(t, h.Engine, unsigned)
+	if m.stats.Verified.Load() == before {
+		t.Error("a denial was not looked at again")
+	}
+	before = m.stats.Verified.Load()
+	m.clock.forward(memo.DefaultAllowTTL)
+	m.decision(t, h.Engine, signedDigest)
+	if m.stats.Verified.Load() != before+1 {
+		t.Error("an answer outlived its time")
+	}
+}
+
+func TestEvidenceThatRunsOutEndsTheAnswer(t *testing.T) {
+	t.Parallel()
+	h := testhouse.New(t, testhouse.Options{})
+	image := h.Registry.PushImage(testhouse.Repo, "v", 0)
+	o := signOptions
+	o.Expiry = time.Now().Add(30 * time.Second)
+	h.Registry.Sign(testhouse.Repo, image, h.Signer, o)
+	m := newMemo(memo.Options{})
+	ref := h.Registry.Pinned(testhouse.Repo, image.Digest)
+	if d := m.decision(t, h.Engine, ref); d != boltseal.Allow {
+		t.Fatal(d)
+	}
+	m.clock.forward(31 * time.Second)
+	before := m.stats.Verified.Load()
+	m.decision(t, h.Engine, ref)
+	if m.stats.Verified.Load() != before+1 {
+		t.Error("an answer outlived the signature's expiry")
+	}
+}
+
+func TestOutageIsNeverADenial(t *testing.T) {
+	t.Parallel()
+	h := testhouse.New(t, testhouse.Options{})
+	_, image := h.Signed("v", h.Signer)
+	remove := h.Registry.Inject(testregistry.Fault{Kind: testregistry.Status, Status: 503, Class: testregistry.Referrers})
+	m := newMemo(memo.Options{})
+	if d := m.decision(t, h.Engine, image); d != boltseal.Unknown {
+		t.Fatalf("during the outage: %s", d)
+	}
+	asked := h.Registry.Count(testregistry.Referrers)
+	if d := m.decision(t, h.Engine, image); d != boltseal.Unknown || h.Registry.Count(testregistry.Referrers) != asked {
+		t.Errorf("right after: %s, and the registry was asked %d times more", d, h.Registry.Count(testregistry.Referrers)-asked)
+	}
+	remove()
+	m.clock.forward(memo.DefaultUnknownTTL + time.Millisecond)
+	if d := m.decision(t, h.Engine, image); d != boltseal.Allow {
+		t.Errorf("after the outage: %s", d)
+	}
+}
+
+func TestOneThatHangsCostsItselfOnly(t *testing.T) {
+	t.Parallel()
+	h := testhouse.New(t, testhouse.Options{})
+	m := newMemo(memo.Options{WorkTimeout: 2 * time.Second})
+	var images []string
+	for i := range 10 {
+		_, d := h.Signed(fmt.Sprint("v", i), h.Signer)
+		images = append(images, d)
+	}
+	_, digest, _ := strings.Cut(images[3], "@")
+	h.Registry.Inject(testregistry.Fault{Kind: testregistry.Hang, Class: testregistry.Referrers, Target: digest})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	answers := make([]*memo.Answer, len(images))
+	var wg sync.WaitGroup
+	for i, image := range images {
+		wg.Go(func() { answers[i] = m.Answer(ctx, h.Engine, image) })
+	}
+	wg.Wait()
+	for i, a := range answers {
+		want := boltseal.Allow
+		if i == 3 {
+			want = boltseal.Unknown
+			if a.Result.Reason.Cause != boltseal.CauseUnavailable || !strings.Contains(a.Result.Reason.Message, h.Registry.Host) {
+				t.Errorf("the one that hangs: %+v", a.Result.Reason)
+			}
+		}
+		if a.Result.Decision != want {
+			t.Errorf("image %d: %s, want %s", i, a.Result.Decision, want)
+		}
+	}
+}
+
+func TestWorkGoesOnWhenTheCallerHasLeft(t *testing.T) {
+	t.Parallel()
+	h := testhouse.New(t, testhouse.Options{Registry: testregistry.Options{Latency: 100 * time.Millisecond}})
+	_, image := h.Signed("v", h.Signer)
+	m := newMemo(memo.Options{})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if d := m.Answer(ctx, h.Engine, image).Result.Decision; d != boltseal.Unknown {
+		t.Fatalf("without the time to look: %s", d)
+	}
+	if d := m.decision(t, h.Engine, image); d != boltseal.Allow || m.stats.Verified.Load() != 1 {
+		t.Errorf("%s after %d verifications, want the first one's answer", d, m.stats.Verified.Load())
+	}
+}
+
+func TestTooMuchWork(t *testing.T) {
+	t.Parallel()
+	h := testhouse.New(t, testhouse.Options{})
+	_, first := h.Signed("a", h.Signer)
+	_, second := h.Signed("b", h.Signer)
+	h.Registry.Inject(testregistry.Fault{Kind: testregistry.Hang, Class: testregistry.Referrers, Times: 1})
+	m := newMemo(memo.Options{MaxWork: 1, WorkTimeout: time.Second})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	m.Answer(ctx, h.Engine, first)
+	r := m.Answer(t.Context(), h.Engine, second).Result
+	testhouse.Expect(t, r, boltseal.Unknown, boltseal.CauseUnavailable)
+	if m.stats.Overloaded.Load() != 1 {
+		t.Error("not counted")
+	}
+}
+
+func TestEnginesDoNotShareAnswers(t *testing.T) {
+	t.Parallel()
+	h := testhouse.New(t, testhouse.Options{})
+	tag, _ := h.Signed("v", h.Signer)
+	other := h.EngineOf(t, testhouse.Options{Engine: boltseal.Options{Verifiers: []boltseal.Verifier{h.VerifierFor(t, h.Stranger, "other", "")}}})
+	m := newMemo(memo.Options{})
+	if a, b := m.decision(t, h.Engine, tag), m.decision(t, other, tag); a != boltseal.Allow || b != boltseal.Deny {
+		t.Errorf("%s and %s, want allow and deny", a, b)
+	}
+}
+
+func TestInvalidReference(t *testing.T) {
+	t.Parallel()
+	h := testhouse.New(t, testhouse.Options{})
+	m := newMemo(memo.Options{})
+	r := m.Answer(t.Context(), h.Engine, "NOT a reference").Result
+	testhouse.Expect(t, r, boltseal.Deny, boltseal.CauseInvalidReference)
+}
+
+func TestEncodedOnce(t *testing.T) {
+	t.Parallel()
+	h := testhouse.New(t, testhouse.Options{})
+	_, image := h.Signed("v", h.Signer)
+	var n atomic.Int32
+	m := newMemo(memo.Options{Report: func(r *boltseal.Result) []byte {
+		n.Add(1)
+		return fmt.Append(nil, r.Decision, len(r.Evidence))
+	}})
+	for range 3 {
+		if a := m.Answer(t.Context(), h.Engine, image); string(a.Report) != "allow 1" || a.Result.Evidence != nil {
+			t.Fatalf("report %q, evidence %v", a.Report, a.Result.Evidence)
+		}
+	}
+	if n.Load() != 1 {
+		t.Errorf("encoded %d times", n.Load())
+	}
+}
+
+func TestBytesAreBounded(t *testing.T) {
+	t.Parallel()
+	h := testhouse.New(t, testhouse.Options{})
+	const most = 64 << 10
+	m := newMemo(memo.Options{Bytes: most})
+	for i := range 200 {
+		m.decision(t, h.Engine, h.Registry.Ref(testhouse.Repo, fmt.Sprint("none", i)))
+	}
+	if n, bytes := m.Usage(); bytes > most || n == 0 {
+		t.Errorf("%d entries of %d bytes", n, bytes)
+	}
+}
+
+func BenchmarkWarm(b *testing.B) {
+	h := testhouse.New(b, testhouse.Options{})
+	_, image := h.Signed("v", h.Signer)
+	m := memo.New(memo.Options{})
+	m.Answer(b.Context(), h.Engine, image)
+	b.ReportAllocs()
+	for b.Loop() {
+		m.Answer(b.Context(), h.Engine, image)
+	}
+}
