@@ -95,6 +95,9 @@ func New(o Options) (*Engine, error) {
 	return e, nil
 }
 
+// Policy returns the policy that the engine was made with.
+func (e *Engine) Policy() Policy { return e.policy }
+
 // WithStores returns an engine that differs in its stores only: each is
 // replaced by what replace makes of it, under the same scopes.
 func (e *Engine) WithStores(replace func(Store) Store) *Engine {

@@ -23,10 +23,10 @@ const (
 type Options struct {
 	// Default is the rule for artifact types that ByType does not name. It must
 	// be stated: the zero value is refused.
-	Default Rule
+	Default Rule `json:"default"`
 	// ByType maps an artifact type to its rule. A type named here must be
 	// present on the image. Nil means that Default covers all types.
-	ByType map[string]Rule
+	ByType map[string]Rule `json:"byType,omitempty"`
 }
 
 type policy struct {
@@ -63,6 +63,23 @@ func check(what string, r Rule) error {
 		return fmt.Errorf("%w: the rule for %q is %q; it must be %q or %q", boltseal.ErrConfiguration, what, r, Any, All)
 	}
 	return nil
+}
+
+// OptionsOf returns what a policy was made with, false where it is not one of
+// this package's.
+func OptionsOf(p boltseal.Policy) (Options, bool) {
+	own, ok := p.(*policy)
+	if !ok {
+		return Options{}, false
+	}
+	o := Options{Default: own.fallback}
+	for _, r := range own.required {
+		if o.ByType == nil {
+			o.ByType = make(map[string]Rule, len(own.required))
+		}
+		o.ByType[r.artifactType] = r.rule
+	}
+	return o, true
 }
 
 // group counts the evidence of one artifact type.

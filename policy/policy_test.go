@@ -2,6 +2,7 @@ package policy_test
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
@@ -149,5 +150,21 @@ func TestNewRefusesUnstatedRules(t *testing.T) {
 		if _, err := policy.New(o); err == nil {
 			t.Errorf("%+v was accepted", o)
 		}
+	}
+}
+
+func TestOptionsOf(t *testing.T) {
+	for _, o := range []policy.Options{{Default: policy.Any}, {Default: policy.All, ByType: map[string]policy.Rule{"a": policy.Any, "b": policy.All}}} {
+		p, err := policy.New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, ok := policy.OptionsOf(p)
+		if !ok || got.Default != o.Default || !maps.Equal(got.ByType, o.ByType) {
+			t.Errorf("%+v came back as %+v", o, got)
+		}
+	}
+	if _, ok := policy.OptionsOf(nil); ok {
+		t.Error("options of no policy")
 	}
 }

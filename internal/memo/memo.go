@@ -41,9 +41,9 @@ type Options struct {
 	WorkTimeout time.Duration
 	// MaxWork bounds the verifications under way. 0 means DefaultMaxWork.
 	MaxWork int
-	// Report and Record encode a result once, for as long as it is kept. Nil
-	// means none.
-	Report, Record func(*boltseal.Result) []byte
+	// Encode is called once for each result, with the engine that it is of. Nil
+	// means no encodings.
+	Encode func(*boltseal.Engine, *boltseal.Result) Encoded
 	// Stats counts. Nil means that nobody wants to know.
 	Stats *Stats
 	// Clock tells the time. Nil means time.Now.
@@ -56,13 +56,20 @@ type Stats struct {
 	InFlight                           atomic.Int64
 }
 
+// Encoded is what is kept of a result's evidence.
+type Encoded struct {
+	ID     string // names the evidence in records
+	Report []byte // in the format of a caller
+	Record []byte // to be replayed
+}
+
 // Answer is what is known about one image. It is immutable.
 type Answer struct {
-	// Result is without Evidence and PassedOver, which stand in Record.
+	// Result is without Evidence and PassedOver: Encoded has them in the forms
+	// that are needed, which is a fraction of the memory.
 	Result boltseal.Result
-	// Report and Record are the encodings that the Memo was made with.
-	Report, Record []byte
-	until          time.Time
+	Encoded
+	until time.Time
 }
 
 type key struct {
@@ -126,7 +133,7 @@ func (m *Memo) Answer(ctx context.Context, e *boltseal.Engine, image string) *An
 	}
 	ref, err := boltseal.ParseReference(image)
 	if err != nil {
-		return m.encode(&boltseal.Result{Reason: boltseal.ReasonOf(err), Findings: boltseal.Findings{Image: image}})
+		return m.encode(e, &boltseal.Result{Reason: boltseal.ReasonOf(err), Findings: boltseal.Findings{Image: image}})
 	}
 	k := key{e, canonical(ref)}
 	if k.image != image {
@@ -140,7 +147,7 @@ func (m *Memo) Answer(ctx context.Context, e *boltseal.Engine, image string) *An
 	switch {
 	case !ok:
 		m.o.Stats.Overloaded.Add(1)
-		return m.encode(&boltseal.Result{Decision: boltseal.Unknown, Reason: overloaded(m.o.MaxWork), Findings: boltseal.Findings{Image: image, Reference: ref}})
+		return m.encode(e, &boltseal.Result{Decision: boltseal.Unknown, Reason: overloaded(m.o.MaxWork), Findings: boltseal.Findings{Image: image, Reference: ref}})
 	case leads:
 		go m.lead(k, w, ref)
 	default:
@@ -154,7 +161,7 @@ func (m *Memo) Answer(ctx context.Context, e *boltseal.Engine, image string) *An
 		}
 		return w.answer
 	case <-ctx.Done():
-		return m.encode(&boltseal.Result{Decision: boltseal.Unknown, Reason: late(ref, m.o.Clock().Sub(start)), Findings: boltseal.Findings{Image: image, Reference: ref, CollectedAt: start.UTC()}})
+		return m.encode(e, &boltseal.Result{Decision: boltseal.Unknown, Reason: late(ref, m.o.Clock().Sub(start)), Findings: boltseal.Findings{Image: image, Reference: ref, CollectedAt: start.UTC()}})
 	}
 }
 
@@ -224,7 +231,7 @@ func (m *Memo) lead(k key, w *work, ref boltseal.Reference) {
 // denial of this one image.
 func (m *Memo) finish(k key, w *work, ref boltseal.Reference) {
 	if p := recover(); p != nil {
-		w.answer = m.encode(&boltseal.Result{
+		w.answer = m.encode(k.engine, &boltseal.Result{
 			Reason:   boltseal.ReasonOf(fmt.Errorf("panic: %v", p)),
 			Findings: boltseal.Findings{Image: ref.String(), Reference: ref, CollectedAt: m.o.Clock().UTC()},
 		})
@@ -261,7 +268,7 @@ func (m *Memo) tagged(ctx context.Context, e *boltseal.Engine, ref boltseal.Refe
 	}
 	w, leads, ok := m.join(k)
 	if !ok {
-		return m.encode(&boltseal.Result{Decision: boltseal.Unknown, Reason: overloaded(m.o.MaxWork), Findings: boltseal.Findings{Image: ref.String(), Reference: ref}})
+		return m.encode(e, &boltseal.Result{Decision: boltseal.Unknown, Reason: overloaded(m.o.MaxWork), Findings: boltseal.Findings{Image: ref.String(), Reference: ref}})
 	}
 	if leads {
 		m.collect(ctx, k, w, pinned, desc)
@@ -271,7 +278,7 @@ func (m *Memo) tagged(ctx context.Context, e *boltseal.Engine, ref boltseal.Refe
 	case <-w.done:
 		return w.answer
 	case <-ctx.Done():
-		return m.encode(&boltseal.Result{Decision: boltseal.Unknown, Reason: late(ref, m.o.WorkTimeout), Findings: boltseal.Findings{Image: ref.String(), Reference: ref}})
+		return m.encode(e, &boltseal.Result{Decision: boltseal.Unknown, Reason: late(ref, m.o.WorkTimeout), Findings: boltseal.Findings{Image: ref.String(), Reference: ref}})
 	}
 }
 
@@ -295,20 +302,16 @@ func (m *Memo) judged(e *boltseal.Engine, f boltseal.Findings) *Answer {
 	if v := r.ValidUntil(); !v.IsZero() && v.Before(until) {
 		until = v
 	}
-	a := m.encode(&r)
+	a := m.encode(e, &r)
 	a.until = until
 	return a
 }
 
-func (m *Memo) encode(r *boltseal.Result) *Answer {
-	a := &Answer{}
-	if m.o.Report != nil {
-		a.Report = m.o.Report(r)
+func (m *Memo) encode(e *boltseal.Engine, r *boltseal.Result) *Answer {
+	a := &Answer{Result: *r}
+	if m.o.Encode != nil {
+		a.Encoded = m.o.Encode(e, r)
 	}
-	if m.o.Record != nil {
-		a.Record = m.o.Record(r)
-	}
-	a.Result = *r
 	a.Result.Evidence, a.Result.PassedOver = nil, nil
 	return a
 }
@@ -319,7 +322,7 @@ const (
 )
 
 func (a *Answer) cost() int64 {
-	return answerCost + int64(cap(a.Report)+cap(a.Record)+len(a.Result.Reason.Message)+len(a.Result.Reason.Remedy))
+	return answerCost + int64(len(a.ID)+cap(a.Report)+cap(a.Record)+len(a.Result.Reason.Message)+len(a.Result.Reason.Remedy))
 }
 
 func late(ref boltseal.Reference, after time.Duration) boltseal.Reason {

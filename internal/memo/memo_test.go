@@ -248,12 +248,12 @@ func TestEncodedOnce(t *testing.T) {
 	h := testhouse.New(t, testhouse.Options{})
 	_, image := h.Signed("v", h.Signer)
 	var n atomic.Int32
-	m := newMemo(memo.Options{Report: func(r *boltseal.Result) []byte {
+	m := newMemo(memo.Options{Encode: func(e *boltseal.Engine, r *boltseal.Result) memo.Encoded {
 		n.Add(1)
-		return fmt.Append(nil, r.Decision, len(r.Evidence))
+		return memo.Encoded{Report: fmt.Append(nil, r.Decision, len(r.Evidence), e == h.Engine)}
 	}})
 	for range 3 {
-		if a := m.Answer(t.Context(), h.Engine, image); string(a.Report) != "allow 1" || a.Result.Evidence != nil {
+		if a := m.Answer(t.Context(), h.Engine, image); string(a.Report) != "allow 1 true" || a.Result.Evidence != nil {
 			t.Fatalf("report %q, evidence %v", a.Report, a.Result.Evidence)
 		}
 	}

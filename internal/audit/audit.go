@@ -1,0 +1,196 @@
+// Package audit writes one line for every decision and one for all evidence behind it, and reads them back.
+package audit
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/policy"
+)
+
+// Kinds of lines.
+const (
+	KindDecision = "decision"
+	KindEvidence = "evidence"
+)
+
+// Evidence is what was found about one image, in a form that can be decided again.
+type Evidence struct {
+	Kind   string          `json:"kind"` // KindEvidence
+	ID     string          `json:"id"`
+	Time   time.Time       `json:"time"`
+	Result boltseal.Result `json:"result"`
+	// Policy is what decided; nil where nothing got as far as that.
+	Policy *policy.Options `json:"policy,omitempty"`
+}
+
+// Decision is one answer to one request.
+type Decision struct {
+	Kind       string        `json:"kind"` // KindDecision
+	ID         string        `json:"id"`
+	Time       time.Time     `json:"time"`
+	Source     string        `json:"source"` // "admission" or "gatekeeper"
+	Decision   string        `json:"decision"`
+	Took       time.Duration `json:"tookNanoseconds"`
+	Generation uint64        `json:"generation"` // of the configuration
+	Request    *Request      `json:"request,omitempty"`
+	Policies   []string      `json:"policies,omitempty"` // those that matched, with their action
+	Images     []Image       `json:"images"`
+}
+
+// Request is what was asked to be admitted.
+type Request struct {
+	UID       string `json:"uid"`
+	Kind      string `json:"kind"`
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name,omitempty"`
+	Operation string `json:"operation"`
+	User      string `json:"user,omitempty"`
+	DryRun    bool   `json:"dryRun,omitempty"`
+}
+
+// Image is one image of a request.
+type Image struct {
+	Image     string   `json:"image"`
+	Container string   `json:"container,omitempty"`
+	Namespace string   `json:"namespace,omitempty"`
+	Digest    string   `json:"digest,omitempty"`
+	Decision  string   `json:"decision"` // "allow", "deny", "unknown", "excluded"
+	Cause     string   `json:"cause,omitempty"`
+	Message   string   `json:"message,omitempty"`
+	Evidence  string   `json:"evidence,omitempty"` // ID of the line with the evidence
+	LastGood  string   `json:"lastKnownGood,omitempty"`
+	Inline    Recorded `json:"record,omitempty"` // the evidence itself, where the image was not allowed
+}
+
+// Recorded is an encoded Evidence.
+type Recorded = json.RawMessage
+
+// NewID returns a fresh name for a decision or for evidence: 16 hexadecimal digits.
+func NewID() string { return fmt.Sprintf("%016x", rand.Uint64()) }
+
+// EncodeEvidence encodes what an engine found, as one line without its end.
+func EncodeEvidence(id string, now time.Time, e *boltseal.Engine, r *boltseal.Result) []byte {
+	ev := Evidence{Kind: KindEvidence, ID: id, Time: now.UTC(), Result: *r}
+	if e != nil {
+		if o, ok := policy.OptionsOf(e.Policy()); ok {
+			ev.Policy = &o
+		}
+	}
+	b, err := json.Marshal(ev)
+	if err != nil {
+		b, _ = json.Marshal(map[string]string{"kind": KindEvidence, "id": id, "error": err.Error()})
+	}
+	return b
+}
+
+// DefaultQueueBytes is how much a Log keeps that its writer has not taken yet.
+const DefaultQueueBytes = 4 << 20
+
+// Log writes lines in the background, so that no request waits for it. What
+// its writer cannot take in time is counted and dropped.
+type Log struct {
+	w       io.Writer
+	most    int
+	mu      sync.Mutex
+	pending []byte
+	spare   []byte
+	wake    chan struct{}
+	done    chan struct{}
+	closed  bool
+	dropped atomic.Uint64
+}
+
+// NewLog makes a Log of at most queueBytes in memory; 0 means DefaultQueueBytes.
+// A nil writer discards everything.
+func NewLog(w io.Writer, queueBytes int) *Log {
+	if queueBytes <= 0 {
+		queueBytes = DefaultQueueBytes
+	}
+	l := &Log{w: w, most: queueBytes, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	if w == nil {
+		l.closed = true
+		close(l.done)
+		return l
+	}
+	go l.run()
+	return l
+}
+
+// Enabled reports whether lines go anywhere.
+func (l *Log) Enabled() bool { return l.w != nil }
+
+// Dropped counts the lines that the writer was too slow for.
+func (l *Log) Dropped() uint64 { return l.dropped.Load() }
+
+// Decision writes a line.
+func (l *Log) Decision(d *Decision) {
+	if l.w == nil {
+		return
+	}
+	d.Kind = KindDecision
+	b, err := json.Marshal(d)
+	if err != nil {
+		b, _ = json.Marshal(map[string]string{"kind": KindDecision, "id": d.ID, "error": err.Error()})
+	}
+	l.Line(b)
+}
+
+// Line writes an encoded line.
+func (l *Log) Line(b []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
+	if len(l.pending)+len(b)+1 > l.most {
+		l.dropped.Add(1)
+		return
+	}
+	l.pending = append(append(l.pending, b...), '\n')
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Close writes what is pending.
+func (l *Log) Close() {
+	l.mu.Lock()
+	if !l.closed {
+		l.closed = true
+		close(l.wake)
+	}
+	l.mu.Unlock()
+	<-l.done
+}
+
+func (l *Log) run() {
+	defer close(l.done)
+	for range l.wake {
+		l.flush()
+	}
+	l.flush()
+}
+
+func (l *Log) flush() {
+	l.mu.Lock()
+	b := l.pending
+	l.pending, l.spare = l.spare[:0], nil
+	l.mu.Unlock()
+	if len(b) > 0 {
+		_, _ = l.w.Write(b) // there is nobody to tell but the log that failed
+	}
+	const keep = 64 << 10 // a burst's buffer is given back
+	if cap(b) <= keep {
+		l.mu.Lock()
+		l.spare = b
+		l.mu.Unlock()
+	}
+}

@@ -1,0 +1,160 @@
+package audit_test
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/audit"
+	"github.com/boltseal/boltseal/internal/testhouse"
+	"github.com/boltseal/boltseal/internal/testregistry"
+	"github.com/boltseal/boltseal/policy"
+)
+
+func record(e *boltseal.Engine, r boltseal.Result) (id string, line []byte) {
+	id = audit.NewID()
+	return id, audit.EncodeEvidence(id, time.Now(), e, &r)
+}
+
+func TestReplay(t *testing.T) {
+	t.Parallel()
+	h := testhouse.New(t, testhouse.Options{})
+	all := h.EngineOf(t, testhouse.Options{Rule: policy.All})
+	signed, _ := h.Signed("signed", h.Signer)
+	twice, _ := h.Signed("twice", h.Signer, h.Signer)
+	stranger, _ := h.Signed("stranger", h.Stranger)
+	strangers, _ := h.Signed("strangers", h.Stranger, h.Stranger)
+	unsigned, _ := h.Signed("unsigned")
+	for _, tt := range []struct {
+		name, image string
+		engine      *boltseal.Engine
+		want        boltseal.Decision
+		changes     int
+		says        string
+	}{
+		{"allowed by one", signed, h.Engine, boltseal.Allow, 1, "without the signature sha256:"},
+		{"all of two", twice, all, boltseal.Allow, 2, "nothing else makes up for it"},
+		{"a stranger's", stranger, h.Engine, boltseal.Deny, 1, "were accepted; it is not: "},
+		{"two strangers', one suffices", strangers, h.Engine, boltseal.Deny, 2, "were accepted"},
+		{"nothing", unsigned, h.Engine, boltseal.Deny, 1, "nothing signed"},
+		{"not there", h.Registry.Ref(testhouse.Repo, "gone"), h.Engine, boltseal.Deny, 1, "could be looked at"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := testhouse.Need(tt.engine.Verify(t.Context(), tt.image))(t)
+			id, line := record(tt.engine, r)
+			c := testhouse.Need(audit.Find(bytes.NewReader(line), id))(t)
+			re := testhouse.Need(c.Evidence[id].Replay())(t)
+			if !re.Agrees || re.Decision != tt.want || len(re.Changes) != tt.changes {
+				t.Fatalf("%+v", re)
+			}
+			for _, ch := range re.Changes {
+				if !strings.Contains(ch.What, tt.says) || (tt.want == boltseal.Deny && ch.How == "") {
+					t.Errorf("%+v, want %q", ch, tt.says)
+				}
+			}
+		})
+	}
+}
+
+// TestReplayOfAForgedRecord: a record that says "allow" on evidence that does
+// not support it does not agree.
+func TestReplayOfAForgedRecord(t *testing.T) {
+	t.Parallel()
+	h := testhouse.New(t, testhouse.Options{})
+	image, _ := h.Signed("stranger", h.Stranger)
+	r := h.Verify(t, image)
+	r.Decision = boltseal.Allow
+	id, line := record(h.Engine, r)
+	c := testhouse.Need(audit.Find(bytes.NewReader(line), id))(t)
+	if re, err := c.Evidence[id].Replay(); err != nil || re.Agrees || re.Decision != boltseal.Deny {
+		t.Errorf("%+v, %v", re, err)
+	}
+}
+
+func TestFind(t *testing.T) {
+	t.Parallel()
+	h := testhouse.New(t, testhouse.Options{})
+	image, _ := h.Signed("v", h.Signer)
+	evID, ev := record(h.Engine, h.Verify(t, image))
+	denied, _ := h.Signed("none")
+	inlineID, inline := record(h.Engine, h.Verify(t, denied))
+	var file bytes.Buffer
+	file.WriteString("2026/11/23 something else\n{\"level\":\"info\"}\n")
+	file.Write(append(ev, '\n'))
+	l := audit.NewLog(&file, 0)
+	l.Decision(&audit.Decision{ID: "d1", Decision: "allow", Images: []audit.Image{{Image: image, Evidence: evID}}})
+	l.Decision(&audit.Decision{ID: "d2", Decision: "deny", Images: []audit.Image{{Image: denied, Evidence: inlineID, Inline: inline}, {Image: image, Evidence: "rotated away"}}})
+	l.Close()
+	for id, want := range map[string]string{"d1": evID, "d2": inlineID, evID: evID, "": inlineID} {
+		c, err := audit.Find(bytes.NewReader(file.Bytes()), id)
+		if err != nil || len(c.Evidence) != 1 || c.Evidence[want] == nil {
+			t.Errorf("Find(%q) = %+v, %v", id, c, err)
+		}
+	}
+	if _, err := audit.Find(bytes.NewReader(file.Bytes()), "other"); !errors.Is(err, audit.ErrNotFound) {
+		t.Errorf("an ID that is not there: %v", err)
+	}
+}
+
+// slow takes nothing until it is let go.
+type slow struct {
+	let chan struct{}
+	got bytes.Buffer
+}
+
+func (s *slow) Write(b []byte) (int, error) {
+	<-s.let
+	return s.got.Write(b)
+}
+
+func TestASlowWriterHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	w := &slow{let: make(chan struct{})}
+	l := audit.NewLog(w, 1000)
+	for range 100 {
+		l.Line(bytes.Repeat([]byte{'x'}, 99))
+	}
+	if l.Dropped() < 80 {
+		t.Errorf("%d lines dropped", l.Dropped())
+	}
+	close(w.let)
+	l.Close()
+	l.Line([]byte("late"))
+	if got := bytes.Count(w.got.Bytes(), []byte{'\n'}); uint64(got)+l.Dropped() != 100 {
+		t.Errorf("%d written, %d dropped", got, l.Dropped())
+	}
+	audit.NewLog(nil, 0).Close()
+}
+
+func TestUnknownIsExplainedByWhatWasInTheWay(t *testing.T) {
+	t.Parallel()
+	h := testhouse.New(t, testhouse.Options{})
+	image, _ := h.Signed("v", h.Signer)
+	h.Registry.Inject(testregistry.Fault{Kind: testregistry.Status, Status: 503, Class: testregistry.Blob})
+	r := h.Verify(t, image)
+	id, line := record(h.Engine, r)
+	re := testhouse.Need(testhouse.Need(audit.Find(bytes.NewReader(line), id))(t).Evidence[id].Replay())(t)
+	if !re.Agrees || re.Decision != boltseal.Unknown || len(re.Changes) != 1 || !strings.Contains(re.Changes[0].What, "503") {
+		t.Errorf("%+v", re)
+	}
+}
+
+func FuzzFind(f *testing.F) {
+	f.Add([]byte(`{"kind":"evidence","id":"a","result":{"decision":"deny"}}`), "a")
+	f.Add([]byte(`{"kind":"decision","id":"d","images":[{"image":"x","evidence":"a"}]}`), "d")
+	f.Fuzz(func(t *testing.T, b []byte, id string) {
+		c, err := audit.Find(bytes.NewReader(b), id)
+		if err != nil {
+			return
+		}
+		for _, ev := range c.Evidence {
+			re, err := ev.Replay()
+			if err == nil && re.Decision == boltseal.Allow && ev.Policy == nil && re.Agrees {
+				t.Error("an allow that no policy has given")
+			}
+		}
+	})
+}

@@ -1,0 +1,224 @@
+package audit
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/policy"
+)
+
+// Limits on what is read back.
+const (
+	MaxLineBytes = 8 << 20
+	maxImages    = 1000
+)
+
+// ErrNotFound: no line has the ID.
+var ErrNotFound = errors.New("no decision and no evidence of this ID")
+
+// Case is a recorded decision with the evidence of its images, by ID. Decision
+// is nil where evidence alone was asked for.
+type Case struct {
+	Decision *Decision
+	Evidence map[string]*Evidence
+}
+
+// Find reads lines and returns the case of an ID; "" is the last decision. Lines
+// of other programs in between are passed over. Evidence that a decision names
+// and that is not there is missing from the case.
+func Find(r io.ReadSeeker, id string) (*Case, error) {
+	c := &Case{Evidence: map[string]*Evidence{}}
+	err := lines(r, func(kind, lineID string, line []byte) error {
+		switch {
+		case kind == KindDecision && (id == "" || lineID == id):
+			var d Decision
+			if err := json.Unmarshal(line, &d); err != nil {
+				return fmt.Errorf("decision %s: %w", lineID, err)
+			}
+			c.Decision = &d
+		case kind == KindEvidence && id != "" && lineID == id:
+			return c.add(line)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if c.Decision == nil {
+		if len(c.Evidence) == 0 {
+			return nil, ErrNotFound
+		}
+		return c, nil
+	}
+	return c, c.gather(r)
+}
+
+// gather collects the evidence that the decision names.
+func (c *Case) gather(r io.ReadSeeker) error {
+	wanted := map[string]bool{}
+	for i, img := range c.Decision.Images {
+		switch {
+		case i >= maxImages:
+			return fmt.Errorf("a decision about more than %d images", maxImages)
+		case len(img.Inline) > 0:
+			if err := c.add(img.Inline); err != nil {
+				return err
+			}
+		case img.Evidence != "":
+			wanted[img.Evidence] = true
+		}
+	}
+	if len(wanted) == 0 {
+		return nil
+	}
+	if _, err := r.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	return lines(r, func(kind, id string, line []byte) error {
+		if kind == KindEvidence && wanted[id] {
+			return c.add(line)
+		}
+		return nil
+	})
+}
+
+func (c *Case) add(line []byte) error {
+	var ev Evidence
+	if err := json.Unmarshal(line, &ev); err != nil {
+		return fmt.Errorf("evidence: %w", err)
+	}
+	c.Evidence[ev.ID] = &ev
+	return nil
+}
+
+func lines(r io.Reader, each func(kind, id string, line []byte) error) error {
+	s := bufio.NewScanner(r)
+	s.Buffer(make([]byte, 64<<10), MaxLineBytes)
+	for s.Scan() {
+		var head struct{ Kind, ID string }
+		if len(s.Bytes()) == 0 || s.Bytes()[0] != '{' || json.Unmarshal(s.Bytes(), &head) != nil || head.ID == "" {
+			continue
+		}
+		if err := each(head.Kind, head.ID, s.Bytes()); err != nil {
+			return err
+		}
+	}
+	return s.Err()
+}
+
+// Replay is a recorded result, decided again from its evidence.
+type Replay struct {
+	Decision boltseal.Decision `json:"decision"`
+	Reason   boltseal.Reason   `json:"reason"`
+	// Agrees tells whether the recorded decision is the same.
+	Agrees bool `json:"agrees"`
+	// Changes say what would have led to another decision.
+	Changes []Change `json:"changes,omitempty"`
+}
+
+// Change is something that would have led to another decision.
+type Change struct {
+	What string            `json:"what"`
+	To   boltseal.Decision `json:"to"`
+	How  string            `json:"how,omitempty"`
+}
+
+// Replay decides again. It uses the record alone: no network, no clock, and not
+// today's configuration.
+func (e *Evidence) Replay() (Replay, error) {
+	r := &e.Result
+	if e.Policy == nil || r.Failure != (boltseal.Reason{}) || r.Subject.Digest == "" {
+		re := Replay{Decision: r.Decision, Reason: r.Reason, Agrees: r.Decision != boltseal.Allow}
+		if re.Agrees {
+			re.Changes = []Change{{What: "if its signatures could be looked at at all; this was in the way: " + r.Reason.Message, To: boltseal.Unknown, How: r.Reason.Remedy}}
+		}
+		return re, nil
+	}
+	p, err := policy.New(*e.Policy)
+	if err != nil {
+		return Replay{}, err
+	}
+	re := Replay{}
+	re.Decision, re.Reason = p.Decide(&r.Findings)
+	re.Agrees = re.Decision == r.Decision
+	if re.Decision == boltseal.Allow {
+		re.Changes = fragile(p, r.Findings)
+	} else {
+		re.Changes = missing(p, r.Findings, re.Reason)
+	}
+	return re, nil
+}
+
+// fragile lists the evidence that an allow hangs on.
+func fragile(p boltseal.Policy, f boltseal.Findings) (changes []Change) {
+	for i := range f.Evidence {
+		ev := &f.Evidence[i]
+		if ev.Outcome != boltseal.Verified {
+			continue
+		}
+		if d := decided(p, f, map[int]boltseal.Outcome{i: boltseal.Rejected}); d != boltseal.Allow {
+			changes = append(changes, Change{What: "without " + signature(ev) + "; nothing else makes up for it", To: d, How: lasts(ev)})
+		}
+	}
+	return changes
+}
+
+// missing lists what would have made a denial an allow: one signature by itself
+// where that is enough, otherwise all of them.
+func missing(p boltseal.Policy, f boltseal.Findings, why boltseal.Reason) (changes []Change) {
+	all := map[int]boltseal.Outcome{}
+	for i := range f.Evidence {
+		ev := &f.Evidence[i]
+		if ev.Outcome == boltseal.Verified {
+			continue
+		}
+		all[i] = boltseal.Verified
+		if decided(p, f, map[int]boltseal.Outcome{i: boltseal.Verified}) == boltseal.Allow {
+			changes = append(changes, Change{What: "if " + signature(ev) + " were accepted; it is not: " + ev.Reason.Message, To: boltseal.Allow, How: ev.Reason.Remedy})
+		}
+	}
+	if len(changes) > 0 {
+		return changes
+	}
+	if len(all) > 0 && decided(p, f, all) == boltseal.Allow {
+		return []Change{{What: fmt.Sprintf("if all of the %d signatures that do not hold were accepted", len(all)), To: boltseal.Allow, How: why.Remedy}}
+	}
+	return []Change{{What: "if there were what the policy asks for; this is missing: " + why.Message, To: boltseal.Allow, How: why.Remedy}}
+}
+
+func decided(p boltseal.Policy, f boltseal.Findings, outcomes map[int]boltseal.Outcome) boltseal.Decision {
+	f.Evidence = slices.Clone(f.Evidence)
+	for i, o := range outcomes {
+		f.Evidence[i].Outcome = o
+	}
+	d, _ := p.Decide(&f)
+	return d
+}
+
+func signature(ev *boltseal.Evidence) string {
+	s := "the signature " + short(ev.Referrer.String())
+	if ev.Signer != nil {
+		s += " by " + ev.Signer.Subject
+	}
+	return s
+}
+
+func short(d string) string {
+	if len(d) > 19 {
+		return d[:19] + "…"
+	}
+	return d
+}
+
+func lasts(ev *boltseal.Evidence) string {
+	if ev.ValidUntil.IsZero() {
+		return ""
+	}
+	return "its evidence holds until " + ev.ValidUntil.Format(time.RFC3339)
+}
