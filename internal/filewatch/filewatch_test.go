@@ -1,0 +1,113 @@
+package filewatch_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/boltseal/boltseal/internal/filewatch"
+)
+
+func start(t *testing.T, o filewatch.Options) <-chan struct{} {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	changed, ended := make(chan struct{}, 16), make(chan struct{})
+	go func() {
+		defer close(ended)
+		filewatch.Watch(ctx, o, func() { changed <- struct{}{} })
+	}()
+	t.Cleanup(func() { cancel(); <-ended })
+	time.Sleep(50 * time.Millisecond) // the first look must have been taken
+	return changed
+}
+
+func wait(t *testing.T, changed <-chan struct{}, what string) {
+	t.Helper()
+	select {
+	case <-changed:
+	case <-time.After(10 * time.Second):
+		t.Fatal("not noticed:", what)
+	}
+}
+
+func TestWatch(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "f")
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(file, "1")
+	changed := start(t, filewatch.Options{Paths: []string{file, filepath.Join(dir, "later")}, Settle: 10 * time.Millisecond})
+	write(file, "2")
+	wait(t, changed, "new content")
+	write(file+".new", "3")
+	if err := os.Rename(file+".new", file); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, changed, "a file in its place")
+	write(filepath.Join(dir, "later"), "x")
+	wait(t, changed, "a file that was not there")
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, changed, "a file that is gone")
+	write(filepath.Join(dir, "other"), "x")
+	write(filepath.Join(dir, "later"), "x")
+	select {
+	case <-changed:
+		t.Error("reported without new content")
+	case <-time.After(200 * time.Millisecond):
+	}
+}
+
+// TestKubernetesVolume: the kubelet swaps a link to the folder with all files.
+func TestKubernetesVolume(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, v := range []string{"v1", "v2"} {
+		if err := os.MkdirAll(filepath.Join(dir, v), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, v, "tls.crt"), []byte(v), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := func(target, name string) {
+		t.Helper()
+		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link("v1", "..data")
+	link("..data/tls.crt", "tls.crt")
+	changed := start(t, filewatch.Options{Paths: []string{filepath.Join(dir, "tls.crt")}, Settle: 10 * time.Millisecond})
+	link("v2", "..data_tmp")
+	if err := os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, changed, "the swapped link")
+}
+
+func TestPolling(t *testing.T) {
+	t.Parallel()
+	elsewhere, dir := t.TempDir(), t.TempDir()
+	target := filepath.Join(elsewhere, "f")
+	if err := os.WriteFile(target, []byte("1"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(dir, "f")
+	if err := os.Symlink(target, link); err != nil {
+		t.Fatal(err)
+	}
+	changed := start(t, filewatch.Options{Paths: []string{link}, Poll: 20 * time.Millisecond})
+	if err := os.WriteFile(target, []byte("2"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, changed, "content behind a link to another folder")
+}

@@ -1,0 +1,146 @@
+// Package tlsfiles makes a TLS server's configuration of files, and of their successors without a restart.
+package tlsfiles
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+)
+
+// Files name a certificate chain with its key, and the CAs of clients; all PEM.
+type Files struct {
+	Cert, Key string
+	// ClientCA, where set, makes a client certificate of one of its CAs a
+	// condition for every connection.
+	ClientCA string
+}
+
+// Paths lists the files that are set.
+func (f Files) Paths() []string {
+	var out []string
+	for _, p := range []string{f.Cert, f.Key, f.ClientCA} {
+		if p != "" {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// Server is a TLS 1.3 configuration that can be reloaded under load: connections
+// that are open keep what they began with.
+type Server struct {
+	files   Files
+	current atomic.Pointer[tls.Config]
+}
+
+// New loads the files. Their content must be right: there is nothing to fall
+// back on yet.
+func New(f Files) (*Server, error) {
+	if (f.Cert == "") != (f.Key == "") {
+		return nil, errors.New("a certificate and its key belong together")
+	}
+	s := &Server{files: f}
+	return s, s.Reload()
+}
+
+// Reload reads the files again. On an error the configuration before stays.
+func (s *Server) Reload() error {
+	c, err := tls.LoadX509KeyPair(s.files.Cert, s.files.Key)
+	if err != nil {
+		return fmt.Errorf("server certificate: %w", err)
+	}
+	cfg, err := config(c, s.files.ClientCA)
+	if err != nil {
+		return err
+	}
+	s.current.Store(cfg)
+	return nil
+}
+
+// SelfSigned makes a certificate of its own for the given names, for a first
+// try. clientCA may be "".
+func SelfSigned(names []string, clientCA string, now time.Time) (*Server, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	if err != nil {
+		return nil, err
+	}
+	t := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: "boltseal (self-signed)"},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(1, 0, 0),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	for _, n := range names {
+		if ip := net.ParseIP(n); ip != nil {
+			t.IPAddresses = append(t.IPAddresses, ip)
+		} else {
+			t.DNSNames = append(t.DNSNames, n)
+		}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := config(tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, clientCA)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{}
+	s.current.Store(cfg)
+	return s, nil
+}
+
+func config(c tls.Certificate, clientCA string) (*tls.Config, error) {
+	cfg := &tls.Config{
+		MinVersion:   tls.VersionTLS13,
+		Certificates: []tls.Certificate{c},
+		NextProtos:   []string{"h2", "http/1.1"},
+	}
+	if clientCA != "" {
+		b, err := os.ReadFile(clientCA)
+		if err != nil {
+			return nil, fmt.Errorf("client CA: %w", err)
+		}
+		cfg.ClientCAs = x509.NewCertPool()
+		if !cfg.ClientCAs.AppendCertsFromPEM(b) {
+			return nil, fmt.Errorf("client CA: %s has no certificate", clientCA)
+		}
+		cfg.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	return cfg, nil
+}
+
+// Config is for a listener. Each connection gets the configuration of its moment,
+// with its own session tickets: what an old client CA let in is not resumed
+// under a new one.
+func (s *Server) Config() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		NextProtos: []string{"h2", "http/1.1"},
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			return s.current.Load(), nil
+		},
+	}
+}
+
+// Leaf is the certificate in force.
+func (s *Server) Leaf() (*x509.Certificate, error) {
+	c := s.current.Load().Certificates[0]
+	if c.Leaf != nil {
+		return c.Leaf, nil
+	}
+	return x509.ParseCertificate(c.Certificate[0])
+}
