@@ -98,11 +98,12 @@ them by the rules of the Notary Project.`,
 	})
 	root.AddGroup(
 		&cobra.Group{ID: "verify", Title: "Verify:"},
+		&cobra.Group{ID: "serve", Title: "Serve a cluster:"},
 		&cobra.Group{ID: "more", Title: "More:"},
 	)
 	root.SetHelpCommandGroupID("more")
 	root.SetCompletionCommandGroupID("more")
-	root.AddCommand(newVerify(env), newDemo(env), newVersion(env))
+	root.AddCommand(newVerify(env), newDemo(env), newServe(env), newExplain(env), newVersion(env))
 	return root
 }
 

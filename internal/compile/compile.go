@@ -33,6 +33,8 @@ type Deps struct {
 	// Chains and Revocation are shared by all verifiers. Nil means new ones.
 	Chains     *notation.ChainCache
 	Revocation *notation.Revocation
+	// Wrap, where set, is put around every Store.
+	Wrap func(boltseal.Store) boltseal.Store
 	// Layout, where set, is read in place of every Store.
 	Layout boltseal.Store
 }
@@ -166,7 +168,11 @@ func (c *compiler) store(r resource[v1beta1.StoreSpec]) {
 		return
 	}
 	c.out.closers = append(c.out.closers, reg.Close)
-	c.stores[r.namespace] = append(c.stores[r.namespace], boltseal.ScopedStore{Name: r.name, Scopes: p.Scopes, Store: reg})
+	var store boltseal.Store = reg
+	if c.deps.Wrap != nil {
+		store = c.deps.Wrap(store)
+	}
+	c.stores[r.namespace] = append(c.stores[r.namespace], boltseal.ScopedStore{Name: r.name, Scopes: p.Scopes, Store: store})
 }
 
 // ignored warns of what Ratify has and we need not.

@@ -3,9 +3,12 @@ package compile
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/boltseal/boltseal/api/config/v1beta1"
+	"github.com/boltseal/boltseal/api/integrity/v1alpha1"
+	"github.com/boltseal/boltseal/internal/integrity"
 	"github.com/boltseal/boltseal/internal/nearest"
 	"github.com/boltseal/boltseal/internal/strict"
 )
@@ -38,6 +41,7 @@ type Set struct {
 	verifiers []resource[v1beta1.VerifierSpec]
 	providers []resource[v1beta1.KeyManagementProviderSpec] // CertificateStores too
 	policies  []resource[v1beta1.PolicySpec]
+	integrity []*integrity.Policy
 }
 
 var kinds = []string{
@@ -45,6 +49,11 @@ var kinds = []string{
 	v1beta1.NamespacedPrefix + v1beta1.KindKeyManagementProvider, v1beta1.NamespacedPrefix + v1beta1.KindStore,
 	v1beta1.NamespacedPrefix + v1beta1.KindVerifier, v1beta1.NamespacedPrefix + v1beta1.KindPolicy,
 }
+
+var (
+	groups         = []string{v1beta1.GroupVersion.String(), v1alpha1.GroupVersion.String()}
+	integrityKinds = []string{v1alpha1.KindImageIntegrityPolicy}
+)
 
 // Decode reads all documents strictly. The error is [strict.Problems], all that
 // was found.
@@ -86,8 +95,8 @@ func (s *Set) add(doc strict.Node, seen map[string]strict.Node) error {
 	switch {
 	case version == "" || kind == "":
 		return doc.Problem("a document needs apiVersion and kind")
-	case version != v1beta1.GroupVersion.String():
-		return doc.At("apiVersion", "%q is not known here; known: %s%s", version, v1beta1.GroupVersion, nearest.Hint(version, []string{v1beta1.GroupVersion.String()}))
+	case !slices.Contains(groups, version):
+		return doc.At("apiVersion", "%q is not known here; known: %s%s", version, strings.Join(groups, ", "), nearest.Hint(version, groups))
 	}
 	namespace, name := doc.Text("metadata", "namespace"), doc.Text("metadata", "name")
 	base, namespaced := strings.CutPrefix(kind, v1beta1.NamespacedPrefix)
@@ -107,6 +116,9 @@ func (s *Set) add(doc strict.Node, seen map[string]strict.Node) error {
 		return doc.At("metadata.name", "a second %s named %q; the first is at %s", kind, name, first.Place())
 	}
 	seen[key] = doc
+	if version == v1alpha1.GroupVersion.String() {
+		return s.addIntegrity(doc, kind, name)
+	}
 	switch kind {
 	case v1beta1.KindStore, v1beta1.NamespacedPrefix + v1beta1.KindStore:
 		var o v1beta1.Store
@@ -132,14 +144,37 @@ func (s *Set) add(doc strict.Node, seen map[string]strict.Node) error {
 			s.providers = append(s.providers, resource[v1beta1.KeyManagementProviderSpec]{kind, namespace, name, doc, v1beta1.KeyManagementProviderSpec{Type: o.Spec.Provider, Parameters: o.Spec.Parameters}})
 		})
 	}
-	return doc.At("kind", "%q is not known here%s", kind, knownKinds(kind))
+	return doc.At("kind", "%q is not known here%s", kind, knownKinds(kind, kinds))
 }
 
-func knownKinds(kind string) string {
-	if h := nearest.Hint(kind, kinds); h != "" {
+func (s *Set) addIntegrity(doc strict.Node, kind, name string) error {
+	if kind != v1alpha1.KindImageIntegrityPolicy {
+		return doc.At("kind", "%q is not known here%s", kind, knownKinds(kind, integrityKinds))
+	}
+	var o v1alpha1.ImageIntegrityPolicy
+	if err := into(doc, &o, func() {}); err != nil {
+		return err
+	}
+	p, problems := integrity.Compile(name, o.Spec)
+	if len(problems) > 0 {
+		var ps strict.Problems
+		for _, pr := range problems {
+			ps = append(ps, doc.At(pr.Field, "%s %s: %s", kind, name, pr.Message))
+		}
+		return ps
+	}
+	s.integrity = append(s.integrity, p)
+	return nil
+}
+
+// Integrity returns the ImageIntegrityPolicies, in the order of the text.
+func (s *Set) Integrity() []*integrity.Policy { return s.integrity }
+
+func knownKinds(kind string, known []string) string {
+	if h := nearest.Hint(kind, known); h != "" {
 		return h
 	}
-	return "; known: " + strings.Join(kinds, ", ")
+	return "; known: " + strings.Join(known, ", ")
 }
 
 func into(doc strict.Node, o any, keep func()) error {

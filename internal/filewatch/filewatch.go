@@ -33,50 +33,65 @@ type Options struct {
 	Poll time.Duration
 }
 
-// Watch calls changed, one call at a time, after the content of any of the files
-// has become another than at the last call, or than when Watch began. It returns
-// when ctx ends. Where the system offers no notification it polls.
-func Watch(ctx context.Context, o Options, changed func()) {
+// Watcher compares files with what they were.
+type Watcher struct {
+	o     Options
+	state [sha256.Size]byte
+}
+
+// New looks at the files for the first time. Whoever reads them afterwards
+// misses no change.
+func New(o Options) *Watcher {
 	if o.Settle <= 0 {
 		o.Settle = DefaultSettle
 	}
 	if o.Poll <= 0 {
 		o.Poll = DefaultPoll
 	}
-	state := digest(o.Paths)
+	return &Watcher{o: o, state: digest(o.Paths)}
+}
+
+// Run calls changed, one call at a time, after the content of any of the files
+// has become another than at the last look. It returns when ctx ends. Where the
+// system offers no notification it polls.
+func (w *Watcher) Run(ctx context.Context, changed func()) {
+	o := w.o
 	events := make(<-chan fsnotify.Event)
 	// Folders are watched, not files: editors and Kubernetes replace files.
-	if w, err := fsnotify.NewWatcher(); err == nil {
-		defer w.Close()
+	if fs, err := fsnotify.NewWatcher(); err == nil {
+		defer fs.Close()
 		for _, p := range o.Paths {
-			_ = w.Add(filepath.Dir(p)) // polling covers what cannot be watched
+			_ = fs.Add(filepath.Dir(p)) // polling covers what cannot be watched
 		}
-		events = w.Events
+		events = fs.Events
 		go func() {
-			for range w.Errors { // they mean lost events: polling covers them
+			for range fs.Errors { // they mean lost events: polling covers them
 			}
 		}()
 	}
 	poll := time.NewTicker(o.Poll)
 	defer poll.Stop()
-	for {
-		select {
-		case <-ctx.Done():
+	for first := true; ; first = false {
+		if !first && !wait(ctx, events, poll.C, o.Settle) {
 			return
-		case <-poll.C:
-		case _, ok := <-events:
-			if !ok {
-				events = nil
-				continue
-			}
-			if !settle(ctx, events, o.Settle) {
-				return
-			}
 		}
-		if now := digest(o.Paths); now != state {
-			state = now
+		// The first look is for what changed before the folders were watched.
+		if now := digest(o.Paths); now != w.state {
+			w.state = now
 			changed()
 		}
+	}
+}
+
+// wait returns when it is time to look, and reports whether ctx lives.
+func wait(ctx context.Context, events <-chan fsnotify.Event, poll <-chan time.Time, quiet time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-poll:
+		return true
+	case <-events:
+		return settle(ctx, events, quiet)
 	}
 }
 

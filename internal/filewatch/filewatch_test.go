@@ -14,12 +14,12 @@ func start(t *testing.T, o filewatch.Options) <-chan struct{} {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	changed, ended := make(chan struct{}, 16), make(chan struct{})
+	w := filewatch.New(o)
 	go func() {
 		defer close(ended)
-		filewatch.Watch(ctx, o, func() { changed <- struct{}{} })
+		w.Run(ctx, func() { changed <- struct{}{} })
 	}()
 	t.Cleanup(func() { cancel(); <-ended })
-	time.Sleep(50 * time.Millisecond) // the first look must have been taken
 	return changed
 }
 

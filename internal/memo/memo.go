@@ -88,10 +88,19 @@ type work struct {
 	answer *Answer // to be read after done
 }
 
+// resolution is what a tag names, or the look for it under way.
+type resolution struct {
+	done  chan struct{}
+	desc  ocispec.Descriptor // to be read after done, as is the rest
+	err   error
+	until time.Time
+}
+
 // Memo keeps answers. It is safe for concurrent use.
 type Memo struct {
 	o       Options
 	kept    *lru.Cache[key, entry]
+	tags    *lru.Cache[key, *resolution]
 	mu      sync.Mutex
 	ongoing map[key]*work
 }
@@ -111,7 +120,7 @@ func New(o Options) *Memo {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	return &Memo{o: o, kept: lru.New[key, entry](o.Bytes), ongoing: make(map[key]*work)}
+	return &Memo{o: o, kept: lru.New[key, entry](o.Bytes), tags: lru.New[key, *resolution](o.Bytes / 8), ongoing: make(map[key]*work)}
 }
 
 func or[T int | int64 | time.Duration](v *T, def T) {
@@ -122,6 +131,16 @@ func or[T int | int64 | time.Duration](v *T, def T) {
 
 // Usage returns the number of answers that are kept and roughly their bytes.
 func (m *Memo) Usage() (entries int, bytes int64) { return m.kept.Usage() }
+
+// Peek returns what is known about the image, nil where it has to be verified.
+func (m *Memo) Peek(e *boltseal.Engine, image string) *Answer {
+	a, ok := m.get(key{e, image})
+	if !ok {
+		return nil
+	}
+	m.o.Stats.Hits.Add(1)
+	return a
+}
 
 // Answer verifies the image, as a user writes it, by the engine, or returns what
 // an earlier verification found. When ctx ends first the answer is Unknown, and
@@ -256,11 +275,12 @@ func (m *Memo) finish(k key, w *work, ref boltseal.Reference) {
 // tagged resolves the tag and answers for the digest, together with all who ask
 // for the digest itself.
 func (m *Memo) tagged(ctx context.Context, e *boltseal.Engine, ref boltseal.Reference) *Answer {
-	desc, err := e.Resolve(ctx, ref)
-	if err != nil {
-		f := boltseal.Findings{Image: ref.String(), Reference: ref, Failure: boltseal.ReasonOf(err), CollectedAt: m.o.Clock().UTC()}
+	r := m.resolve(ctx, e, ref)
+	if r.err != nil {
+		f := boltseal.Findings{Image: ref.String(), Reference: ref, Failure: boltseal.ReasonOf(r.err), CollectedAt: m.o.Clock().UTC()}
 		return m.judged(e, f)
 	}
+	desc := r.desc
 	pinned := ref.WithDigest(desc.Digest)
 	k := key{e, canonical(pinned)}
 	if a, ok := m.get(k); ok {
@@ -280,6 +300,46 @@ func (m *Memo) tagged(ctx context.Context, e *boltseal.Engine, ref boltseal.Refe
 	case <-ctx.Done():
 		return m.encode(e, &boltseal.Result{Decision: boltseal.Unknown, Reason: late(ref, m.o.WorkTimeout), Findings: boltseal.Findings{Image: ref.String(), Reference: ref}})
 	}
+}
+
+// resolve finds out what a tag names, once for all who ask within TagTTL. A
+// failure is not kept: the answer that is made of it is.
+func (m *Memo) resolve(ctx context.Context, e *boltseal.Engine, ref boltseal.Reference) *resolution {
+	k := key{e, canonical(ref)}
+	m.mu.Lock()
+	r, ok := m.tags.Get(k)
+	if ok {
+		select {
+		case <-r.done:
+			ok = r.err == nil && m.o.Clock().Before(r.until)
+		default:
+		}
+	}
+	if !ok {
+		r = &resolution{done: make(chan struct{})}
+		m.tags.Put(k, r, entryCost+int64(len(k.image)))
+		go m.look(e, ref, r)
+	}
+	m.mu.Unlock()
+	select {
+	case <-r.done:
+		return r
+	case <-ctx.Done():
+		return &resolution{err: &boltseal.StoreError{Op: "resolve", Host: ref.Registry, Target: ref.String(), Err: fmt.Errorf("%w in time", boltseal.ErrUnavailable)}}
+	}
+}
+
+func (m *Memo) look(e *boltseal.Engine, ref boltseal.Reference, r *resolution) {
+	defer close(r.done)
+	defer func() {
+		if p := recover(); p != nil {
+			r.err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(context.Background(), m.o.WorkTimeout)
+	defer cancel()
+	r.desc, r.err = e.Resolve(ctx, ref)
+	r.until = m.o.Clock().Add(m.o.TagTTL)
 }
 
 func (m *Memo) collect(ctx context.Context, k key, w *work, ref boltseal.Reference, desc ocispec.Descriptor) {

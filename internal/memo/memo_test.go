@@ -285,3 +285,38 @@ func BenchmarkWarm(b *testing.B) {
 		m.Answer(b.Context(), h.Engine, image)
 	}
 }
+
+func TestDigest(t *testing.T) {
+	t.Parallel()
+	h := testhouse.New(t, testhouse.Options{})
+	tag, pinned := h.Signed("v", h.Signer)
+	m := newMemo(memo.Options{})
+	var wg sync.WaitGroup
+	for range 50 {
+		wg.Go(func() {
+			ref, err := m.Digest(t.Context(), h.Engine, tag)
+			if err != nil || ref.Name()+"@"+ref.Digest.String() != pinned || ref.Tag != "v" {
+				t.Errorf("%v, %v", ref, err)
+			}
+		})
+	}
+	wg.Wait()
+	if d := m.decision(t, h.Engine, pinned); d != boltseal.Allow || m.stats.Verified.Load() != 1 {
+		t.Errorf("%s after %d verifications, want the one that was begun already", d, m.stats.Verified.Load())
+	}
+	heads := 0
+	for _, r := range h.Registry.Requests(testregistry.Manifest) {
+		if r.Method == "HEAD" && r.Target == "v" {
+			heads++
+		}
+	}
+	if heads != 1 {
+		t.Errorf("the tag was resolved %d times", heads)
+	}
+	if _, err := m.Digest(t.Context(), h.Engine, h.Registry.Ref(testhouse.Repo, "gone")); err == nil {
+		t.Error("a tag that is not there")
+	}
+	if _, err := m.Digest(t.Context(), h.Engine, "NO reference"); err == nil {
+		t.Error("no reference")
+	}
+}

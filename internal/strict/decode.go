@@ -57,8 +57,11 @@ func (d *decoder) value(n *yaml.Node, t reflect.Type, path string) any {
 	if n.Tag == "!!null" {
 		return nil
 	}
-	if t.Kind() == reflect.Interface || reflect.PointerTo(t).Implements(unmarshaler) {
+	if t.Kind() == reflect.Interface {
 		return d.free(n, path)
+	}
+	if reflect.PointerTo(t).Implements(unmarshaler) {
+		return d.itself(n, t, path)
 	}
 	switch t.Kind() {
 	case reflect.Struct:
@@ -170,6 +173,20 @@ func (d *decoder) free(n *yaml.Node, path string) any {
 		return n.Value
 	}
 	if err := n.Decode(&v); err != nil {
+		d.report(n, path, "%v", err)
+	}
+	return v
+}
+
+// itself is a value whose type decodes itself: only that tells whether it can.
+func (d *decoder) itself(n *yaml.Node, t reflect.Type, path string) any {
+	before := len(d.problems)
+	v := d.free(n, path)
+	b, err := json.Marshal(v)
+	if err == nil {
+		err = json.Unmarshal(b, reflect.New(t).Interface())
+	}
+	if err != nil && len(d.problems) == before {
 		d.report(n, path, "%v", err)
 	}
 	return v

@@ -1,0 +1,126 @@
+// Package v1alpha1 has ImageIntegrityPolicy, which says where Boltseal's own webhook demands trusted images: group boltseal.dev.
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// GroupVersion of all types in this package.
+var GroupVersion = schema.GroupVersion{Group: "boltseal.dev", Version: "v1alpha1"}
+
+// KindImageIntegrityPolicy is a policy for the whole cluster.
+const KindImageIntegrityPolicy = "ImageIntegrityPolicy"
+
+// EnforcementAction is what becomes of an object with an image that is not trusted.
+// +kubebuilder:validation:Enum=deny;warn;dryrun
+type EnforcementAction string
+
+// The enforcement actions.
+const (
+	Deny   EnforcementAction = "deny"   // it is not admitted
+	Warn   EnforcementAction = "warn"   // it is admitted, and whoever applies it is warned
+	DryRun EnforcementAction = "dryrun" // it is admitted, and the audit log says so
+)
+
+// UnavailableAction is what becomes of an object whose images could not be judged.
+// +kubebuilder:validation:Enum=deny;allow;lastKnownGood
+type UnavailableAction string
+
+// The actions for images that could not be judged.
+const (
+	UnavailableDeny          UnavailableAction = "deny"
+	UnavailableAllow         UnavailableAction = "allow"
+	UnavailableLastKnownGood UnavailableAction = "lastKnownGood"
+)
+
+// Match selects objects. Every condition that is set must hold; an empty Match
+// selects all.
+type Match struct {
+	// Kinds of objects, such as Pod or Deployment. Empty means all that have containers.
+	// +kubebuilder:validation:MaxItems=20
+	// +optional
+	Kinds []string `json:"kinds,omitempty"`
+	// Namespaces by name; a trailing * stands for any ending. Empty means all.
+	// +kubebuilder:validation:MaxItems=1000
+	// +optional
+	Namespaces []string `json:"namespaces,omitempty"`
+	// ExcludedNamespaces by name; a trailing * stands for any ending. They win over Namespaces.
+	// kube-system and Boltseal's own namespace are always excluded.
+	// +kubebuilder:validation:MaxItems=1000
+	// +optional
+	ExcludedNamespaces []string `json:"excludedNamespaces,omitempty"`
+	// NamespaceSelector selects namespaces by their labels.
+	// +optional
+	NamespaceSelector *metav1.LabelSelector `json:"namespaceSelector,omitempty"`
+	// LabelSelector selects objects by their own labels. Whoever creates an object chooses
+	// its labels, so this keeps out nobody who wants to be kept out.
+	// +optional
+	LabelSelector *metav1.LabelSelector `json:"labelSelector,omitempty"`
+}
+
+// OnUnavailable says what to do with images that could not be judged because a registry,
+// a key store or a revocation service did not answer.
+type OnUnavailable struct {
+	// Action is deny (the default), allow, or lastKnownGood: what the registry said before is
+	// verified again against today's trust configuration. A registry that answers, be it with
+	// 401, is not unavailable.
+	// +kubebuilder:default=deny
+	// +optional
+	Action UnavailableAction `json:"action,omitempty"`
+	// MaxAge is how long ago the registry must have answered last, for lastKnownGood. The
+	// default is 24h.
+	// +optional
+	MaxAge *metav1.Duration `json:"maxAge,omitempty"`
+}
+
+// ImageIntegrityPolicySpec says which objects may only have trusted images.
+type ImageIntegrityPolicySpec struct {
+	// Match selects the objects. Empty means all that have containers.
+	// +optional
+	Match Match `json:"match,omitempty"`
+	// ExcludedImages are not looked at: an exact image, or a beginning with a trailing *,
+	// compared with the canonical name (docker.io/library/nginx:1.27). A * before the first /
+	// is refused: myregistry* would name myregistry.evil.example too.
+	// +kubebuilder:validation:MaxItems=1000
+	// +optional
+	ExcludedImages []string `json:"excludedImages,omitempty"`
+	// EnforcementAction is deny (the default), warn or dryrun.
+	// +kubebuilder:default=deny
+	// +optional
+	EnforcementAction EnforcementAction `json:"enforcementAction,omitempty"`
+	// OnUnavailable says what to do when a registry does not answer. The default is to deny.
+	// +optional
+	OnUnavailable OnUnavailable `json:"onUnavailable,omitempty"`
+	// ResolveTags pins the digest that was verified into Pods, and keeps the tag: repo:tag@digest.
+	// The default is true. Without it a node may pull something else under the same tag, and
+	// whoever applies an object with a tag is warned of that.
+	// +kubebuilder:default=true
+	// +optional
+	ResolveTags *bool `json:"resolveTags,omitempty"`
+}
+
+// ImageIntegrityPolicyStatus says how the policy stands.
+type ImageIntegrityPolicyStatus struct {
+	// ObservedGeneration is the generation of the spec that this status is about.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Conditions: Ready says whether the policy is in force as it is written.
+	// +listType=map
+	// +listMapKey=type
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// ImageIntegrityPolicy demands trusted images of the objects it matches. Of several policies
+// that match, the strictest wins.
+type ImageIntegrityPolicy struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// Spec is what is demanded.
+	Spec ImageIntegrityPolicySpec `json:"spec"`
+	// Status is how the policy stands.
+	// +optional
+	Status ImageIntegrityPolicyStatus `json:"status,omitempty"`
+}

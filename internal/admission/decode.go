@@ -1,0 +1,336 @@
+// Package admission reads Kubernetes' AdmissionReviews, finds the images in their objects, and writes the answers.
+package admission
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Version is the one version of AdmissionReview that is answered.
+const Version = "admission.k8s.io/v1"
+
+// Limits on one review.
+const (
+	// MaxBytes is the largest review: the API server takes objects of 3 MiB, and
+	// a review may carry two of them.
+	MaxBytes = 7 << 20
+	// MaxImages is how many images one object may name.
+	MaxImages = 1000
+	maxUID    = 256
+)
+
+// Errors of Decode.
+var (
+	ErrMalformed = errors.New("not an AdmissionReview")
+	ErrLimit     = errors.New("over a limit")
+)
+
+// Request is what a review asks, as far as it matters here.
+type Request struct {
+	UID, Operation        string
+	Group, Kind           string
+	Namespace, Name, User string
+	DryRun                bool
+	Labels                map[string]string
+	// Exempt says why nothing needs to be judged, "" where Images do.
+	Exempt string
+	// Unknown is set where the kind of object is none that Boltseal reads.
+	Unknown bool
+	// Images are those to be judged: all of a new object, and of a changed one
+	// those that were added or changed.
+	Images []Image
+}
+
+// Image is one image in an object.
+type Image struct {
+	Container string // name of the container or volume
+	List      string // "containers", "initContainers", "ephemeralContainers", "volumes"
+	Image     string
+	pointer   string // JSON Pointer (RFC 6901) to the value
+}
+
+// Where names the place for people.
+func (i Image) Where() string {
+	switch i.List {
+	case "initContainers":
+		return `init container "` + i.Container + `"`
+	case "ephemeralContainers":
+		return `ephemeral container "` + i.Container + `"`
+	case "volumes":
+		return `image volume "` + i.Container + `"`
+	}
+	return `container "` + i.Container + `"`
+}
+
+type review struct {
+	APIVersion string   `json:"apiVersion"`
+	Kind       string   `json:"kind"`
+	Request    *request `json:"request"`
+}
+
+type request struct {
+	UID         string         `json:"uid"`
+	Kind        kind           `json:"kind"`
+	SubResource string         `json:"subResource"`
+	Namespace   string         `json:"namespace"`
+	Name        string         `json:"name"`
+	Operation   string         `json:"operation"`
+	UserInfo    user           `json:"userInfo"`
+	Object      jsontext.Value `json:"object"`
+	OldObject   jsontext.Value `json:"oldObject"`
+	DryRun      bool           `json:"dryRun"`
+}
+
+type kind struct {
+	Group string `json:"group"`
+	Kind  string `json:"kind"`
+}
+
+type user struct {
+	Username string   `json:"username"`
+	Groups   []string `json:"groups"`
+}
+
+// object is the part that all kinds with containers share: a Pod has its
+// containers in spec, the others in a template at their own depth.
+type object struct {
+	Metadata metadata  `json:"metadata"`
+	Spec     spec      `json:"spec"`
+	Template *template `json:"template"` // PodTemplate
+}
+
+type metadata struct {
+	Name         string            `json:"name"`
+	GenerateName string            `json:"generateName"`
+	Labels       map[string]string `json:"labels"`
+	Annotations  map[string]string `json:"annotations"`
+}
+
+type spec struct {
+	podSpec
+	Template    *template    `json:"template"`
+	JobTemplate *jobTemplate `json:"jobTemplate"`
+}
+
+type template struct {
+	Spec podSpec `json:"spec"`
+}
+
+type jobTemplate struct {
+	Spec struct {
+		Template template `json:"template"`
+	} `json:"spec"`
+}
+
+type podSpec struct {
+	Containers          []container `json:"containers"`
+	InitContainers      []container `json:"initContainers"`
+	EphemeralContainers []container `json:"ephemeralContainers"`
+	Volumes             []volume    `json:"volumes"`
+}
+
+type container struct {
+	Name  string `json:"name"`
+	Image string `json:"image"`
+}
+
+type volume struct {
+	Name  string `json:"name"`
+	Image *struct {
+		Reference string `json:"reference"`
+	} `json:"image"`
+}
+
+// place says where the pod spec of a kind stands.
+type place uint8
+
+const (
+	inSpec place = iota + 1
+	inSpecTemplate
+	inTemplate
+	inJobTemplate
+)
+
+func placeOf(group, kind string) (place, string) {
+	switch group + "/" + kind {
+	case "/Pod":
+		return inSpec, "/spec"
+	case "/PodTemplate":
+		return inTemplate, "/template/spec"
+	case "/ReplicationController", "apps/Deployment", "apps/ReplicaSet", "apps/StatefulSet", "apps/DaemonSet", "batch/Job":
+		return inSpecTemplate, "/spec/template/spec"
+	case "batch/CronJob":
+		return inJobTemplate, "/spec/jobTemplate/spec/template/spec"
+	}
+	return 0, ""
+}
+
+// Decode reads a review. On an error the Request is to be denied: its UID is set
+// where it could be read, so that the answer finds its question.
+func Decode(body []byte) (Request, error) {
+	if len(body) > MaxBytes {
+		return Request{}, fmt.Errorf("%w: %d bytes, at most %d", ErrLimit, len(body), MaxBytes)
+	}
+	var rv review
+	err := json.Unmarshal(body, &rv)
+	if rv.Request == nil {
+		rv.Request = &request{}
+	}
+	r := rv.Request
+	q := Request{UID: r.UID, Operation: r.Operation, Group: r.Kind.Group, Kind: r.Kind.Kind, Namespace: r.Namespace, Name: r.Name, User: r.UserInfo.Username, DryRun: r.DryRun}
+	switch {
+	case err != nil:
+		return q, fmt.Errorf("%w: %s", ErrMalformed, clean(err))
+	case rv.Kind != "AdmissionReview" || rv.APIVersion != Version:
+		return q, fmt.Errorf("%w of %s: kind %.60q, apiVersion %.60q", ErrMalformed, Version, rv.Kind, rv.APIVersion)
+	case r.UID == "" || len(r.UID) > maxUID:
+		q.UID = ""
+		return q, fmt.Errorf("%w: no usable request.uid", ErrMalformed)
+	}
+	return q, q.read(r)
+}
+
+// read finds out what is to be judged.
+func (q *Request) read(r *request) error {
+	at, pointer := placeOf(q.Group, q.Kind)
+	switch {
+	case r.Operation == "DELETE" || r.Operation == "CONNECT":
+		q.Exempt = "nothing is run by " + r.Operation
+		return nil
+	case r.Operation != "CREATE" && r.Operation != "UPDATE":
+		return fmt.Errorf("%w: operation %.60q", ErrMalformed, r.Operation)
+	case at == 0:
+		q.Exempt, q.Unknown = "Boltseal does not read the kind "+q.Kind, r.SubResource == ""
+		return nil
+	case r.SubResource != "" && r.SubResource != "ephemeralcontainers" && r.SubResource != "resize":
+		q.Exempt = "the subresource " + r.SubResource + " holds no image"
+		return nil
+	}
+	obj, err := decodeObject(r.Object, "object")
+	if err != nil {
+		return err
+	}
+	q.Labels = obj.Metadata.Labels
+	if q.Name == "" {
+		q.Name = obj.Metadata.Name
+	}
+	if q.Name == "" && obj.Metadata.GenerateName != "" {
+		q.Name = obj.Metadata.GenerateName + "*"
+	}
+	if q.Kind == "Pod" && mirror(obj, r.UserInfo) {
+		q.Exempt = "a mirror of a Pod that the node runs already"
+		return nil
+	}
+	if q.Images, err = obj.images(at, pointer); err != nil {
+		return err
+	}
+	if r.Operation == "UPDATE" && len(r.OldObject) > 0 && r.OldObject.Kind() == '{' {
+		old, err := decodeObject(r.OldObject, "oldObject")
+		if err != nil {
+			return err
+		}
+		before, err := old.images(at, pointer)
+		if err != nil {
+			return err
+		}
+		q.Images = changed(q.Images, before)
+	}
+	if len(q.Images) == 0 {
+		q.Exempt = "no image was added or changed"
+	}
+	return nil
+}
+
+func decodeObject(b jsontext.Value, name string) (*object, error) {
+	if len(b) == 0 || b.Kind() != '{' {
+		return nil, fmt.Errorf("%w: request.%s is not there", ErrMalformed, name)
+	}
+	var o object
+	if err := json.Unmarshal(b, &o); err != nil {
+		return nil, fmt.Errorf("%w: request.%s: %s", ErrMalformed, name, clean(err))
+	}
+	return &o, nil
+}
+
+// mirror reports whether the Pod stands for one that a node has started from a
+// file of its own. Only a node may say so: anybody could write the annotation.
+func mirror(o *object, u user) bool {
+	_, marked := o.Metadata.Annotations["kubernetes.io/config.mirror"]
+	return marked && strings.HasPrefix(u.Username, "system:node:") && slices.Contains(u.Groups, "system:nodes")
+}
+
+func (o *object) images(at place, pointer string) ([]Image, error) {
+	var p *podSpec
+	switch at {
+	case inSpec:
+		p = &o.Spec.podSpec
+	case inSpecTemplate:
+		if o.Spec.Template == nil {
+			return nil, nil // a ReplicationController may come without one
+		}
+		p = &o.Spec.Template.Spec
+	case inTemplate:
+		if o.Template == nil {
+			return nil, nil
+		}
+		p = &o.Template.Spec
+	case inJobTemplate:
+		if o.Spec.JobTemplate == nil {
+			return nil, nil
+		}
+		p = &o.Spec.JobTemplate.Spec.Template.Spec
+	}
+	n := len(p.Containers) + len(p.InitContainers) + len(p.EphemeralContainers)
+	if n > MaxImages || len(p.Volumes) > MaxImages {
+		return nil, fmt.Errorf("%w: more than %d containers or volumes", ErrLimit, MaxImages)
+	}
+	out := make([]Image, 0, n)
+	add := func(list string, cs []container) {
+		for i, c := range cs {
+			if c.Image != "" || list == "ephemeralContainers" || at == inSpec {
+				out = append(out, Image{Container: c.Name, List: list, Image: c.Image, pointer: pointer + "/" + list + "/" + strconv.Itoa(i) + "/image"})
+			}
+		}
+	}
+	add("containers", p.Containers)
+	add("initContainers", p.InitContainers)
+	add("ephemeralContainers", p.EphemeralContainers)
+	for i, v := range p.Volumes {
+		if v.Image != nil && v.Image.Reference != "" {
+			out = append(out, Image{Container: v.Name, List: "volumes", Image: v.Image.Reference, pointer: pointer + "/volumes/" + strconv.Itoa(i) + "/image/reference"})
+		}
+	}
+	return out, nil
+}
+
+// changed leaves the images that the object did not have before in the same
+// container.
+func changed(now, before []Image) []Image {
+	type key struct{ list, container string }
+	had := make(map[key]string, len(before))
+	for _, i := range before {
+		had[key{i.List, i.Container}] = i.Image
+	}
+	out := now[:0]
+	for _, i := range now {
+		if image, ok := had[key{i.List, i.Container}]; !ok || image != i.Image {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+// clean is the error without the input that it may quote.
+func clean(err error) string {
+	s := err.Error()
+	if len(s) > 300 {
+		s = strings.ToValidUTF8(s[:300], "") + "…"
+	}
+	return strings.ToValidUTF8(s, "?")
+}

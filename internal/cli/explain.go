@@ -1,0 +1,179 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/boltseal/boltseal/internal/audit"
+)
+
+func newExplain(env Env) *cobra.Command {
+	var log string
+	var out outputFlag
+	cmd := &cobra.Command{
+		Use:   "explain [ID] [--audit-log FILE]",
+		Short: "Replay a recorded decision, and say what would change it",
+		Long: `Decide once more from the evidence in an audit log, without a network and without
+today's configuration, and say what would have led to another decision.
+
+ID is the decision that a denial names, or the traceID of a report for Gatekeeper.
+Without ID it is the last decision in the log. A FILE in ID's place is read as a log.`,
+		Example: `    boltseal explain 7c3f0a9d51e2b846 --audit-log /var/log/boltseal.jsonl
+    kubectl -n boltseal-system logs deploy/boltseal | boltseal explain 7c3f0a9d51e2b846 --audit-log -`,
+		GroupID: "serve",
+		Args:    usage(cobra.MaximumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id := ""
+			if len(args) == 1 {
+				id = args[0]
+			}
+			if log == "" {
+				log = env.Getenv("BOLTSEAL_AUDIT_LOG")
+			}
+			if st, err := os.Stat(id); err == nil && st.Mode().IsRegular() {
+				id, log = "", id
+			}
+			if log == "" {
+				return usageError{command: cmd.CommandPath(), err: errors.New("no audit log: name it with --audit-log, - for standard input")}
+			}
+			return runExplain(env, id, log, out)
+		},
+	}
+	cmd.Flags().StringVar(&log, "audit-log", "", "`FILE` that the server wrote its decisions to, - for standard input (default $BOLTSEAL_AUDIT_LOG)")
+	out.register(cmd)
+	return cmd
+}
+
+// explained is what -o json prints.
+type explained struct {
+	Decision *audit.Decision  `json:"decision,omitempty"`
+	Images   []explainedImage `json:"images"`
+}
+
+type explainedImage struct {
+	Image    string        `json:"image"`
+	Digest   string        `json:"digest,omitempty"`
+	Evidence string        `json:"evidence,omitempty"`
+	Replay   *audit.Replay `json:"replay,omitempty"`
+	// Missing says why there is no replay.
+	Missing string `json:"missing,omitempty"`
+}
+
+func runExplain(env Env, id, log string, out outputFlag) error {
+	in, done, err := seekable(env, log)
+	if err != nil {
+		return err
+	}
+	defer done()
+	c, err := audit.Find(in, id)
+	if errors.Is(err, audit.ErrNotFound) {
+		return fmt.Errorf("%w in %s: look in the log of the replica that answered, and in older ones", err, log)
+	}
+	if err != nil {
+		return err
+	}
+	e, err := explain(c)
+	if err != nil {
+		return err
+	}
+	if out.data() {
+		return out.encode(env.Stdout, e)
+	}
+	writeExplained(env, e)
+	return nil
+}
+
+// seekable opens a log that can be read twice; what comes through a pipe is
+// kept in a file meanwhile.
+func seekable(env Env, name string) (io.ReadSeeker, func(), error) {
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, nil, err
+		}
+		return f, func() { _ = f.Close() }, nil
+	}
+	f, err := os.CreateTemp("", "boltseal-explain-")
+	if err != nil {
+		return nil, nil, err
+	}
+	done := func() { _ = f.Close(); _ = os.Remove(f.Name()) }
+	if _, err = io.Copy(f, env.Stdin); err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	return f, done, nil
+}
+
+func explain(c *audit.Case) (explained, error) {
+	e := explained{Decision: c.Decision}
+	if c.Decision == nil {
+		for id, ev := range c.Evidence {
+			re, err := ev.Replay()
+			if err != nil {
+				return e, err
+			}
+			e.Images = append(e.Images, explainedImage{Image: ev.Result.Image, Digest: ev.Result.Subject.Digest.String(), Evidence: id, Replay: &re})
+		}
+		return e, nil
+	}
+	for _, img := range c.Decision.Images {
+		x := explainedImage{Image: img.Image, Digest: img.Digest, Evidence: img.Evidence}
+		switch ev := c.Evidence[img.Evidence]; {
+		case img.Decision == "excluded":
+			x.Missing = "every policy that matched passes over this image (excludedImages)"
+		case ev == nil:
+			x.Missing = "its evidence is not in this log"
+		default:
+			re, err := ev.Replay()
+			if err != nil {
+				return e, err
+			}
+			x.Replay = &re
+		}
+		e.Images = append(e.Images, x)
+	}
+	return e, nil
+}
+
+func writeExplained(env Env, e explained) {
+	st := style(env.colour(env.Stdout))
+	w := env.Stdout
+	if d := e.Decision; d != nil {
+		what := d.Source + " request"
+		if q := d.Request; q != nil {
+			what = strings.TrimSpace(fmt.Sprintf("%s %s %s/%s by %s", q.Operation, q.Kind, q.Namespace, q.Name, q.User))
+		}
+		fmt.Fprintf(w, "Decision %s: %s\n  %s, %s\n", d.ID, printable(d.Decision), d.Time.Format("2006-01-02 15:04:05 MST"), printable(what))
+		if len(d.Policies) > 0 {
+			fmt.Fprintf(w, "  policies: %s\n", printable(strings.Join(d.Policies, ", ")))
+		}
+	}
+	for _, img := range e.Images {
+		fmt.Fprintf(w, "\n%s\n", printable(img.Image))
+		if img.Missing != "" {
+			fmt.Fprintf(w, "  %s\n", img.Missing)
+			continue
+		}
+		word, colour := verdict(img.Replay.Decision)
+		fmt.Fprintf(w, "  %s: %s\n", st.paint(colour, word), printable(img.Replay.Reason.Message))
+		if !img.Replay.Agrees {
+			fmt.Fprintln(w, "  the record says otherwise, and its evidence does not support that: the log was changed, or it is of another version of Boltseal")
+		}
+		for _, ch := range img.Replay.Changes {
+			to, _ := verdict(ch.To)
+			fmt.Fprintf(w, "  %s -> %s\n", printable(ch.What), to)
+			if ch.How != "" {
+				fmt.Fprintf(w, "    %s\n", printable(ch.How))
+			}
+		}
+	}
+}

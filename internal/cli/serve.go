@@ -1,0 +1,165 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/boltseal/boltseal/internal/externaldata"
+	"github.com/boltseal/boltseal/internal/memo"
+	"github.com/boltseal/boltseal/internal/server"
+	"github.com/boltseal/boltseal/internal/service"
+)
+
+type serveFlags struct {
+	o                   service.Options
+	report, auditLog    string
+	logFormat, logLevel string
+	cacheMB, memoryMB   int
+}
+
+func newServe(env Env) *cobra.Command {
+	var f serveFlags
+	cmd := &cobra.Command{
+		Use:   "serve --config FILE",
+		Short: "Answer Gatekeeper and the Kubernetes API server",
+		Long: `Answer two questions about images over HTTPS:
+
+  Gatekeeper's external data, in Ratify's shapes
+    POST ` + server.PathVerify + `
+    POST ` + server.PathMutate + `
+  Kubernetes' AdmissionReview, by the ImageIntegrityPolicies of the configuration
+    POST ` + server.PathValidate + `
+    POST ` + server.PathPin + `
+
+Configuration, certificates and client CAs are watched: an edit is live without a
+restart, and a broken one leaves the last good one serving (see /readyz?verbose
+at the health address). Every flag can be set by an environment variable too:
+--tls-cert is BOLTSEAL_TLS_CERT.`,
+		Example: `  A first try on this machine:
+    boltseal serve --config verify-config.yaml --tls-self-signed --listen 127.0.0.1:6001
+
+  In a cluster:
+    boltseal serve --config /etc/boltseal/config.yaml \
+      --tls-cert /tls/tls.crt --tls-key /tls/tls.key --client-ca /tls/ca.crt`,
+		GroupID: "serve",
+		Args:    usage(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := fromEnvironment(cmd.Flags(), env.Getenv); err != nil {
+				return usageError{command: cmd.CommandPath(), err: err}
+			}
+			return runServe(cmd, env, f)
+		},
+	}
+	f.register(cmd.Flags())
+	return cmd
+}
+
+func (f *serveFlags) register(fl *pflag.FlagSet) {
+	fl.SortFlags = false
+	o := &f.o
+	fl.StringArrayVarP(&o.Files, "config", "c", nil, "YAML `FILE` with the configuration; may be repeated; watched")
+	fl.StringVar(&o.Listen, "listen", ":6001", "`ADDRESS` for Gatekeeper and the API server")
+	fl.StringVar(&o.Health, "health-listen", ":9099", "`ADDRESS` of /healthz and /readyz, plain HTTP; empty for none")
+	fl.StringVar(&o.Metrics, "metrics-listen", ":8888", "`ADDRESS` of /metrics, plain HTTP; empty for none")
+	fl.StringVar(&o.TLS.Cert, "tls-cert", "", "PEM `FILE` with the server's certificate chain; watched")
+	fl.StringVar(&o.TLS.Key, "tls-key", "", "PEM `FILE` with its key; watched")
+	fl.StringVar(&o.TLS.ClientCA, "client-ca", "", "PEM `FILE` with CAs: whoever asks must show a certificate of one; watched")
+	fl.BoolVar(&o.SelfSigned, "tls-self-signed", false, "make a certificate, for a first try")
+	fl.StringSliceVar(&o.Names, "tls-names", []string{"localhost", "127.0.0.1", "::1"}, "`NAMES` in the self-signed certificate")
+	fl.BoolVar(&o.InsecureHTTP, "insecure-http", false, "answer without TLS; on loopback only")
+	fl.StringSliceVar(&o.Exempt, "exempt-namespaces", []string{"boltseal-system"}, "`NAMESPACES` that the webhook never judges, beside kube-system: Boltseal's own")
+	fl.DurationVar(&o.Server.VerifyTimeout, "verify-timeout", server.DefaultVerifyTimeout, "time for one request of Gatekeeper's to verify; keep it below the Provider's timeout")
+	fl.DurationVar(&o.Server.MutateTimeout, "mutate-timeout", server.DefaultMutateTimeout, "time for one request of Gatekeeper's to mutate")
+	fl.DurationVar(&o.Server.WebhookTimeout, "webhook-timeout", server.DefaultWebhookTimeout, "time for one admission request, where the API server does not say its own")
+	fl.StringVar(&f.report, "report-version", string(externaldata.Report020), "`VERSION` of the reports for Gatekeeper: 0.2.0 or 0.1.0")
+	fl.BoolVar(&o.Server.KeepTags, "mutate-keep-tag", false, "answer mutations with repo:tag@digest in place of Ratify's repo@digest")
+	fl.IntVar(&f.cacheMB, "cache-mb", memo.DefaultBytes>>20, "`MEBIBYTES` of answers to keep")
+	fl.IntVar(&f.memoryMB, "last-known-good-mb", 32, "`MEBIBYTES` of signatures to remember for an outage, where a policy says lastKnownGood")
+	fl.StringVar(&f.auditLog, "audit-log", "-", "`FILE` for a line of JSON per decision; - is standard output, off is none")
+	fl.StringVar(&f.logFormat, "log-format", "text", "text or json")
+	fl.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	fl.DurationVar(&o.Grace, "shutdown-delay", 0, "how long to go on answering after a signal to stop, for those who have not heard yet")
+	fl.DurationVar(&o.Drain, "shutdown-timeout", service.DefaultDrain, "how long requests under way may take after that")
+	fl.BoolVar(&o.Profile, "pprof", false, "serve /debug/pprof beside the metrics")
+}
+
+// fromEnvironment sets the flags that the command line leaves open.
+func fromEnvironment(fl *pflag.FlagSet, getenv func(string) string) error {
+	var errs []error
+	fl.VisitAll(func(f *pflag.Flag) {
+		name := environmentName(f.Name)
+		if v := getenv(name); v != "" && !f.Changed {
+			if err := fl.Set(f.Name, v); err != nil {
+				errs = append(errs, fmt.Errorf("environment variable %s: %w", name, err))
+			}
+		}
+	})
+	return errors.Join(errs...)
+}
+
+func environmentName(flag string) string {
+	return "BOLTSEAL_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+func runServe(cmd *cobra.Command, env Env, f serveFlags) error {
+	bad := func(err error) error { return usageError{command: cmd.CommandPath(), err: err} }
+	if len(f.o.Files) == 0 {
+		return bad(errors.New("no configuration: name a file with --config"))
+	}
+	var err error
+	if f.o.Report, err = externaldata.ParseReportVersion(f.report); err != nil {
+		return bad(err)
+	}
+	if f.o.Log, err = logger(env.Stderr, f.logFormat, f.logLevel); err != nil {
+		return bad(err)
+	}
+	f.o.Memo.Bytes, f.o.MemoryBytes = int64(f.cacheMB)<<20, int64(f.memoryMB)<<20
+	f.o.Deps = env.deps()
+	audit, done, err := openAudit(env, f.auditLog)
+	if err != nil {
+		return err
+	}
+	defer done()
+	f.o.Audit = audit
+	s, err := service.New(f.o)
+	if err != nil {
+		return err
+	}
+	return s.Run(cmd.Context())
+}
+
+func openAudit(env Env, name string) (w io.Writer, done func(), err error) {
+	switch name {
+	case "off", "":
+		return nil, func() {}, nil
+	case "-":
+		return env.Stdout, func() {}, nil
+	}
+	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, nil, err
+	}
+	return f, func() { _ = f.Close() }, nil
+}
+
+func logger(w io.Writer, format, level string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("--log-level %q: choose debug, info, warn or error", level)
+	}
+	o := &slog.HandlerOptions{Level: l}
+	switch format {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, o)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, o)), nil
+	}
+	return nil, fmt.Errorf("--log-format %q: choose text or json", format)
+}

@@ -1,0 +1,162 @@
+// Package externaldata reads Gatekeeper's external data requests and writes the answers, in Ratify's shapes.
+package externaldata
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// The versions of the protocol; a request is answered in its own.
+const (
+	V1Beta1  = "externaldata.gatekeeper.sh/v1beta1"
+	V1Alpha1 = "externaldata.gatekeeper.sh/v1alpha1"
+)
+
+// Limits on one request.
+const (
+	MaxBytes = 4 << 20
+	MaxKeys  = 10_000
+)
+
+// Errors of Decode.
+var (
+	ErrMalformed = errors.New("not a ProviderRequest")
+	ErrLimit     = errors.New("over a limit")
+)
+
+// Request is what Gatekeeper asks.
+type Request struct {
+	APIVersion string // V1Beta1 where the request did not get as far as saying one
+	Keys       []string
+}
+
+// Key is one key taken apart.
+type Key struct {
+	Namespace string // "" where the key names none
+	Image     string
+}
+
+type wireRequest struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	Request    *struct {
+		Keys []string `json:"keys"`
+	} `json:"request"`
+}
+
+// Decode reads a request. On an error the answer is a system error in the
+// version that the Request names.
+func Decode(body []byte) (Request, error) {
+	q := Request{APIVersion: V1Beta1}
+	if len(body) > MaxBytes {
+		return q, fmt.Errorf("%w: %d bytes, at most %d", ErrLimit, len(body), MaxBytes)
+	}
+	var w wireRequest
+	err := json.Unmarshal(body, &w)
+	if w.APIVersion == V1Alpha1 {
+		q.APIVersion = V1Alpha1
+	}
+	switch {
+	case err != nil:
+		return q, fmt.Errorf("%w: %s", ErrMalformed, clean(err))
+	case w.APIVersion != V1Beta1 && w.APIVersion != V1Alpha1:
+		return q, fmt.Errorf("%w: apiVersion %.60q; known: %s, %s", ErrMalformed, w.APIVersion, V1Beta1, V1Alpha1)
+	case w.Kind != "ProviderRequest":
+		return q, fmt.Errorf("%w: kind %.60q", ErrMalformed, w.Kind)
+	case w.Request == nil:
+		return q, fmt.Errorf("%w: no request", ErrMalformed)
+	case len(w.Request.Keys) > MaxKeys:
+		return q, fmt.Errorf("%w: %d keys, at most %d", ErrLimit, len(w.Request.Keys), MaxKeys)
+	}
+	q.Keys = w.Request.Keys
+	return q, nil
+}
+
+// ParseKey takes "[namespace]IMAGE" or "IMAGE" apart.
+func ParseKey(key string) (Key, error) {
+	rest, ok := strings.CutPrefix(key, "[")
+	if !ok {
+		return Key{Image: key}, nil
+	}
+	namespace, image, ok := strings.Cut(rest, "]")
+	if !ok {
+		return Key{}, fmt.Errorf("the key %.100q has a [ without its ]", key)
+	}
+	return Key{Namespace: namespace, Image: image}, nil
+}
+
+// Item is the answer to one key: Value, an encoded JSON value, or Error.
+type Item struct {
+	Key   string
+	Value []byte
+	Error string
+}
+
+// AppendResponse appends a ProviderResponse to dst. Values stand in it as they are.
+func AppendResponse(dst []byte, apiVersion string, idempotent bool, items []Item) []byte {
+	size := 128
+	for i := range items {
+		size += len(items[i].Key) + len(items[i].Value) + len(items[i].Error) + 32
+	}
+	if cap(dst)-len(dst) < size {
+		dst = append(make([]byte, 0, len(dst)+size), dst...)
+	}
+	dst = append(dst, `{"apiVersion":"`...)
+	dst = append(dst, apiVersion...)
+	dst = append(dst, `","kind":"ProviderResponse","response":{"idempotent":`...)
+	if idempotent {
+		dst = append(dst, `true,"items":[`...)
+	} else {
+		dst = append(dst, `false,"items":[`...)
+	}
+	for i := range items {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, `{"key":`...)
+		dst = appendString(dst, items[i].Key)
+		switch {
+		case items[i].Error != "":
+			dst = append(dst, `,"error":`...)
+			dst = appendString(dst, items[i].Error)
+		default:
+			dst = append(dst, `,"value":`...)
+			dst = append(dst, items[i].Value...)
+		}
+		dst = append(dst, '}')
+	}
+	return append(dst, `]}}`...)
+}
+
+// AppendSystemError appends a ProviderResponse that says why nothing is answered.
+func AppendSystemError(dst []byte, apiVersion, message string) []byte {
+	dst = append(dst, `{"apiVersion":"`...)
+	dst = append(dst, apiVersion...)
+	dst = append(dst, `","kind":"ProviderResponse","response":{"idempotent":false,"items":[],"systemError":`...)
+	dst = appendString(dst, message)
+	return append(dst, `}}`...)
+}
+
+// EncodeString encodes text as a JSON value.
+func EncodeString(s string) []byte { return appendString(nil, s) }
+
+func appendString(dst []byte, s string) []byte {
+	out, err := jsontext.AppendQuote(dst, s)
+	if err != nil { // not UTF-8
+		out, _ = jsontext.AppendQuote(dst, strings.ToValidUTF8(s, "\uFFFD"))
+	}
+	return out
+}
+
+// clean is the error without too much of the input.
+func clean(err error) string {
+	s := err.Error()
+	if len(s) > 300 {
+		s = s[:300] + "…"
+	}
+	return strings.ToValidUTF8(s, "?")
+}

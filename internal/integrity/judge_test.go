@@ -1,0 +1,165 @@
+package integrity_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/api/integrity/v1alpha1"
+	"github.com/boltseal/boltseal/internal/integrity"
+)
+
+var now = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+func trusted() boltseal.Result {
+	return boltseal.Result{Decision: boltseal.Allow, Reason: boltseal.Reason{Message: `signed by "CN=a"`}}
+}
+
+func denied() boltseal.Result {
+	return boltseal.Result{Reason: boltseal.Reason{Cause: boltseal.CauseNothingSigned, Message: "nothing signed", Remedy: "sign it"}}
+}
+
+func outage(c boltseal.Cause) boltseal.Result {
+	return boltseal.Result{Decision: boltseal.Unknown, Reason: boltseal.Reason{Cause: c, Message: "503 from reg.example", Remedy: "try again"}}
+}
+
+func image(name string, r boltseal.Result) integrity.Image {
+	return integrity.Image{Where: `container "` + name + `"`, Image: "reg.example/" + name + "@sha256:0", Pinned: true, Result: r}
+}
+
+func judge(t *testing.T, spec v1alpha1.ImageIntegrityPolicySpec, images ...integrity.Image) integrity.Verdict {
+	t.Helper()
+	return integrity.Judge([]*integrity.Policy{compile(t, "prod", spec)}, images, integrity.Context{Pod: true, Decision: "d1", Now: now})
+}
+
+func TestActions(t *testing.T) {
+	for action, want := range map[v1alpha1.EnforcementAction]struct {
+		allowed          bool
+		message, warning string
+	}{
+		"":              {false, "nothing signed", ""},
+		v1alpha1.Deny:   {false, "nothing signed", ""},
+		v1alpha1.Warn:   {true, "", "nothing signed"},
+		v1alpha1.DryRun: {true, "", ""},
+	} {
+		v := judge(t, v1alpha1.ImageIntegrityPolicySpec{EnforcementAction: action}, image("a", trusted()), image("b", denied()))
+		if v.Allowed != want.allowed || (want.message == "") != (v.Message == "") || (want.warning == "") != (len(v.Warnings) == 0) {
+			t.Errorf("%s: %+v", action, v)
+		}
+		if action == v1alpha1.DryRun && !strings.Contains(v.Audit["dryrun"], `container "b": image reg.example/b@sha256:0: nothing signed; demanded by policy "prod". What to do: sign it`) {
+			t.Errorf("dryrun: %q", v.Audit["dryrun"])
+		}
+	}
+}
+
+func TestDenialReads(t *testing.T) {
+	v := judge(t, v1alpha1.ImageIntegrityPolicySpec{}, image("a", trusted()), image("b", denied()))
+	want := `1 of 2 images are not trusted (decision d1)
+- container "b": image reg.example/b@sha256:0: nothing signed; demanded by policy "prod". What to do: sign it`
+	if v.Message != want {
+		t.Errorf("got\n%s\nwant\n%s", v.Message, want)
+	}
+}
+
+func TestOnUnavailable(t *testing.T) {
+	recall := func(r boltseal.Result) func(time.Duration) (boltseal.Result, time.Time) {
+		return func(maxAge time.Duration) (boltseal.Result, time.Time) {
+			if maxAge != time.Hour {
+				return boltseal.Result{Decision: boltseal.Unknown}, time.Time{}
+			}
+			return r, now.Add(-10 * time.Minute)
+		}
+	}
+	last := v1alpha1.OnUnavailable{Action: v1alpha1.UnavailableLastKnownGood, MaxAge: &metav1.Duration{Duration: time.Hour}}
+	for _, tt := range []struct {
+		name    string
+		o       v1alpha1.OnUnavailable
+		cause   boltseal.Cause
+		recall  func(time.Duration) (boltseal.Result, time.Time)
+		allowed bool
+		says    string
+	}{
+		{"default", v1alpha1.OnUnavailable{}, boltseal.CauseUnavailable, nil, false, "503 from reg.example"},
+		{"allow", v1alpha1.OnUnavailable{Action: v1alpha1.UnavailableAllow}, boltseal.CauseUnavailable, nil, true, "lets it pass"},
+		{"allow, but 401", v1alpha1.OnUnavailable{Action: v1alpha1.UnavailableAllow}, boltseal.CauseUnauthorized, nil, false, ""},
+		{"allow, but cut off", v1alpha1.OnUnavailable{Action: v1alpha1.UnavailableAllow}, boltseal.CauseUndecided, nil, false, ""},
+		{"remembered", last, boltseal.CauseUnavailable, recall(trusted()), true, "it did 10m0s ago"},
+		{"remembered, revoked since", last, boltseal.CauseUnavailable, recall(denied()), false, "nothing signed"},
+		{"not remembered", last, boltseal.CauseUnavailable, recall(outage(boltseal.CauseUnavailable)), false, "503"},
+		{"no memory", last, boltseal.CauseUnavailable, nil, false, "503"},
+		{"remembered, but 401", last, boltseal.CauseUnauthorized, recall(trusted()), false, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			img := image("a", outage(tt.cause))
+			img.Recall = tt.recall
+			v := judge(t, v1alpha1.ImageIntegrityPolicySpec{OnUnavailable: tt.o}, img)
+			if v.Allowed != tt.allowed || !strings.Contains(v.Message+strings.Join(v.Warnings, "\n"), tt.says) {
+				t.Errorf("%+v", v)
+			}
+		})
+	}
+}
+
+func TestStrictestWins(t *testing.T) {
+	warn := compile(t, "lenient", v1alpha1.ImageIntegrityPolicySpec{EnforcementAction: v1alpha1.Warn})
+	deny := compile(t, "strict", v1alpha1.ImageIntegrityPolicySpec{})
+	other := compile(t, "stricter", v1alpha1.ImageIntegrityPolicySpec{})
+	excluding := compile(t, "excluding", v1alpha1.ImageIntegrityPolicySpec{ExcludedImages: []string{"reg.example/*"}})
+	bad := image("a", denied())
+	bad.Image = "reg.example/a:1@sha256:" + strings.Repeat("0", 64)
+	v := integrity.Judge([]*integrity.Policy{excluding, warn, deny, other}, []integrity.Image{bad}, integrity.Context{})
+	if v.Allowed || !strings.Contains(v.Message, `policies "strict", "stricter"`) || len(v.Warnings) != 1 || !strings.Contains(v.Warnings[0], `"lenient"`) {
+		t.Errorf("%+v", v)
+	}
+	if v := integrity.Judge([]*integrity.Policy{excluding}, []integrity.Image{bad}, integrity.Context{}); !v.Allowed || !v.Images[0].Excluded {
+		t.Errorf("an excluded image: %+v", v)
+	}
+	if v := integrity.Judge([]*integrity.Policy{deny}, []integrity.Image{{Where: "x", Image: "y"}}, integrity.Context{}); v.Allowed {
+		t.Error("an image that nothing was found about is allowed")
+	}
+}
+
+func TestTags(t *testing.T) {
+	no := false
+	tag := image("a", trusted())
+	tag.Image, tag.Pinned = "reg.example/a:1", false
+	for _, tt := range []struct {
+		name      string
+		pod       bool
+		resolve   *bool
+		pin, warn bool
+	}{
+		{"Pod", true, nil, true, true}, {"Pod, off", true, &no, false, true},
+		{"Deployment", false, nil, false, false}, {"Deployment, off", false, &no, false, true},
+	} {
+		p := compile(t, "p", v1alpha1.ImageIntegrityPolicySpec{ResolveTags: tt.resolve})
+		v := integrity.Judge([]*integrity.Policy{p}, []integrity.Image{tag, image("b", trusted())}, integrity.Context{Pod: tt.pod})
+		if !v.Allowed || v.Images[0].Pin != tt.pin || (len(v.Warnings) == 1) != tt.warn || v.Images[1].Pin {
+			t.Errorf("%s: %+v", tt.name, v)
+		}
+	}
+}
+
+func TestMessagesAreBounded(t *testing.T) {
+	var images []integrity.Image
+	for i := range 500 {
+		images = append(images, image(fmt.Sprint("c", i), denied()))
+	}
+	for _, a := range []v1alpha1.EnforcementAction{v1alpha1.Deny, v1alpha1.Warn, v1alpha1.DryRun} {
+		v := judge(t, v1alpha1.ImageIntegrityPolicySpec{EnforcementAction: a}, images...)
+		total := 0
+		for _, w := range v.Warnings {
+			total += len(w)
+		}
+		if len(v.Message) > integrity.MaxMessage+100 || total > integrity.MaxWarnings || len(v.Audit["dryrun"]) > integrity.MaxMessage {
+			t.Errorf("%s: message %d, warnings %d, audit %d bytes", a, len(v.Message), total, len(v.Audit["dryrun"]))
+		}
+		if a == v1alpha1.Deny && !strings.Contains(v.Message, " more") {
+			t.Error("what was left out is not counted")
+		}
+	}
+}

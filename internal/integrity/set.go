@@ -1,0 +1,105 @@
+package integrity
+
+import (
+	"slices"
+
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/boltseal/boltseal"
+)
+
+// KubeSystem is never judged: a cluster that cannot start its own parts cannot
+// be mended.
+const KubeSystem = "kube-system"
+
+// Set is all policies in force. A nil Set has none.
+type Set struct {
+	policies []*Policy
+	exempt   []string
+}
+
+// NewSet makes a Set. exempt are namespaces that are never judged, beside
+// kube-system: Boltseal's own.
+func NewSet(policies []*Policy, exempt ...string) *Set {
+	s := &Set{policies: slices.Clone(policies), exempt: append([]string{KubeSystem}, exempt...)}
+	slices.SortFunc(s.policies, func(a, b *Policy) int {
+		if a.name < b.name {
+			return -1
+		}
+		return 1
+	})
+	return s
+}
+
+// Policies returns all policies, by name.
+func (s *Set) Policies() []*Policy {
+	if s == nil {
+		return nil
+	}
+	return slices.Clone(s.policies)
+}
+
+// Recalls reports whether any policy wants what registries said to be remembered.
+func (s *Set) Recalls() bool { return s != nil && slices.ContainsFunc(s.policies, (*Policy).Recalls) }
+
+// Exempts reports whether nothing in the namespace is ever judged.
+func (s *Set) Exempts(namespace string) bool {
+	return namespace == KubeSystem || s != nil && slices.Contains(s.exempt, namespace)
+}
+
+// Object is what policies select by.
+type Object struct {
+	Kind, Namespace string
+	Labels          map[string]string
+	// NamespaceLabels are nil where they are not known: a policy that selects by
+	// them then applies, for a label that cannot be read must let nothing through.
+	NamespaceLabels map[string]string
+}
+
+// Select returns the policies that the object must satisfy, by name.
+func (s *Set) Select(o Object) []*Policy {
+	if s == nil || s.Exempts(o.Namespace) {
+		return nil
+	}
+	var out []*Policy
+	for _, p := range s.policies {
+		if p.selects(o) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func (p *Policy) selects(o Object) bool {
+	switch {
+	case len(p.kinds) > 0 && !slices.Contains(p.kinds, o.Kind),
+		len(p.namespaces) > 0 && !matchesAny(p.namespaces, o.Namespace),
+		matchesAny(p.excluded, o.Namespace),
+		p.objectSel != nil && !p.objectSel.Matches(labels.Set(o.Labels)):
+		return false
+	case p.namespaceSel == nil:
+		return true
+	case o.NamespaceLabels == nil && p.NeedsNamespaceLabels():
+		return true
+	}
+	set := labels.Set{nameLabel: o.Namespace}
+	for k, v := range o.NamespaceLabels {
+		if k != nameLabel {
+			set[k] = v
+		}
+	}
+	return p.namespaceSel.Matches(set)
+}
+
+// Excludes reports whether the policy passes over an image, as it stands in an
+// object. An image that cannot be read is never passed over.
+func (p *Policy) Excludes(image string) bool {
+	if len(p.images) == 0 {
+		return false
+	}
+	ref, err := boltseal.ParseReference(image)
+	return err == nil && matchesAny(p.images, ref.String())
+}
+
+// PinsTags reports whether the policy wants the digest that was verified in Pods.
+func (p *Policy) PinsTags() bool { return p.resolveTags }

@@ -1,0 +1,268 @@
+// Package server is the HTTP side: Gatekeeper's provider, the admission webhook, health and metrics.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/boltseal/boltseal/internal/admission"
+	"github.com/boltseal/boltseal/internal/audit"
+	"github.com/boltseal/boltseal/internal/externaldata"
+	"github.com/boltseal/boltseal/internal/lastgood"
+	"github.com/boltseal/boltseal/internal/memo"
+	"github.com/boltseal/boltseal/internal/snapshot"
+)
+
+// Defaults of Options.
+const (
+	DefaultVerifyTimeout  = 2900 * time.Millisecond // below Gatekeeper's 3 s
+	DefaultMutateTimeout  = 950 * time.Millisecond
+	DefaultWebhookTimeout = 3 * time.Second // where the API server does not say its own
+	maxWebhookTimeout     = 30 * time.Second
+	maxParallel           = 1024 // images of one request that are verified at a time
+)
+
+// Paths of the endpoints.
+const (
+	PathVerify   = "/ratify/gatekeeper/v1/verify"
+	PathMutate   = "/ratify/gatekeeper/v1/mutate"
+	PathValidate = "/admission/validate"
+	PathPin      = "/admission/mutate"
+)
+
+// Options make a Server.
+type Options struct {
+	// Live is the configuration in force. Required.
+	Live *snapshot.Live
+	// Metrics count. Required.
+	Metrics *Metrics
+	// Audit receives decisions. Nil means that they are not recorded.
+	Audit *audit.Log
+	// Memory is what registries said before. Nil means that it is not known.
+	Memory *lastgood.Memory
+	// Log receives what an operator should know. Nil discards it.
+	Log *slog.Logger
+	// Exempt are namespaces that the webhook lets through before there is a
+	// configuration, beside kube-system: Boltseal's own.
+	Exempt []string
+	// NamespaceLabels returns a namespace's labels, nil where they are not known.
+	// Nil means that none are.
+	NamespaceLabels func(namespace string) map[string]string
+	// VerifyTimeout and MutateTimeout are the time for Gatekeeper's requests,
+	// WebhookTimeout for admission requests that say nothing of their own. 0
+	// means the defaults.
+	VerifyTimeout, MutateTimeout, WebhookTimeout time.Duration
+	// KeepTags answers Gatekeeper's mutation with repo:tag@digest in place of
+	// Ratify's repo@digest.
+	KeepTags bool
+	// Clock tells the time. Nil means time.Now.
+	Clock func() time.Time
+}
+
+// Server answers requests. It is safe for concurrent use.
+type Server struct {
+	o        Options
+	status   atomic.Pointer[Status]
+	draining atomic.Bool
+	bodies   sync.Pool
+}
+
+// Status is how the configuration stands.
+type Status struct {
+	LoadedAt time.Time
+	// Err is why the configuration as it is now is not in force.
+	Err error
+}
+
+// New makes a Server.
+func New(o Options) *Server {
+	def := func(v *time.Duration, d time.Duration) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
+	def(&o.VerifyTimeout, DefaultVerifyTimeout)
+	def(&o.MutateTimeout, DefaultMutateTimeout)
+	def(&o.WebhookTimeout, DefaultWebhookTimeout)
+	if o.Audit == nil {
+		o.Audit = audit.NewLog(nil, 0)
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	return &Server{o: o, bodies: sync.Pool{New: func() any { b := make([]byte, 0, 16<<10); return &b }}}
+}
+
+// Handler is what the cluster talks to.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	s.handle(mux, PathVerify, "verify", externaldata.MaxBytes, s.verify)
+	s.handle(mux, PathMutate, "mutate", externaldata.MaxBytes, s.mutate)
+	s.handle(mux, PathValidate, "admission-validate", admission.MaxBytes, s.validate)
+	s.handle(mux, PathPin, "admission-mutate", admission.MaxBytes, s.pin)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		http.Error(w, fmt.Sprintf("nothing is here; Boltseal answers POST at %s, %s, %s and %s", PathVerify, PathMutate, PathValidate, PathPin), http.StatusNotFound)
+	})
+	return mux
+}
+
+// reply is an answer to one request: JSON with status 200, or text with another.
+type reply struct {
+	status int // 0 = 200
+	body   []byte
+}
+
+func refuse(status int, format string, a ...any) reply {
+	return reply{status, fmt.Appendf(nil, format+"\n", a...)}
+}
+
+// handle puts limits, recovery and metrics around an endpoint.
+func (s *Server) handle(mux *http.ServeMux, path, endpoint string, maxBytes int64, answer func(ctx context.Context, r *http.Request, body []byte) reply) {
+	duration := s.o.Metrics.duration.WithLabelValues(endpoint)
+	succeeded := s.o.Metrics.requests.WithLabelValues(endpoint, "200")
+	mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+		start := s.o.Clock()
+		rep := s.answer(r, endpoint, maxBytes, start, answer)
+		h := w.Header()
+		if rep.status == 0 {
+			h["Content-Type"] = jsonType
+			succeeded.Inc()
+		} else {
+			h.Set("Content-Type", "text/plain; charset=utf-8")
+			s.o.Metrics.requests.WithLabelValues(endpoint, strconv.Itoa(rep.status)).Inc()
+		}
+		h["Content-Length"] = []string{strconv.Itoa(len(rep.body))}
+		if rep.status != 0 {
+			w.WriteHeader(rep.status)
+		}
+		_, _ = w.Write(rep.body) // a caller that has left cannot be told
+		duration.Observe(s.o.Clock().Sub(start).Seconds())
+	})
+}
+
+var jsonType = []string{"application/json"}
+
+func (s *Server) answer(r *http.Request, endpoint string, maxBytes int64, start time.Time, answer func(context.Context, *http.Request, []byte) reply) (rep reply) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.o.Metrics.panics.Inc()
+			s.o.Log.Error("a request ended in a panic, and is denied", "endpoint", endpoint, "panic", fmt.Sprint(p), "stack", stack())
+			rep = refuse(http.StatusInternalServerError, "a fault in Boltseal; its log says more")
+		}
+	}()
+	if r.Method != http.MethodPost {
+		return refuse(http.StatusMethodNotAllowed, "ask with POST")
+	}
+	buf, _ := s.bodies.Get().(*[]byte)
+	defer func() {
+		if cap(*buf) <= 1<<20 {
+			s.bodies.Put(buf)
+		}
+	}()
+	body, err := readAll((*buf)[:0], http.MaxBytesReader(nil, r.Body, maxBytes))
+	*buf = body
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return refuse(http.StatusRequestEntityTooLarge, "the request has more than %d bytes", maxBytes)
+	case err != nil:
+		return refuse(http.StatusBadRequest, "the request did not arrive whole")
+	}
+	ctx, cancel := context.WithDeadline(r.Context(), start.Add(s.budget(endpoint, r)))
+	defer cancel()
+	return answer(ctx, r, body)
+}
+
+func readAll(buf []byte, r io.Reader) ([]byte, error) {
+	for {
+		if len(buf) == cap(buf) {
+			buf = append(buf, 0)[:len(buf)]
+		}
+		n, err := r.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if err != nil {
+			if err == io.EOF {
+				err = nil
+			}
+			return buf, err
+		}
+	}
+}
+
+// budget is the time for an answer, below what its caller waits.
+func (s *Server) budget(endpoint string, r *http.Request) time.Duration {
+	switch endpoint {
+	case "verify":
+		return s.o.VerifyTimeout
+	case "mutate":
+		return s.o.MutateTimeout
+	}
+	t := s.o.WebhookTimeout
+	// The API server tells how long it waits (admission webhooks, timeoutSeconds).
+	if q := r.URL.RawQuery; q != "" {
+		if d, err := time.ParseDuration(r.URL.Query().Get("timeout")); err == nil && d > 0 && d <= maxWebhookTimeout {
+			t = d
+		}
+	}
+	return t - min(max(t/20, 50*time.Millisecond), 500*time.Millisecond)
+}
+
+// ask finds the answers for images, those that are known at once and the others
+// side by side. i numbers the questions; nil means that there is none.
+func ask(ctx context.Context, m *memo.Memo, n int, question func(i int) (e engine, image string), answered func(i int, a *memo.Answer)) {
+	var open []int
+	for i := range n {
+		e, image := question(i)
+		if e == nil {
+			continue
+		}
+		if a := m.Peek(e, image); a != nil {
+			answered(i, a)
+			continue
+		}
+		open = append(open, i)
+	}
+	parallel(len(open), func(j int) {
+		e, image := question(open[j])
+		answered(open[j], m.Answer(ctx, e, image))
+	})
+}
+
+// parallel runs f for 0 to n-1 side by side, with a bound, and waits. A panic in
+// one of them is the caller's.
+func parallel(n int, f func(i int)) {
+	if n == 1 {
+		f(0)
+		return
+	}
+	var wg sync.WaitGroup
+	var panicked atomic.Pointer[any]
+	slots := make(chan struct{}, maxParallel)
+	for i := range n {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() {
+				if p := recover(); p != nil {
+					panicked.Store(&p)
+				}
+				<-slots
+			}()
+			f(i)
+		})
+	}
+	wg.Wait()
+	if p := panicked.Load(); p != nil {
+		panic(*p)
+	}
+}

@@ -1,0 +1,302 @@
+// Package service puts the server together by hand: configuration files, caches, TLS, audit and endpoints.
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/audit"
+	"github.com/boltseal/boltseal/internal/compile"
+	"github.com/boltseal/boltseal/internal/externaldata"
+	"github.com/boltseal/boltseal/internal/filewatch"
+	"github.com/boltseal/boltseal/internal/integrity"
+	"github.com/boltseal/boltseal/internal/lastgood"
+	"github.com/boltseal/boltseal/internal/memo"
+	"github.com/boltseal/boltseal/internal/server"
+	"github.com/boltseal/boltseal/internal/snapshot"
+	"github.com/boltseal/boltseal/internal/strict"
+	"github.com/boltseal/boltseal/internal/tlsfiles"
+	"github.com/boltseal/boltseal/notation"
+)
+
+// DefaultDrain is how long requests under way may take once the server stops.
+const DefaultDrain = 15 * time.Second
+
+// Options make a Service.
+type Options struct {
+	// Files hold the configuration; they are watched. At least one.
+	Files []string
+	// Deps are what engines are made with; Wrap, Chains and Revocation are
+	// filled in.
+	Deps compile.Deps
+	// Listen is where Gatekeeper and the API server ask. Health and Metrics are
+	// for probes and Prometheus; "" leaves them out.
+	Listen, Health, Metrics string
+	// InsecureHTTP answers without TLS, on loopback only.
+	InsecureHTTP bool
+	// TLS names certificate files; they are watched. SelfSigned makes a
+	// certificate for Names in their place.
+	TLS        tlsfiles.Files
+	SelfSigned bool
+	Names      []string
+	// Profile serves /debug/pprof beside the metrics.
+	Profile bool
+	// Report is the version of Gatekeeper's reports. "" means 0.2.0.
+	Report externaldata.ReportVersion
+	// Exempt are namespaces that are never judged, beside kube-system.
+	Exempt []string
+	// Server has time-outs and the like; what a Service makes itself is filled in.
+	Server server.Options
+	// Memo bounds what is kept; Encode, Stats and Clock are filled in.
+	Memo memo.Options
+	// MemoryBytes bounds what is remembered of registries. 0 means the default.
+	MemoryBytes int64
+	// Audit receives a line for each decision. Nil means none.
+	Audit io.Writer
+	// Grace is how long the server goes on answering after it was told to stop.
+	Grace time.Duration
+	// Drain is how long requests under way may take then. 0 means DefaultDrain.
+	Drain time.Duration
+	// Log receives what an operator should know. Nil discards it.
+	Log *slog.Logger
+	// Clock tells the time. Nil means time.Now.
+	Clock func() time.Time
+}
+
+// Service is a server with everything it needs, listening.
+type Service struct {
+	o         Options
+	live      snapshot.Live
+	memory    *lastgood.Memory
+	audit     *audit.Log
+	metrics   *server.Metrics
+	stats     memo.Stats
+	server    *server.Server
+	tls       *tlsfiles.Server // nil = plain HTTP
+	endpoints []server.Endpoint
+	files     *filewatch.Watcher
+	tlsFiles  *filewatch.Watcher // nil where no certificate file is used
+}
+
+// New opens the listeners and loads the configuration. A configuration that does
+// not work is no error: the service is not ready until it does.
+func New(o Options) (*Service, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Drain <= 0 {
+		o.Drain = DefaultDrain
+	}
+	if o.Report == "" {
+		o.Report = externaldata.Report020
+	}
+	o.Deps.Clock = o.Clock
+	o.Deps.Chains = notation.NewChainCache(0)
+	o.Deps.Revocation = notation.NewRevocation(notation.RevocationOptions{Clock: o.Clock})
+	s := &Service{o: o, files: filewatch.New(filewatch.Options{Paths: o.Files}), memory: lastgood.New(o.MemoryBytes, o.Clock), audit: audit.NewLog(o.Audit, 0)}
+	s.metrics = server.NewMetrics(server.Sources{Live: &s.live, Memo: &s.stats, Memory: s.memory, Audit: s.audit})
+	so := o.Server
+	so.Live, so.Metrics, so.Audit, so.Memory, so.Log, so.Exempt, so.Clock = &s.live, s.metrics, s.audit, s.memory, o.Log, o.Exempt, o.Clock
+	s.server = server.New(so)
+	if err := s.listen(); err != nil {
+		s.close()
+		return nil, err
+	}
+	s.load()
+	return s, nil
+}
+
+// Addr is where Gatekeeper and the API server can ask.
+func (s *Service) Addr() string { return s.endpoints[0].Listener.Addr().String() }
+
+// TLS is the certificate in use, nil for plain HTTP.
+func (s *Service) TLS() *tlsfiles.Server { return s.tls }
+
+// Run serves until ctx ends, then drains.
+func (s *Service) Run(ctx context.Context) error {
+	defer s.close()
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	go s.files.Run(watching, s.load)
+	if s.tlsFiles != nil {
+		go s.tlsFiles.Run(watching, s.reloadTLS)
+	}
+	for _, e := range s.endpoints {
+		s.o.Log.Info("listening", "what", e.Name, "address", e.Listener.Addr().String(), "tls", e.TLS != nil)
+	}
+	return server.Run(ctx, s.endpoints, s.server.Drain, s.o.Grace, s.o.Drain, s.o.Log)
+}
+
+func (s *Service) close() {
+	for _, e := range s.endpoints {
+		_ = e.Listener.Close()
+	}
+	if snap := s.live.Load(); snap != nil {
+		snap.Engines.Close()
+	}
+	s.audit.Close()
+}
+
+func (s *Service) listen() error {
+	main := server.Endpoint{Name: "provider and webhook", Handler: s.server.Handler()}
+	var err error
+	switch {
+	case s.o.InsecureHTTP:
+		if !loopback(s.o.Listen) {
+			return fmt.Errorf("%w: plain HTTP is for loopback only, and %q is not: anybody on the way could change a verdict", boltseal.ErrConfiguration, s.o.Listen)
+		}
+	case s.o.SelfSigned:
+		s.tls, err = tlsfiles.SelfSigned(s.o.Names, s.o.TLS.ClientCA, s.o.Clock())
+	case s.o.TLS.Cert == "":
+		return fmt.Errorf("%w: no certificate: name --tls-cert and --tls-key, or try --tls-self-signed", boltseal.ErrConfiguration)
+	default:
+		s.tlsFiles = filewatch.New(filewatch.Options{Paths: s.o.TLS.Paths()})
+		s.tls, err = tlsfiles.New(s.o.TLS)
+	}
+	if err != nil {
+		return err
+	}
+	if s.tls != nil {
+		main.TLS = s.tls.Config()
+	}
+	all := []struct {
+		address string
+		e       server.Endpoint
+	}{
+		{s.o.Listen, main},
+		{s.o.Health, server.Endpoint{Name: "health", Handler: s.server.Health()}},
+		{s.o.Metrics, server.Endpoint{Name: "metrics", Handler: s.metrics.Serve(s.o.Profile)}},
+	}
+	for i, a := range all {
+		if a.address == "" && i > 0 {
+			continue
+		}
+		if a.e.Listener, err = net.Listen("tcp", a.address); err != nil {
+			return fmt.Errorf("%s: %w", a.e.Name, err)
+		}
+		s.endpoints = append(s.endpoints, a.e)
+	}
+	return nil
+}
+
+func loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// load puts the files' configuration in force. What does not work changes
+// nothing but the status.
+func (s *Service) load() {
+	err := s.compile()
+	s.server.Loaded(err)
+	if err == nil {
+		return
+	}
+	serving := "nothing is answered until it is mended"
+	if s.live.Load() != nil {
+		serving = "the last good one goes on serving"
+	}
+	s.o.Log.Error("the configuration does not work; "+serving, "error", err.Error())
+}
+
+func (s *Service) compile() error {
+	sources, err := readFiles(s.o.Files)
+	if err != nil {
+		return err
+	}
+	set, err := compile.Decode(sources)
+	if err != nil {
+		return err
+	}
+	policies := integrity.NewSet(set.Integrity(), s.o.Exempt...)
+	deps := s.o.Deps
+	if policies.Recalls() {
+		deps.Wrap = s.memory.Wrap
+	}
+	compiled, err := set.Compile(deps)
+	if err != nil {
+		return err
+	}
+	mo := s.o.Memo
+	mo.Encode, mo.Stats, mo.Clock = s.encode, &s.stats, s.o.Clock
+	generation := s.live.Swap(snapshot.Snapshot{Engines: compiled, Policies: policies, Memo: memo.New(mo)})
+	s.o.Log.Info("configuration in force", "generation", generation, "policies", len(policies.Policies()))
+	for _, w := range compiled.Warnings {
+		s.o.Log.Warn("configuration", "warning", w.Error())
+	}
+	for _, p := range policies.Policies() {
+		if p.NeedsNamespaceLabels() && s.o.Server.NamespaceLabels == nil {
+			s.o.Log.Warn("a policy selects namespaces by labels, which are not known without a cluster: it applies to all that its other conditions select", "policy", p.Name())
+		}
+	}
+	return nil
+}
+
+// encode keeps what was found as Gatekeeper's report, and records the evidence.
+func (s *Service) encode(e *boltseal.Engine, r *boltseal.Result) memo.Encoded {
+	out := memo.Encoded{ID: audit.NewID()}
+	b, err := externaldata.EncodeReport(s.o.Report, out.ID, r)
+	if err != nil {
+		s.o.Log.Error("a report could not be written", "image", r.Image, "error", err.Error())
+	}
+	out.Report = b
+	if !s.audit.Enabled() {
+		return out
+	}
+	line := audit.EncodeEvidence(out.ID, s.o.Clock(), e, r)
+	s.audit.Line(line)
+	if r.Decision != boltseal.Allow { // it stands in every denial itself
+		out.Record = line
+	}
+	return out
+}
+
+func (s *Service) reloadTLS() {
+	err := s.tls.Reload()
+	s.metrics.Loaded("tls", s.o.Clock(), err)
+	if err != nil {
+		s.o.Log.Error("the TLS files do not work; the last good ones go on serving", "error", err.Error())
+		return
+	}
+	s.o.Log.Info("TLS files reloaded")
+}
+
+func readFiles(files []string) ([]compile.Source, error) {
+	if len(files) == 0 {
+		return nil, fmt.Errorf("%w: no configuration file", boltseal.ErrConfiguration)
+	}
+	var sources []compile.Source
+	var errs []error
+	for _, name := range files {
+		b, err := readFile(name)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		sources = append(sources, compile.Source{Name: name, Data: b})
+	}
+	return sources, errors.Join(errs...)
+}
+
+func readFile(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, strict.MaxBytes+1))
+}

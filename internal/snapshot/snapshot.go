@@ -1,0 +1,58 @@
+// Package snapshot holds the live configuration: immutable, numbered, and swapped in one step.
+package snapshot
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/integrity"
+	"github.com/boltseal/boltseal/internal/memo"
+)
+
+// Engines are what a configuration compiles to.
+type Engines interface {
+	// EngineFor returns the engine for a namespace's images by Ratify's rules, nil
+	// where there is none.
+	EngineFor(namespace string) *boltseal.Engine
+	// Close releases connections. Verifications under way are not cut off.
+	Close()
+}
+
+// Snapshot is one working configuration with what was found out under it.
+type Snapshot struct {
+	// Generation numbers the snapshots of a Live, from 1.
+	Generation uint64
+	Engines    Engines
+	// Policies are for the admission webhook; nil where none was configured.
+	Policies *integrity.Set
+	// Memo keeps answers, which hold under this configuration only.
+	Memo *memo.Memo
+}
+
+// Live is the snapshot in force. The zero value has none.
+type Live struct {
+	current atomic.Pointer[Snapshot]
+	mu      sync.Mutex // orders Swap
+}
+
+// Load returns the snapshot in force; nil means that there is none yet, so that
+// nothing can be answered.
+func (l *Live) Load() *Snapshot { return l.current.Load() }
+
+// Swap puts a configuration in force and closes the one before. It returns the
+// generation.
+func (l *Live) Swap(s Snapshot) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	old := l.current.Load()
+	s.Generation = 1
+	if old != nil {
+		s.Generation = old.Generation + 1
+	}
+	l.current.Store(&s)
+	if old != nil && old.Engines != nil {
+		old.Engines.Close()
+	}
+	return s.Generation
+}
