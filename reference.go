@@ -47,6 +47,9 @@ func ParseReference(s string) (Reference, error) {
 		return Reference{}, referenceError(s, grammarError(err))
 	}
 	host := strings.ToLower(reference.Domain(named))
+	if host == "" { // an underscore in it, which the grammar takes for a path and a runtime for a host
+		return Reference{}, referenceError(s, "its host may have letters, digits, dots and hyphens only")
+	}
 	// "EXAMPLE/app" names the host "example" to a runtime, but in lower case the
 	// same text names a repository of Docker Hub: it has no canonical spelling.
 	if host != reference.Domain(named) && !strings.ContainsAny(host, ".:") && host != "localhost" {

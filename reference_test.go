@@ -54,6 +54,7 @@ func TestParseReferenceRefuses(t *testing.T) {
 		"ghcr.io/a@sha256:1234":                 "HOST/REPOSITORY",
 		"ghcr.io/a@md5:" + someDigest[7:]:       "md5",
 		"ghcr.io/a@sha256:" + someDigest[8:]:    "digest length",
+		"a_b.example/app":                       "hyphens only",
 		"https://ghcr.io/a/b":                   "HOST/REPOSITORY",
 		"ghcr.io/a/../b":                        "HOST/REPOSITORY",
 		someDigest[7:]:                          "64",
@@ -88,7 +89,7 @@ func FuzzParseReference(f *testing.F) {
 			t.Fatalf("%q: host %q became %q", s, host, ref.Registry)
 		}
 		again, err := boltseal.ParseReference(ref.String())
-		if err != nil || again != ref {
+		if err != nil || again != ref || ref.Registry == "" || ref.Repository == "" {
 			t.Fatalf("%q: canonical %q reads as %+v, %v", s, ref, again, err)
 		}
 		runtime, err := reference.ParseNormalizedNamed(ref.String())

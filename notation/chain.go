@@ -15,11 +15,12 @@ import (
 	"github.com/boltseal/boltseal/notation/internal/envelope"
 )
 
-// Sizes of CA keys in bits: smaller ones can be broken, larger ones cost more
-// to use than a chain may.
+// Limits on a certificate. Keys of CAs in bits: smaller ones can be broken, larger
+// ones cost more to use than a chain may.
 const (
-	minRSABits = 2048
-	maxRSABits = 8192
+	minRSABits          = 2048
+	maxRSABits          = 8192
+	maxCertificateBytes = 64 << 10
 )
 
 var (
@@ -33,7 +34,9 @@ const DefaultChainCacheBytes = 16 << 20
 
 // ChainCache remembers, for exact bytes, how a certificate parses and that one
 // certificate's key signed another. It remembers nothing that time or
-// configuration can change. It may be shared by any number of verifiers.
+// configuration can change, and only chains that led to a trusted certificate:
+// whoever may push a signature cannot fill it. It may be shared by any number of
+// verifiers.
 type ChainCache struct {
 	certs *lru.Cache[[sha256.Size]byte, *x509.Certificate]
 	links *lru.Cache[link, struct{}]
@@ -53,42 +56,69 @@ func NewChainCache(bytes int64) *ChainCache {
 	}
 }
 
-// parsedCost is about what a parsed certificate occupies beyond its DER bytes.
-const parsedCost = 3 << 10
+// What an entry occupies besides a certificate's DER bytes, about.
+const (
+	parsedCost = 3 << 10
+	linkCost   = 160
+)
 
 func (c *ChainCache) parse(der []byte) (*x509.Certificate, error) {
-	sum := sha256.Sum256(der)
-	if cert, ok := c.certs.Get(sum); ok {
+	if len(der) > maxCertificateBytes {
+		return nil, fmt.Errorf("%d bytes, at most %d", len(der), maxCertificateBytes)
+	}
+	if cert, ok := c.certs.Get(sha256.Sum256(der)); ok {
 		return cert, nil
 	}
-	cert, err := x509.ParseCertificate(der)
-	if err == nil {
-		c.certs.Put(sum, cert, int64(len(der)+parsedCost))
-	}
-	return cert, err
+	return x509.ParseCertificate(der)
+}
+
+func linkOf(child, parent *x509.Certificate) link {
+	return link{sha256.Sum256(child.Raw), sha256.Sum256(parent.Raw)}
 }
 
 // signed reports whether parent's key signed child.
 func (c *ChainCache) signed(child, parent *x509.Certificate) error {
-	k := link{sha256.Sum256(child.Raw), sha256.Sum256(parent.Raw)}
-	if _, ok := c.links.Get(k); ok {
+	if _, ok := c.links.Get(linkOf(child, parent)); ok {
 		return nil
 	}
 	// CheckSignature, not CheckSignatureFrom: a self-signed leaf is no CA, and
 	// what a CA must be is checked by the rules below.
-	if err := parent.CheckSignature(child.SignatureAlgorithm, child.RawTBSCertificate, child.Signature); err != nil {
-		return err
+	return parent.CheckSignature(child.SignatureAlgorithm, child.RawTBSCertificate, child.Signature)
+}
+
+// keep remembers a chain that checkChain found right and that is trusted.
+func (c *ChainCache) keep(chain []*x509.Certificate) {
+	for _, cert := range chain {
+		sum := sha256.Sum256(cert.Raw)
+		if _, ok := c.certs.Get(sum); !ok {
+			c.certs.Put(sum, cert, int64(len(cert.Raw)+parsedCost))
+		}
 	}
-	c.links.Put(k, struct{}{}, 160)
-	return nil
+	c.keepLinks(chain)
+}
+
+// keepLinks is keep without the certificates themselves, for those whose bytes
+// are a part of something larger that must not be kept.
+func (c *ChainCache) keepLinks(chain []*x509.Certificate) {
+	for i, cert := range chain {
+		l := linkOf(cert, chain[min(i+1, len(chain)-1)])
+		if _, ok := c.links.Get(l); !ok {
+			c.links.Put(l, struct{}{}, linkCost)
+		}
+	}
 }
 
 // checkChain holds a chain against the certificate requirements
 // (signature-specification.md, "Certificate Requirements"): ordered from the
 // leaf to a self-signed root, each the issuer of the one before. Validity in
-// time and trust are not asked here. leafEKU is the leaf's purpose.
-func (c *ChainCache) checkChain(chain []*x509.Certificate, leafRules func(*x509.Certificate) error) error {
+// time and trust are not asked here. purpose is the leaf's, code signing or time
+// stamping.
+func (c *ChainCache) checkChain(chain []*x509.Certificate, purpose x509.ExtKeyUsage) error {
 	last := len(chain) - 1
+	leafRules := checkSigner
+	if purpose == x509.ExtKeyUsageTimeStamping {
+		leafRules = checkTimestamper
+	}
 	for i, cert := range chain {
 		if err := checkCommon(cert); err != nil {
 			return named(cert, err)
@@ -97,7 +127,7 @@ func (c *ChainCache) checkChain(chain []*x509.Certificate, leafRules func(*x509.
 		if i == 0 {
 			err = leafRules(cert)
 		} else {
-			err = checkCA(cert, i-1, i == last)
+			err = checkCA(cert, i-1, i == last, purpose)
 		}
 		if err != nil {
 			return named(cert, err)
@@ -118,7 +148,36 @@ func (c *ChainCache) checkChain(chain []*x509.Certificate, leafRules func(*x509.
 			return named(cert, fmt.Errorf("carries a signature that is not by %q: %v", parent.Subject, err))
 		}
 	}
+	return checkNames(chain)
+}
+
+// checkNames holds the leaf's alternative names against the name constraints of
+// its issuers (RFC 5280 section 4.2.1.10), as the standard library reads them.
+func checkNames(chain []*x509.Certificate) error {
+	leaf := chain[0]
+	if !slices.ContainsFunc(chain[1:], constrained) ||
+		len(leaf.DNSNames)+len(leaf.EmailAddresses)+len(leaf.IPAddresses)+len(leaf.URIs) == 0 {
+		return nil
+	}
+	opts := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
+	for _, c := range chain { // a time at which all are valid: time is judged elsewhere
+		if c.NotBefore.After(opts.CurrentTime) {
+			opts.CurrentTime = c.NotBefore
+		}
+	}
+	opts.Roots.AddCert(chain[len(chain)-1])
+	for _, c := range chain[1 : len(chain)-1] {
+		opts.Intermediates.AddCert(c)
+	}
+	if _, err := leaf.Verify(opts); err != nil {
+		return named(leaf, fmt.Errorf("does not meet the name constraints of its issuers: %v", err))
+	}
 	return nil
+}
+
+func constrained(c *x509.Certificate) bool {
+	return len(c.PermittedDNSDomains)+len(c.ExcludedDNSDomains)+len(c.PermittedIPRanges)+len(c.ExcludedIPRanges)+
+		len(c.PermittedEmailAddresses)+len(c.ExcludedEmailAddresses)+len(c.PermittedURIDomains)+len(c.ExcludedURIDomains) > 0
 }
 
 func named(c *x509.Certificate, err error) error {
@@ -163,7 +222,7 @@ func extension(c *x509.Certificate, id asn1.ObjectIdentifier) (critical, ok bool
 }
 
 // checkCA checks an issuer with below further issuers between it and the leaf.
-func checkCA(c *x509.Certificate, below int, root bool) error {
+func checkCA(c *x509.Certificate, below int, root bool, purpose x509.ExtKeyUsage) error {
 	critical, _ := extension(c, oidBasicConstraints)
 	switch {
 	case !c.BasicConstraintsValid || !c.IsCA || !critical:
@@ -174,8 +233,7 @@ func checkCA(c *x509.Certificate, below int, root bool) error {
 		return fmt.Errorf("allows %d CAs below it, and %d are there", c.MaxPathLen, below)
 	}
 	if !root && (len(c.ExtKeyUsage) > 0 || len(c.UnknownExtKeyUsage) > 0) &&
-		!slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageAny) && !slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageCodeSigning) &&
-		!slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageTimeStamping) {
+		!slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageAny) && !slices.Contains(c.ExtKeyUsage, purpose) {
 		return fmt.Errorf("is a CA for other purposes (extended key usage)")
 	}
 	return nil

@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"net/url"
 	"time"
 
 	"github.com/notaryproject/notation-core-go/revocation"
 	"github.com/notaryproject/notation-core-go/revocation/purpose"
 	"github.com/notaryproject/notation-core-go/revocation/result"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/lru"
@@ -23,7 +25,16 @@ const (
 	DefaultOCSPTimeout     = 2 * time.Second
 	DefaultCRLTimeout      = 5 * time.Second
 	DefaultRevocationBytes = 64 << 20
-	maxAnswerLife          = 24 * time.Hour // of a verdict on a chain, whatever its authority states
+	// maxAnswerLife is when a verdict is formed anew and an answer asked for
+	// again, whatever their authority states.
+	maxAnswerLife = 24 * time.Hour
+	// outageBackoff is how long a server is not asked again that did not answer.
+	outageBackoff = 10 * time.Second
+	// statusRetry is how long evidence holds that failed for want of a usable answer.
+	statusRetry = time.Minute
+	// maxResponders bounds the addresses that one certificate may name.
+	maxResponders = 8
+	maxDown       = 1000
 )
 
 // RevocationOptions make a Revocation.
@@ -43,9 +54,11 @@ type RevocationOptions struct {
 // answers until they run out. It may be shared by any number of verifiers.
 type Revocation struct {
 	clock    func() time.Time
-	client   *revocationClient
+	client   *responderClient
+	flights  singleflight.Group
 	verdicts *lru.Cache[[sha256.Size]byte, verdict]
 	answers  *lru.Cache[answerKey, answer]
+	down     *lru.Cache[answerKey, time.Time]
 }
 
 // verdict is the status of one exact chain.
@@ -69,9 +82,10 @@ func NewRevocation(o RevocationOptions) *Revocation {
 		o.Clock = time.Now
 	}
 	return &Revocation{
-		clock: o.Clock, client: newRevocationClient(o),
+		clock: o.Clock, client: newResponderClient(o),
 		verdicts: lru.New[[sha256.Size]byte, verdict](o.CacheBytes / 16),
 		answers:  lru.NewWhole[answerKey, answer](o.CacheBytes * 15 / 16),
+		down:     lru.NewWhole[answerKey, time.Time](maxDown),
 	}
 }
 
@@ -82,10 +96,17 @@ var errUntrustedStatus = errors.New("its revocation status cannot be established
 // authentic signing time, zero for none. Errors wrap [boltseal.ErrUnavailable]
 // where no answer came, and errUntrustedStatus where none was usable.
 func (r *Revocation) check(ctx context.Context, chain []*x509.Certificate, at time.Time, timestamping bool) (v verdict, err error) {
-	if !hasResponders(chain) {
-		return verdict{}, nil
+	most := 0
+	for _, c := range chain[:len(chain)-1] {
+		most = max(most, len(c.OCSPServer)+len(c.CRLDistributionPoints))
 	}
-	key := verdictKey(chain, at)
+	switch {
+	case most == 0:
+		return verdict{}, nil
+	case most > maxResponders:
+		return verdict{}, fmt.Errorf("%w: one of its certificates names %d servers, at most %d", errUntrustedStatus, most, maxResponders)
+	}
+	key := chainKey(chain, at)
 	if v, ok := r.verdicts.Get(key); ok && r.clock().Before(v.until) {
 		return v, nil
 	}
@@ -94,7 +115,7 @@ func (r *Revocation) check(ctx context.Context, chain []*x509.Certificate, at ti
 			v, err = verdict{}, fmt.Errorf("%w: its answer cannot be read", errUntrustedStatus)
 		}
 	}()
-	s := &session{r: r, chain: chain, until: r.clock().Add(maxAnswerLife)}
+	s := &session{r: r, chain: chain}
 	kind := purpose.CodeSigning
 	if timestamping {
 		kind = purpose.Timestamping
@@ -115,8 +136,9 @@ func (r *Revocation) check(ctx context.Context, chain []*x509.Certificate, at ti
 }
 
 func (s *session) conclude(ctx context.Context, results []*result.CertRevocationResult) (verdict, error) {
-	v := verdict{until: s.until}
+	v := verdict{until: s.settle(results, s.r.clock().Add(maxAnswerLife))}
 	var unknown error
+	var server string
 	for i, res := range results {
 		switch res.Result {
 		case result.ResultOK, result.ResultNonRevokable:
@@ -125,35 +147,29 @@ func (s *session) conclude(ctx context.Context, results []*result.CertRevocation
 			return v, nil
 		default:
 			why := errors.New("no answer")
-			server := ""
 			for _, sr := range res.ServerResults {
 				if sr.Error != nil {
 					why, server = sr.Error, sr.Server
 				}
 			}
-			unknown = fmt.Errorf("the revocation status of %q is not known: %s: %v", s.chain[i].Subject, server, why)
+			unknown = fmt.Errorf("the revocation status of %q is not known: %s: %w", s.chain[i].Subject, server, why)
 		}
 	}
 	switch {
 	case unknown == nil:
 		return v, nil
-	case s.outage.Load() || ctx.Err() != nil:
-		return verdict{}, fmt.Errorf("%w: %v", boltseal.ErrUnavailable, unknown)
+	case s.outage != nil || ctx.Err() != nil:
+		host := server
+		if u, err := url.Parse(server); err == nil {
+			host = u.Host
+		}
+		return verdict{}, &boltseal.StoreError{Op: "revocation check", Host: host, Err: fmt.Errorf("%w: %w", boltseal.ErrUnavailable, unknown)}
 	}
 	return verdict{}, fmt.Errorf("%w: %v", errUntrustedStatus, unknown)
 }
 
-// hasResponders tells whether any certificate but the root can be asked about.
-func hasResponders(chain []*x509.Certificate) bool {
-	for _, c := range chain[:len(chain)-1] {
-		if len(c.OCSPServer) > 0 || len(c.CRLDistributionPoints) > 0 {
-			return true
-		}
-	}
-	return false
-}
-
-func verdictKey(chain []*x509.Certificate, at time.Time) (key [sha256.Size]byte) {
+// chainKey names the exact certificates, and the time at which they were used.
+func chainKey(chain []*x509.Certificate, at time.Time) (key [sha256.Size]byte) {
 	h := sha256.New()
 	for _, c := range chain {
 		sum := sha256.Sum256(c.Raw)
@@ -169,8 +185,15 @@ func verdictKey(chain []*x509.Certificate, at time.Time) (key [sha256.Size]byte)
 // revoked turns the status of a chain into a reason. An error is an outage.
 func (w *work) revoked(chain []*x509.Certificate, at time.Time, timestamping bool) (boltseal.Reason, error) {
 	v, err := w.v.revocation.check(w.ctx, chain, at, timestamping)
+	act := w.s.actions.revocation
+	if timestamping {
+		act = w.s.actions.timestamp
+	}
 	switch {
 	case errors.Is(err, errUntrustedStatus):
+		if act == enforce {
+			w.until(w.now.Add(statusRetry))
+		}
 		return boltseal.Reason{Cause: boltseal.CauseRevocation, Message: err.Error(),
 			Remedy: "see to the CA's OCSP responder or CRL; a private one must be allowed in the configuration"}, nil
 	case err != nil:

@@ -67,6 +67,7 @@ func (w *work) chainExpired() bool {
 func (w *work) validNow() boltseal.Reason {
 	for _, c := range w.env.Chain {
 		if w.now.Before(c.NotBefore) {
+			w.until(c.NotBefore)
 			return boltseal.Reason{Cause: boltseal.CauseCertificateExpired,
 				Message: fmt.Sprintf("the certificate %q is not valid before %s", c.Subject, c.NotBefore.UTC().Format(time.RFC3339)),
 				Remedy:  "see whether the clocks of the signer and of this machine are right"}
@@ -97,7 +98,7 @@ func (w *work) token(stores []*trust.Store) (boltseal.Reason, error) {
 	if err != nil {
 		return badTimestamp("its timestamp: %v", err), nil
 	}
-	if err := w.v.chains.checkChain(chain, checkTimestamper); err != nil {
+	if err := w.v.chains.checkChain(chain, x509.ExtKeyUsageTimeStamping); err != nil {
 		return badTimestamp("its timestamp's authority: %v", err), nil
 	}
 	for _, c := range w.env.Chain {
@@ -107,8 +108,12 @@ func (w *work) token(stores []*trust.Store) (boltseal.Reason, error) {
 				Remedy:  "sign the image again with a valid certificate"}, nil
 		}
 	}
-	w.ev.TimestampAt = at.Value.UTC()
-	return w.revoked(chain, time.Time{}, true)
+	bad, err := w.revoked(chain, time.Time{}, true)
+	if err == nil && bad.Cause == boltseal.CauseNone {
+		w.ev.TimestampAt = at.Value.UTC()
+		w.v.chains.keepLinks(chain)
+	}
+	return bad, err
 }
 
 // readToken verifies a token down to a trusted root. What it reads came from
@@ -137,5 +142,8 @@ func (w *work) readToken(stores []*trust.Store) (at *tspclient.Timestamp, chain 
 		}
 	}
 	chain, err = token.Verify(w.ctx, x509.VerifyOptions{CurrentTime: at.Value, Roots: pool})
+	if len(chain) > envelope.MaxCertificates {
+		return nil, nil, fmt.Errorf("its chain has %d certificates, at most %d", len(chain), envelope.MaxCertificates)
+	}
 	return at, chain, err
 }

@@ -261,6 +261,9 @@ func canonicalScope(scope string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("registryScopes: %v", err)
 	}
+	if ref.Registry == "" { // a host with an underscore is none, and the grammar then takes it for a path
+		return "", fmt.Errorf("registryScopes: %q must be HOST/REPOSITORY, and %q is not a host", scope, scope[:strings.Index(scope, "/")])
+	}
 	if ref.Digest != "" || !strings.HasSuffix(ref.String(), ":latest") || strings.HasSuffix(scope, ":latest") {
 		return "", fmt.Errorf("registryScopes: %q must be a repository, without tag and digest", scope)
 	}

@@ -119,6 +119,10 @@ func (v *Verifier) Verify(ctx context.Context, subject boltseal.Subject, c bolts
 	}
 	ev := boltseal.Evidence{TrustPolicy: s.name, Level: s.level}
 	layer, err := checkManifest(c.Manifest)
+	if sub := c.Manifest.Subject; err == nil && (sub == nil || sub.Digest != subject.Descriptor.Digest) {
+		ev.Reason = boltseal.Reason{Cause: boltseal.CauseOtherImage, Message: "the signature's manifest does not name this image as its subject", Remedy: remedySignAgain}
+		return ev, nil
+	}
 	if err != nil {
 		ev.Reason = boltseal.Reason{Cause: boltseal.CauseMalformed, Message: "the signature's manifest " + err.Error(), Remedy: remedySignAgain}
 		return ev, nil
@@ -262,7 +266,7 @@ func (w *work) integrity(mediaType string, b []byte) boltseal.Reason {
 			Message: fmt.Sprintf("the signature is of %d bytes of type %.100s, and the image is %d bytes of type %.100s", t.Size, t.MediaType, w.subject.Size, w.subject.MediaType),
 			Remedy:  remedySignAgain}
 	}
-	if err := w.v.chains.checkChain(env.Chain, checkSigner); err != nil {
+	if err := w.v.chains.checkChain(env.Chain, x509.ExtKeyUsageCodeSigning); err != nil {
 		return boltseal.Reason{Cause: boltseal.CauseBadCertificate, Message: err.Error(), Remedy: "sign with a certificate that meets the Notary Project's requirements"}
 	}
 	if err := env.VerifySignature(); err != nil {
@@ -303,6 +307,7 @@ func (w *work) authenticity() boltseal.Reason {
 		}
 		asked = append(asked, name)
 		if slices.ContainsFunc(w.env.Chain, st.Contains) {
+			w.v.chains.keep(w.env.Chain)
 			return boltseal.Reason{}
 		}
 	}

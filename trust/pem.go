@@ -24,10 +24,13 @@ var (
 	ErrPrivateKey     = errors.New("a private key")
 )
 
+// maxDetail bounds what another library says about a certificate, in bytes.
+const maxDetail = 200
+
 // ParseCertificates reads one or more certificates in PEM (RFC 7468), or one in
-// DER. Text around the blocks, as openssl prints it, is passed over. Errors wrap
-// [boltseal.ErrConfiguration] and, where one fits, a sentinel of this package;
-// none holds any of the input.
+// DER. Text around the blocks, as openssl prints it, is passed over; a block that
+// is broken is not. Errors wrap [boltseal.ErrConfiguration] and, where one fits,
+// a sentinel of this package; none holds what is in a private key.
 func ParseCertificates(b []byte) ([]*x509.Certificate, error) {
 	if len(b) > MaxPEMBytes {
 		return nil, fmt.Errorf("%w: %d bytes of certificates, at most %d", boltseal.ErrConfiguration, len(b), MaxPEMBytes)
@@ -46,18 +49,29 @@ func ParseCertificates(b []byte) ([]*x509.Certificate, error) {
 		if block == nil {
 			return certs, finish(b, n, certs)
 		}
+		// The decoder passes over blocks that it cannot read, and a trust store
+		// must not silently lack one of its certificates.
+		if bytes.Count(b[:len(b)-len(rest)], begin) > 1 {
+			return nil, brokenBlock(n)
+		}
 		b = rest
 		if block.Type != "CERTIFICATE" {
 			return nil, wrongBlock(block.Type, n)
 		}
 		c, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("%w: block %d is %w: it says CERTIFICATE, but what it holds is none (%v)", boltseal.ErrConfiguration, n, ErrBadCertificate, err)
+			return nil, fmt.Errorf("%w: block %d is %w: it says CERTIFICATE, but what it holds is none (%.*s)", boltseal.ErrConfiguration, n, ErrBadCertificate, maxDetail, err)
 		}
 		if certs = append(certs, c); len(certs) > MaxCertificates {
 			return nil, fmt.Errorf("%w: more than %d certificates", boltseal.ErrConfiguration, MaxCertificates)
 		}
 	}
+}
+
+var begin = []byte("-----BEGIN")
+
+func brokenBlock(n int) error {
+	return fmt.Errorf("%w: block %d is %w: it is cut off or its base64 is broken", boltseal.ErrConfiguration, n, ErrBadCertificate)
 }
 
 func wrongBlock(kind string, n int) error {
@@ -75,8 +89,8 @@ func wrongBlock(kind string, n int) error {
 // finish judges what is left when no further block is found: a block that was
 // cut off must not be passed over as text.
 func finish(rest []byte, n int, certs []*x509.Certificate) error {
-	if bytes.Contains(rest, []byte("-----BEGIN")) {
-		return fmt.Errorf("%w: block %d is %w: it is cut off or its base64 is broken", boltseal.ErrConfiguration, n, ErrBadCertificate)
+	if bytes.Contains(rest, begin) {
+		return brokenBlock(n)
 	}
 	if len(certs) == 0 {
 		return fmt.Errorf("%w: %w: it has no \"-----BEGIN CERTIFICATE-----\"", boltseal.ErrConfiguration, ErrNoCertificate)

@@ -38,7 +38,7 @@ type Store struct {
 }
 
 // NewStore checks that each certificate may stand in a store of the given type:
-// a CA or self-signed in "ca" and "signingAuthority", a self-issued CA in "tsa".
+// a CA or self-signed in "ca" and "signingAuthority", a self-signed CA in "tsa".
 // The same certificate twice counts once. Errors wrap [boltseal.ErrConfiguration].
 func NewStore(kind Type, name string, certs []*x509.Certificate) (*Store, error) {
 	if !slices.Contains(Types(), string(kind)) {
@@ -62,17 +62,17 @@ func NewStore(kind Type, name string, certs []*x509.Certificate) (*Store, error)
 }
 
 func admit(kind Type, c *x509.Certificate) error {
-	selfIssued := bytes.Equal(c.RawSubject, c.RawIssuer)
+	ca := c.IsCA && c.BasicConstraintsValid
+	selfSigned := func() bool {
+		return bytes.Equal(c.RawSubject, c.RawIssuer) && c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil
+	}
 	if kind == TypeTSA {
-		if !selfIssued || !c.IsCA || !c.BasicConstraintsValid {
-			return fmt.Errorf("is not the root of a timestamp authority (a self-issued CA)")
+		if !ca || !selfSigned() {
+			return fmt.Errorf("is not the root of a timestamp authority (a self-signed CA)")
 		}
 		return nil
 	}
-	if c.IsCA && c.BasicConstraintsValid {
-		return nil
-	}
-	if selfIssued && c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil {
+	if ca || selfSigned() {
 		return nil
 	}
 	return fmt.Errorf("is neither a CA's nor self-signed: put the CA that issued it here")
@@ -96,8 +96,12 @@ func (s *Store) Contains(c *x509.Certificate) bool { return s.sums[sha256.Sum256
 // ContainsSum is Contains by the SHA-256 of the certificate's DER bytes.
 func (s *Store) ContainsSum(sum [sha256.Size]byte) bool { return s.sums[sum] }
 
-// Problems names the certificates that are outside their validity at now: they
-// stay in the store, and nothing they vouch for passes.
+// ExpiryNotice is how long before its end a certificate's expiry is announced.
+const ExpiryNotice = 30 * 24 * time.Hour
+
+// Problems names the certificates that are outside their validity at now, or
+// leave it within ExpiryNotice. They stay in the store; nothing that those
+// outside vouch for passes.
 func (s *Store) Problems(now time.Time) []string {
 	var out []string
 	for _, c := range s.certs {
@@ -106,6 +110,8 @@ func (s *Store) Problems(now time.Time) []string {
 			out = append(out, fmt.Sprintf("trust store %s: the certificate %q expired on %s", s, c.Subject, c.NotAfter.UTC().Format(time.DateOnly)))
 		case now.Before(c.NotBefore):
 			out = append(out, fmt.Sprintf("trust store %s: the certificate %q is not valid before %s", s, c.Subject, c.NotBefore.UTC().Format(time.DateOnly)))
+		case now.Add(ExpiryNotice).After(c.NotAfter):
+			out = append(out, fmt.Sprintf("trust store %s: the certificate %q expires on %s; add its successor before", s, c.Subject, c.NotAfter.UTC().Format(time.DateOnly)))
 		}
 	}
 	return out

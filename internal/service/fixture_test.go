@@ -1,0 +1,269 @@
+package service_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/boltseal/boltseal/internal/compile"
+	"github.com/boltseal/boltseal/internal/server"
+	"github.com/boltseal/boltseal/internal/service"
+	"github.com/boltseal/boltseal/internal/testhouse"
+	"github.com/boltseal/boltseal/oci"
+)
+
+// config trusts the roots for all images; policies are further documents.
+func config(roots []byte, policies ...string) string {
+	indented := strings.ReplaceAll(strings.TrimSpace(string(roots)), "\n", "\n      ")
+	return `apiVersion: config.ratify.deislabs.io/v1beta1
+kind: KeyManagementProvider
+metadata: {name: roots}
+spec:
+  type: inline
+  parameters:
+    value: |
+      ` + indented + `
+---
+apiVersion: config.ratify.deislabs.io/v1beta1
+kind: Store
+metadata: {name: store}
+spec: {name: oras}
+---
+apiVersion: config.ratify.deislabs.io/v1beta1
+kind: Verifier
+metadata: {name: verifier}
+spec:
+  name: notation
+  artifactTypes: application/vnd.cncf.notary.signature
+  parameters:
+    verificationCertStores: {ca: {release: [roots]}}
+    trustPolicyDoc:
+      version: "1.0"
+      trustPolicies:
+        - name: all
+          registryScopes: ["*"]
+          signatureVerification: {level: strict}
+          trustStores: ["ca:release"]
+          trustedIdentities: ["*"]
+` + strings.Join(append([]string{""}, policies...), "---\n")
+}
+
+func policy(name, spec string) string {
+	return "apiVersion: boltseal.dev/v1alpha1\nkind: ImageIntegrityPolicy\nmetadata: {name: " + name + "}\nspec: {" + spec + "}\n"
+}
+
+// running is a service that answers, with a house whose signer it trusts.
+type running struct {
+	*testhouse.House
+	t      testing.TB
+	file   string
+	base   string
+	health string
+	audit  *lockedBuffer
+	client *http.Client
+	stop   func() error
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	l := testhouse.Need(listen())(t)
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func start(t testing.TB, ho testhouse.Options, o service.Options, policies ...string) *running {
+	t.Helper()
+	r := &running{House: testhouse.New(t, ho), t: t, audit: &lockedBuffer{}}
+	r.file = filepath.Join(t.TempDir(), "config.yaml")
+	r.write(config(r.Signer.Root().PEM(), policies...))
+	o.Files, o.Audit, o.Listen, o.Health = []string{r.file}, r.audit, "127.0.0.1:0", freeAddress(t)
+	o.Deps = compile.Deps{DockerConfig: func(string) oci.CredentialSource { return nil }}
+	if o.TLS.Cert == "" {
+		o.InsecureHTTP = true
+	}
+	s := testhouse.Need(service.New(o))(t)
+	r.base, r.health = "http://"+s.Addr(), "http://"+o.Health
+	if o.TLS.Cert != "" {
+		r.base = "https://" + s.Addr()
+	}
+	r.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: 20 * time.Second}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	var once sync.Once
+	var err error
+	r.stop = func() error {
+		once.Do(func() { cancel(); err = <-ended })
+		return err
+	}
+	t.Cleanup(func() {
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+func (r *running) write(text string) {
+	r.t.Helper()
+	tmp := r.file + ".new"
+	if err := os.WriteFile(tmp, []byte(text), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := os.Rename(tmp, r.file); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *running) post(path string, body []byte) (int, []byte) {
+	r.t.Helper()
+	resp, err := r.client.Post(r.base+path, "application/json", bytes.NewReader(body))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b := testhouse.Need(io.ReadAll(resp.Body))(r.t)
+	if resp.StatusCode == 200 && resp.Header.Get("Content-Type") != "application/json" {
+		r.t.Errorf("content type %q", resp.Header.Get("Content-Type"))
+	}
+	return resp.StatusCode, b
+}
+
+// item is one answer to Gatekeeper.
+type item struct {
+	Key   string
+	Value json.RawMessage
+	Error string
+}
+
+func (i item) trusted() bool {
+	var v struct{ IsSuccess bool }
+	return json.Unmarshal(i.Value, &v) == nil && v.IsSuccess
+}
+
+func (r *running) gatekeeper(path string, keys ...string) []item {
+	r.t.Helper()
+	body := testhouse.Need(json.Marshal(map[string]any{"apiVersion": "externaldata.gatekeeper.sh/v1beta1", "kind": "ProviderRequest", "request": map[string]any{"keys": keys}}))(r.t)
+	status, b := r.post(path, body)
+	var resp struct {
+		Response struct {
+			Items       []item
+			SystemError string
+		}
+	}
+	if err := json.Unmarshal(b, &resp); status != 200 || err != nil || resp.Response.SystemError != "" || len(resp.Response.Items) != len(keys) {
+		r.t.Fatalf("HTTP %d: %s: %v", status, b, err)
+	}
+	for i, k := range keys {
+		if resp.Response.Items[i].Key != k {
+			r.t.Errorf("key %q answered as %q", k, resp.Response.Items[i].Key)
+		}
+	}
+	return resp.Response.Items
+}
+
+func pod(namespace string, images ...string) *admissionv1.AdmissionRequest {
+	p := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p"}}
+	for i, image := range images {
+		p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: fmt.Sprint("c", i), Image: image})
+	}
+	b, _ := json.Marshal(p)
+	return &admissionv1.AdmissionRequest{UID: "uid-1", Kind: metav1.GroupVersionKind{Version: "v1", Kind: "Pod"}, Namespace: namespace,
+		Operation: admissionv1.Create, Object: runtime.RawExtension{Raw: b}}
+}
+
+func reviewOf(q *admissionv1.AdmissionRequest) []byte {
+	b, _ := json.Marshal(admissionv1.AdmissionReview{TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview"}, Request: q})
+	return b
+}
+
+func (r *running) review(path string, q *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+	r.t.Helper()
+	status, b := r.post(path, reviewOf(q))
+	var rv admissionv1.AdmissionReview
+	if err := json.Unmarshal(b, &rv); status != 200 || err != nil || rv.Response == nil || rv.Response.UID != q.UID {
+		r.t.Fatalf("HTTP %d: %s: %v", status, b, err)
+	}
+	return rv.Response
+}
+
+func (r *running) validate(namespace string, images ...string) *admissionv1.AdmissionResponse {
+	r.t.Helper()
+	return r.review(server.PathValidate, pod(namespace, images...))
+}
+
+// patched applies the answer of the mutating endpoint to a Pod.
+func (r *running) patched(namespace string, images ...string) []string {
+	r.t.Helper()
+	resp := r.review(server.PathPin, pod(namespace, images...))
+	if !resp.Allowed {
+		r.t.Fatalf("the mutating endpoint denies: %+v", resp.Result)
+	}
+	var ops []struct{ Op, Path, Value string }
+	if len(resp.Patch) > 0 {
+		if err := json.Unmarshal(resp.Patch, &ops); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	out := append([]string(nil), images...)
+	for _, op := range ops {
+		var i int
+		if _, err := fmt.Sscanf(op.Path, "/spec/containers/%d/image", &i); err == nil && op.Op == "replace" {
+			out[i] = op.Value
+		}
+	}
+	return out
+}
+
+func (r *running) ready() (int, string) {
+	r.t.Helper()
+	resp, err := http.Get(r.health + "/readyz?verbose")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(b)
+}
+
+// eventually waits for something that is to happen soon.
+func eventually(t testing.TB, what string, f func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if f() {
+			return
+		}
+	}
+	t.Fatal("did not happen: ", what)
+}
