@@ -1,0 +1,146 @@
+package service_test
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/boltseal/boltseal/internal/memo"
+	"github.com/boltseal/boltseal/internal/server"
+	"github.com/boltseal/boltseal/internal/service"
+	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/testhouse"
+	"github.com/boltseal/boltseal/internal/testregistry"
+)
+
+// shortLived answers are looked for again at once, so that a test need not wait.
+var shortLived = memo.Options{AllowTTL: time.Millisecond, DenyTTL: time.Millisecond, UnknownTTL: time.Millisecond, TagTTL: time.Millisecond, WorkTimeout: 2 * time.Second}
+
+var outages = map[string]testregistry.Fault{
+	"503":   {Kind: testregistry.Status, Status: 503},
+	"429":   {Kind: testregistry.Status, Status: 429, RetryAfter: "1"},
+	"reset": {Kind: testregistry.Reset},
+	"hang":  {Kind: testregistry.Hang},
+}
+
+func TestLastKnownGood(t *testing.T) {
+	t.Parallel()
+	for name, fault := range outages {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := start(t, testhouse.Options{}, service.Options{Memo: shortLived, Server: server.Options{WebhookTimeout: time.Second}},
+				policy("memory", "match: {namespaces: [memory]}, onUnavailable: {action: lastKnownGood, maxAge: 1h}"),
+				policy("open", "match: {namespaces: [open]}, onUnavailable: {action: allow}"),
+				policy("closed", "match: {namespaces: [closed]}"))
+			tag, pinned := r.Signed("signed", r.Signer)
+			unsigned, _ := r.Signed("unsigned")
+			fresh, _ := r.Signed("fresh", r.Signer)
+			for _, image := range []string{tag, pinned, unsigned} {
+				r.validate("memory", image)
+			}
+			r.Registry.Inject(fault)
+			for _, image := range []string{tag, pinned} {
+				a := r.validate("memory", image)
+				if !a.Allowed || !strings.Contains(strings.Join(a.Warnings, "\n"), "from memory") {
+					t.Errorf("%s from memory: %+v %+v", image, a, a.Result)
+				}
+			}
+			if got := r.patched("memory", tag); !strings.HasPrefix(got[0], tag+"@sha256:") {
+				t.Errorf("pinned from memory: %q", got)
+			}
+			if a := r.validate("memory", unsigned); a.Allowed || !strings.Contains(a.Result.Message, "nothing signed") {
+				t.Errorf("what was never signed: %+v", a)
+			}
+			if a := r.validate("memory", fresh); a.Allowed {
+				t.Error("what was never seen is allowed from memory")
+			}
+			if a := r.validate("open", fresh); !a.Allowed || !strings.Contains(strings.Join(a.Warnings, ""), "lets it pass") {
+				t.Errorf("onUnavailable allow: %+v", a)
+			}
+			if a := r.validate("closed", tag); a.Allowed || !strings.Contains(a.Result.Message, r.Registry.Host) {
+				t.Errorf("onUnavailable deny: %+v", a)
+			}
+			// Today's trust configuration counts, not yesterday's.
+			r.write(config(r.Stranger.Root().PEM(), policy("memory", "onUnavailable: {action: lastKnownGood, maxAge: 1h}")))
+			eventually(t, "a root that was taken away denies in an outage too", func() bool {
+				a := r.validate("memory", tag)
+				return !a.Allowed && strings.Contains(a.Result.Message, "who is not trusted")
+			})
+		})
+	}
+}
+
+// TestAnAnswerIsNotAnOutage: a registry that says no is not one that says nothing.
+func TestAnAnswerIsNotAnOutage(t *testing.T) {
+	t.Parallel()
+	r := start(t, testhouse.Options{}, service.Options{Memo: shortLived}, policy("memory", "onUnavailable: {action: lastKnownGood}"), policy("open", "onUnavailable: {action: allow}"))
+	image := r.Registry.PushImage(testhouse.Repo, "v", 0)
+	signature := r.Registry.Sign(testhouse.Repo, image, r.Signer, testca.SignOptions{})
+	tag := r.Registry.Ref(testhouse.Repo, "v")
+	if a := r.validate("team", tag); !a.Allowed {
+		t.Fatal(a.Result.Message)
+	}
+	undo := r.Registry.Inject(testregistry.Fault{Kind: testregistry.Status, Status: 401})
+	if a := r.validate("team", tag); a.Allowed {
+		t.Error("401 was taken for an outage")
+	}
+	undo()
+	r.Registry.Delete(testhouse.Repo, signature.Digest)
+	eventually(t, "the signature is gone", func() bool { return !r.validate("team", tag).Allowed })
+}
+
+// TestAnswersLeaveInTime: whatever the registry does, the caller hears from us
+// before it gives up.
+func TestAnswersLeaveInTime(t *testing.T) {
+	t.Parallel()
+	r := start(t, testhouse.Options{}, service.Options{}, policy("prod", ""))
+	tag, _ := r.Signed("v", r.Signer)
+	r.Registry.Inject(testregistry.Fault{Kind: testregistry.Hang})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	done := make(chan bool)
+	go func() { done <- r.review(server.PathValidate+"?timeout=1s", pod("team", tag)).Allowed }()
+	select {
+	case allowed := <-done:
+		if allowed {
+			t.Error("allowed in an outage")
+		}
+	case <-ctx.Done():
+		t.Error("the API server would have given up by now")
+	}
+}
+
+func TestStopUnderLoad(t *testing.T) {
+	t.Parallel()
+	r := start(t, testhouse.Options{Registry: testregistry.Options{Latency: 20 * time.Millisecond}}, service.Options{Grace: 200 * time.Millisecond}, policy("prod", ""))
+	tag, _ := r.Signed("v", r.Signer)
+	var failed, answered atomic.Int64
+	var quit atomic.Bool
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for !quit.Load() {
+				if r.validate("team", tag).Allowed {
+					answered.Add(1)
+				} else {
+					failed.Add(1)
+				}
+			}
+		})
+	}
+	eventually(t, "load", func() bool { return answered.Load() > 20 })
+	stopped := make(chan error)
+	go func() { stopped <- r.stop() }()
+	time.Sleep(50 * time.Millisecond)
+	if status, text := r.ready(); status != 503 || !strings.Contains(text, "shutting down") {
+		t.Errorf("while leaving: HTTP %d: %s", status, text)
+	}
+	quit.Store(true) // as clients do that have seen it is not ready
+	wg.Wait()
+	if err := <-stopped; err != nil || failed.Load() > 0 {
+		t.Errorf("%v, %d requests failed", err, failed.Load())
+	}
+}
