@@ -4,14 +4,15 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
-	"time"
 
-	"github.com/boltseal/boltseal/internal/demo"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/testregistry"
 )
 
 // registry serves images, each signed once, and writes what a load needs to a
@@ -21,19 +22,13 @@ func registry(ctx context.Context, fs *flag.FlagSet, args []string) error {
 	dir := fs.String("dir", "", "folder for config.yaml and images.txt")
 	chains := fs.String("chains", "distinct", "distinct: a chain of three for each image; leaf: one CA, a leaf for each image; shared: one signer")
 	repos := fs.Int("repositories", 1, "number of repositories that the images are spread over")
+	signatures := fs.Int("signatures", 1, "signatures of each image")
+	tagSchema := fs.Bool("tag-schema", false, "without the referrers API")
 	latency := fs.Duration("latency", 0, "delay of each answer")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
-	delay := func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if *latency > 0 {
-				time.Sleep(*latency)
-			}
-			next.ServeHTTP(w, r)
-		})
-	}
-	reg, err := demo.StartRegistry(demo.RegistryOptions{Wrap: delay})
+	reg, err := testregistry.Start(testregistry.Options{Latency: *latency, MaxLog: -1, NoReferrersAPI: *tagSchema})
 	if err != nil {
 		return err
 	}
@@ -50,19 +45,20 @@ func registry(ctx context.Context, fs *flag.FlagSet, args []string) error {
 		wg.Go(func() {
 			for i := w; i < *n; i += 2 {
 				repo := fmt.Sprintf("bench/app%d", i%*repos)
-				image, err := reg.PushImage(repo, fmt.Sprintf("v%d", i), fmt.Sprintf("image %d", i))
-				if err == nil {
-					var signer *demo.Cert
-					if signer, err = s.signer(i); err == nil {
-						roots[i] = demo.PEM(signer.Root().Certificate)
-						err = reg.Sign(repo, image, signer, demo.SignOptions{})
+				image := reg.PushImage(repo, fmt.Sprintf("v%d", i), 0)
+				signer, err := s.signer(i)
+				for range *signatures {
+					if err != nil {
+						break
 					}
+					err = sign(reg, repo, image, signer)
 				}
 				if err != nil {
 					errs <- err
 					return
 				}
-				images[i] = fmt.Sprintf("%s/%s@%s", reg.Host(), repo, image.Digest)
+				roots[i] = string(signer.Root().PEM())
+				images[i] = reg.Pinned(repo, image.Digest)
 			}
 		})
 	}
@@ -79,15 +75,23 @@ func registry(ctx context.Context, fs *flag.FlagSet, args []string) error {
 	if err := os.WriteFile(filepath.Join(*dir, "images.txt"), []byte(strings.Join(images, "\n")+"\n"), 0o644); err != nil {
 		return err
 	}
-	fmt.Println("ready", reg.Host())
+	fmt.Println("ready", reg.Host)
 	<-ctx.Done()
 	return nil
+}
+
+func sign(reg *testregistry.Registry, repo string, image ocispec.Descriptor, by *testca.Chain) error {
+	a, err := by.Attach(image, testca.SignOptions{})
+	if err == nil {
+		reg.PushArtifact(repo, a)
+	}
+	return err
 }
 
 // seed makes signers by the way of sharing that was asked for.
 type seed struct {
 	kind   string
-	shared *demo.Cert
+	shared *testca.Chain
 }
 
 func newSeed(kind string) (*seed, error) {
@@ -96,16 +100,21 @@ func newSeed(kind string) (*seed, error) {
 	default:
 		return nil, fmt.Errorf("-chains %q is not distinct, leaf or shared", kind)
 	}
-	c, err := demo.Chain("bench", demo.P256)
+	c, err := chain("bench")
 	return &seed{kind: kind, shared: c}, err
 }
 
-func (s *seed) signer(i int) (*demo.Cert, error) {
+// chain is P-256, with one CA between root and leaf.
+func chain(name string) (*testca.Chain, error) {
+	return testca.New(testca.Options{Leaf: testca.Spec{CommonName: name}, Intermediates: []testca.Spec{{CommonName: name + " CA"}}, Root: testca.Spec{CommonName: name + " root"}})
+}
+
+func (s *seed) signer(i int) (*testca.Chain, error) {
 	switch s.kind {
 	case "distinct":
-		return demo.Chain(fmt.Sprintf("signer %d", i), demo.P256)
+		return chain(fmt.Sprintf("signer %d", i))
 	case "leaf":
-		return demo.New(demo.Template{Name: fmt.Sprintf("signer %d", i)}, s.shared.Parent)
+		return s.shared.IssueLeaf(testca.Spec{CommonName: fmt.Sprintf("signer %d", i)})
 	}
 	return s.shared, nil
 }
@@ -156,5 +165,11 @@ spec:
           signatureVerification: {level: strict}
           trustStores: ["ca:bench"]
           trustedIdentities: ["*"]
+---
+apiVersion: boltseal.dev/v1alpha1
+kind: ImageIntegrityPolicy
+metadata:
+  name: bench
+spec: {}
 `)
 }

@@ -45,47 +45,55 @@ func newTokens(o Options) *tokens {
 	return &tokens{opts: o, cache: lru.New[tokenKey, tokenEntry](o.Limits.Tokens)}
 }
 
-// header returns the Authorization header for a repository as far as the
-// registry is known to want one, and the token in it.
-func (t *tokens) header(ctx context.Context, h *host, repository string) (value, token string, err error) {
+// shown is what a request shows to a registry.
+type shown struct {
+	header    string     // for Authorization, "" for nothing
+	token     string     // the bearer token in it, "" for none
+	challenge *challenge // what it answers, nil where the registry is not known to ask
+}
+
+// show makes the Authorization header for a repository as far as the registry
+// is known to want one. The challenge is there beside an error too.
+func (t *tokens) show(ctx context.Context, h *host, repository string) (shown, error) {
 	c := h.challenge.Load()
 	if c == nil {
-		return "", "", nil
+		return shown{}, nil
 	}
 	if c.scheme == "basic" {
 		cred, err := t.credential(ctx, h, repository)
 		if err != nil || cred.Username == "" && cred.Password == "" {
-			return "", "", err
+			return shown{challenge: c}, err
 		}
-		return "Basic " + base64.StdEncoding.EncodeToString([]byte(cred.Username+":"+cred.Password)), "", nil
+		return shown{header: "Basic " + base64.StdEncoding.EncodeToString([]byte(cred.Username+":"+cred.Password)), challenge: c}, nil
 	}
-	token, err = t.bearer(ctx, h, *c, repository)
+	token, err := t.bearer(ctx, h, *c, repository)
 	if err != nil {
-		return "", "", err
+		return shown{challenge: c}, err
 	}
-	return "Bearer " + token, token, nil
+	return shown{header: "Bearer " + token, token: token, challenge: c}, nil
 }
 
-// challenged notes what a 401 asks for, drops the token that it refused, and
-// says whether asking again can help.
-func (t *tokens) challenged(h *host, resp *http.Response, repository, refusedToken string) (again bool, err error) {
+// refused notes what a 401 asks for, drops the token that it refused, and says
+// whether asking again can help.
+func (t *tokens) refused(h *host, resp *http.Response, repository string, s shown) (again bool) {
+	t.forget(h, repository, s)
 	c, ok := parseChallenges(resp.Header.Values("WWW-Authenticate"))
 	if !ok {
-		return false, nil
+		return s.token != "" // without a challenge too, a fresh token may do
 	}
-	if refusedToken != "" {
-		k := tokenKey{h.name, repository}
-		if e, ok := t.cache.Get(k); ok && e.token == refusedToken {
-			t.cache.Delete(k)
-		}
-	}
-	old := h.challenge.Load()
-	if old == nil || *old != c {
+	if known := h.challenge.Load(); known == nil || *known != c {
 		h.challenge.Store(&c)
-		return true, nil
 	}
-	// Basic credentials that were refused will be refused again.
-	return c.scheme == "bearer", nil
+	// The same basic credentials would be refused again.
+	return s.challenge == nil || *s.challenge != c || s.token != ""
+}
+
+// forget drops a token, unless there is another one by now.
+func (t *tokens) forget(h *host, repository string, s shown) {
+	k := tokenKey{h.name, repository}
+	if e, ok := t.cache.Get(k); ok && s.token != "" && e.token == s.token {
+		t.cache.Delete(k)
+	}
 }
 
 func (t *tokens) credential(ctx context.Context, h *host, repository string) (Credential, error) {
@@ -93,19 +101,30 @@ func (t *tokens) credential(ctx context.Context, h *host, repository string) (Cr
 		return Credential{}, nil
 	}
 	cred, err := t.opts.Credentials.Credential(ctx, h.name, repository)
-	if err != nil {
-		return Credential{}, fmt.Errorf("%w: no credentials for %s: %w", boltseal.ErrUnauthorized, h.name, err)
+	switch {
+	case err == nil:
+		return cred, nil
+	case errors.Is(err, boltseal.ErrUnavailable), ctx.Err() != nil:
+		return Credential{}, fmt.Errorf("%w: the credentials for %s: %w", boltseal.ErrUnavailable, h.name, err)
 	}
-	return cred, nil
+	return Credential{}, fmt.Errorf("%w: no credentials for %s: %w", boltseal.ErrUnauthorized, h.name, err)
+}
+
+func (t *tokens) kept(k tokenKey) (string, bool) {
+	e, ok := t.cache.Get(k)
+	return e.token, ok && t.opts.Clock().Before(e.until)
 }
 
 func (t *tokens) bearer(ctx context.Context, h *host, c challenge, repository string) (string, error) {
 	k := tokenKey{h.name, repository}
-	if e, ok := t.cache.Get(k); ok && t.opts.Clock().Before(e.until) {
-		return e.token, nil
+	if token, ok := t.kept(k); ok {
+		return token, nil
 	}
 	// The first caller's leaving must not fail the others.
 	ch := t.flight.DoChan(h.name+" "+repository, func() (any, error) {
+		if token, ok := t.kept(k); ok {
+			return token, nil // the one that everybody waited for came in between
+		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), t.opts.Limits.RequestTimeout)
 		defer cancel()
 		e, err := t.fetch(ctx, h, c, repository)
@@ -136,7 +155,7 @@ func (t *tokens) fetch(ctx context.Context, h *host, c challenge, repository str
 	if cred.AccessToken != "" {
 		return tokenEntry{token: cred.AccessToken, until: t.opts.Clock().Add(defaultTokenLife)}, nil
 	}
-	realm, transport, err := h.realm(c.realm, cred != Credential{})
+	realm, transport, err := h.realm(ctx, t.opts.Proxy, c.realm, cred != Credential{})
 	if err != nil {
 		return tokenEntry{}, err
 	}
@@ -178,7 +197,8 @@ func (t *tokens) exchange(h *host, req *http.Request, transport *http.Transport)
 	switch code := resp.StatusCode; {
 	case code == http.StatusOK:
 	case code == http.StatusTooManyRequests, code >= 500:
-		return tokenEntry{}, fail(code, boltseal.ErrUnavailable)
+		wait := retryAfter(resp, t.opts.Clock())
+		return tokenEntry{}, &later{wait: wait, err: fail(code, boltseal.ErrUnavailable)}
 	default: // redirects too: a token server has no reason to send credentials on
 		return tokenEntry{}, fail(code, boltseal.ErrUnauthorized)
 	}
@@ -190,6 +210,7 @@ func (t *tokens) exchange(h *host, req *http.Request, transport *http.Transport)
 		Token       string  `json:"token"`
 		AccessToken string  `json:"access_token"`
 		ExpiresIn   float64 `json:"expires_in"`
+		IssuedAt    string  `json:"issued_at"`
 	}
 	if err := json.Unmarshal(b, &doc); err != nil {
 		// The answer may hold a token: its text must not reach the message.
@@ -205,14 +226,22 @@ func (t *tokens) exchange(h *host, req *http.Request, transport *http.Transport)
 	if doc.ExpiresIn > 0 {
 		life = time.Duration(min(doc.ExpiresIn, maxTokenLife.Seconds()) * float64(time.Second))
 	}
-	return tokenEntry{token: doc.Token, until: t.opts.Clock().Add(life - min(renewAhead, life/4))}, nil
+	now := t.opts.Clock()
+	if issued, err := time.Parse(time.RFC3339, doc.IssuedAt); err == nil {
+		// One that was kept for us has part of its life behind it. What cannot
+		// be is a clock that goes wrong.
+		if age := now.Sub(issued); age > 0 && age < life {
+			life -= age
+		}
+	}
+	return tokenEntry{token: doc.Token, until: now.Add(life - min(renewAhead, life/4))}, nil
 }
 
 // realm judges where a registry wants to send us, and our credentials, for a token.
-func (h *host) realm(text string, credentials bool) (*url.URL, *http.Transport, error) {
+func (h *host) realm(ctx context.Context, proxy func(*http.Request) (*url.URL, error), text string, credentials bool) (*url.URL, *http.Transport, error) {
 	u, err := url.Parse(text)
 	switch {
-	case err != nil || u.Host == "" || u.Fragment != "":
+	case err != nil || u.Hostname() == "" || u.Fragment != "":
 		return nil, nil, fmt.Errorf("%w: %s names a token server that is no URL", boltseal.ErrMalformed, h.name)
 	case u.User != nil:
 		return nil, nil, refused("%s names a token server with credentials in its URL", h.name)
@@ -225,16 +254,6 @@ func (h *host) realm(text string, credentials bool) (*url.URL, *http.Transport, 
 	case credentials:
 		return nil, nil, refused("%s wants its credentials sent to %s; list that host in authRealms of the Store's parameters if it is right", h.name, u.Host)
 	}
-	return u, h.elsewhere(), nil
-}
-
-var errNameUnknown = errors.New("the repository is not there")
-
-// notFound tells a repository that is not there from content that is not.
-func (q *request) notFound(resp *http.Response) error {
-	b, err := readAll(resp, 4096)
-	if err == nil && strings.Contains(string(b), `"NAME_UNKNOWN"`) {
-		return fmt.Errorf("%w: %w", boltseal.ErrNotFound, errNameUnknown)
-	}
-	return boltseal.ErrNotFound
+	transport, err := h.elsewhere(ctx, proxy, u)
+	return u, transport, err
 }

@@ -1,9 +1,6 @@
 package oci
 
-import (
-	"net/http"
-	"strings"
-)
+import "strings"
 
 // challenge is what a registry asks for (RFC 9110, section 11; distribution
 // token authentication).
@@ -40,14 +37,18 @@ func parseChallenges(headers []string) (best challenge, ok bool) {
 	return best, best.scheme != ""
 }
 
-// parseChallenge reads one challenge and returns what follows it.
+// parseChallenge reads one challenge and returns what follows it. One that
+// states a parameter twice is not valid.
 func parseChallenge(s string) (c challenge, rest string, ok bool) {
-	s = strings.TrimLeft(s, " \t,")
-	scheme, s := token(s)
+	scheme, s := token(strings.TrimLeft(s, " \t,"))
 	if scheme == "" {
 		return c, "", false
 	}
 	c.scheme = strings.ToLower(scheme)
+	if after, ok := skipToken68(s); ok {
+		return challenge{scheme: c.scheme}, after, true
+	}
+	var realm, service bool
 	for {
 		s = strings.TrimLeft(s, " \t,")
 		name, after := token(s)
@@ -55,24 +56,49 @@ func parseChallenge(s string) (c challenge, rest string, ok bool) {
 		if name == "" || !strings.HasPrefix(after, "=") {
 			return c, s, true // the next challenge starts here, or nothing
 		}
-		after = strings.TrimLeft(after[1:], " \t")
-		value, after, ok := value(after)
+		value, after, ok := value(strings.TrimLeft(after[1:], " \t"))
 		if !ok {
 			return c, "", false
 		}
 		switch strings.ToLower(name) {
 		case "realm":
-			c.realm = value
+			ok, c.realm, realm = !realm, value, true
 		case "service":
-			c.service = value
+			ok, c.service, service = !service, value, true
+		}
+		if !ok {
+			return c, "", false
 		}
 		s = after
 	}
 }
 
+// skipToken68 skips what some schemes have in place of parameters (RFC 9110,
+// section 11.2).
+func skipToken68(s string) (rest string, ok bool) {
+	s = strings.TrimLeft(s, " \t")
+	i := 0
+	for i < len(s) && (alphanumeric(s[i]) || strings.IndexByte("-._~+/", s[i]) >= 0) {
+		i++
+	}
+	after := strings.TrimLeft(s[i:], "=")
+	after = strings.TrimLeft(after, " \t")
+	// A name that a "," follows would be a token68 too, and is the next scheme
+	// where this one has no parameters; nobody challenges like that.
+	if i == 0 || after != "" && after[0] != ',' {
+		return s, false
+	}
+	return after, true
+}
+
+func alphanumeric(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+}
+
+// token reads a token and value a token or a quoted string (RFC 9110, section 5.6).
 func token(s string) (tok, rest string) {
 	i := 0
-	for i < len(s) && (s[i] >= 'a' && s[i] <= 'z' || s[i] >= 'A' && s[i] <= 'Z' || s[i] >= '0' && s[i] <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", s[i]) >= 0) {
+	for i < len(s) && (alphanumeric(s[i]) || strings.IndexByte("!#$%&'*+-.^_`|~", s[i]) >= 0) {
 		i++
 	}
 	return s[:i], s[i:]
@@ -96,31 +122,4 @@ func value(s string) (v, rest string, ok bool) {
 		b.WriteByte(s[i])
 	}
 	return "", "", false
-}
-
-// nextLink returns the target of the rel="next" link of an answer, "" for none
-// (RFC 8288).
-func nextLink(h http.Header) string {
-	for _, line := range h.Values("Link") {
-		if len(line) > maxChallengeLength {
-			continue
-		}
-		for line != "" {
-			start := strings.IndexByte(line, '<')
-			end := strings.IndexByte(line, '>')
-			if start < 0 || end < start {
-				break
-			}
-			target := line[start+1 : end]
-			params, rest, _ := strings.Cut(line[end+1:], ",")
-			for _, p := range strings.Split(params, ";") {
-				name, v, _ := strings.Cut(strings.TrimSpace(p), "=")
-				if strings.EqualFold(strings.TrimSpace(name), "rel") && strings.EqualFold(strings.Trim(strings.TrimSpace(v), `"`), "next") {
-					return target
-				}
-			}
-			line = rest
-		}
-	}
-	return ""
 }

@@ -1,8 +1,6 @@
 package oci
 
 import (
-	"context"
-	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -26,8 +24,29 @@ type host struct {
 
 	challenge   atomic.Pointer[challenge] // what it asks for, nil = not known to ask
 	tagSchema   atomic.Int64              // Unix time until which it is known to have no referrers API
-	pausedUntil atomic.Int64              // Unix nanoseconds; it asked us to wait
-	addressKind func() addressKind
+	pausedUntil atomic.Int64              // Unix nanoseconds of real time; it asked us to wait
+	kind        atomic.Int32              // 1 + the addressKind of its own address, 0 = not known yet
+}
+
+// paused is how long the registry wants to be left alone. This is real time, as
+// in the timers and the contexts' deadlines that it is held against.
+func (h *host) paused() time.Duration {
+	until := h.pausedUntil.Load()
+	if until == 0 {
+		return 0
+	}
+	return time.Until(time.Unix(0, until))
+}
+
+// pause leaves the registry alone for d. A longer pause is not cut short.
+func (h *host) pause(d time.Duration) {
+	until := time.Now().Add(d).UnixNano()
+	for {
+		old := h.pausedUntil.Load()
+		if old >= until || h.pausedUntil.CompareAndSwap(old, until) {
+			return
+		}
+	}
 }
 
 // hostTable makes hosts when they are first asked for, a bounded number of them.
@@ -42,8 +61,11 @@ type hostTable struct {
 
 func (t *hostTable) init(o Options) {
 	t.opts, t.hosts = o, make(map[string]*host)
-	t.shared = newTransport(o.Limits, o.tlsConfig(HostOptions{}))
 	t.guards = newGuards(o)
+	// Users name registries, but users of a cluster are not its administrators:
+	// no image may lead to the metadata service of the cloud.
+	t.shared = o.guarded(privateAddress)
+	t.shared.Proxy = o.Proxy
 }
 
 func (t *hostTable) get(name string) *host {
@@ -77,10 +99,10 @@ func (t *hostTable) make(name string) *host {
 	if set.PlainHTTP || !named && (t.opts.PlainHTTP || isLoopback(name)) {
 		h.scheme = "http"
 	}
-	if set.RootCAs != nil || set.Certificates != nil {
+	if named {
 		h.transport = newTransport(t.opts.Limits, t.opts.tlsConfig(set))
+		h.transport.Proxy = t.opts.Proxy
 	}
-	h.addressKind = sync.OnceValue(func() addressKind { return lookUpKind(h.address) })
 	return h
 }
 
@@ -93,6 +115,7 @@ func (t *hostTable) close() {
 	t.shared.CloseIdleConnections()
 	t.guards.public.CloseIdleConnections()
 	t.guards.private.CloseIdleConnections()
+	t.guards.proxied.CloseIdleConnections()
 }
 
 func hostname(address string) string {
@@ -106,84 +129,4 @@ func isLoopback(address string) bool {
 	h := hostname(address)
 	ip, err := netip.ParseAddr(h)
 	return h == "localhost" || strings.HasSuffix(h, ".localhost") || err == nil && ip.IsLoopback()
-}
-
-// addressKind orders addresses by how far inside they are.
-type addressKind int
-
-const (
-	publicAddress   addressKind = iota
-	privateAddress              // RFC 1918, RFC 4193, RFC 6598, loopback
-	internalAddress             // link-local and cloud metadata: no registry is there
-)
-
-var (
-	carrierNAT  = netip.MustParsePrefix("100.64.0.0/10")
-	awsMetadata = netip.MustParsePrefix("fd00:ec2::/32")
-	alibabaMeta = netip.MustParseAddr("100.100.100.200")
-	zeroNet     = netip.MustParsePrefix("0.0.0.0/8")
-	nat64       = netip.MustParsePrefix("64:ff9b::/96")
-)
-
-func kindOf(ip netip.Addr) addressKind {
-	ip = ip.Unmap()
-	if nat64.Contains(ip) {
-		b := ip.As16()
-		return kindOf(netip.AddrFrom4([4]byte(b[12:])))
-	}
-	switch {
-	case ip.IsLinkLocalUnicast(), ip.IsMulticast(), ip.IsUnspecified(), zeroNet.Contains(ip), awsMetadata.Contains(ip), ip == alibabaMeta:
-		return internalAddress
-	case ip.IsLoopback(), ip.IsPrivate(), carrierNAT.Contains(ip):
-		return privateAddress
-	}
-	return publicAddress
-}
-
-// lookUpKind is the kind of a registry's own address: one on a private network
-// may send us elsewhere on it.
-func lookUpKind(address string) addressKind {
-	name := hostname(address)
-	if ip, err := netip.ParseAddr(name); err == nil {
-		return kindOf(ip)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
-	if err != nil || len(ips) == 0 {
-		return publicAddress
-	}
-	kind := privateAddress
-	for _, ip := range ips {
-		kind = min(kind, kindOf(ip))
-	}
-	return kind
-}
-
-// guards are the transports for hosts that a registry, not a user, has named:
-// the address is judged when it is dialled, so a name that resolves to another
-// address the second time gains nothing.
-type guards struct{ public, private *http.Transport }
-
-func newGuards(o Options) *guards {
-	guard := func(most addressKind) *http.Transport {
-		t := newTransport(o.Limits, o.tlsConfig(HostOptions{}))
-		t.Proxy = nil // the dialled address must be the one that is judged
-		d := &net.Dialer{Timeout: o.Limits.RequestTimeout, ControlContext: refuse(most)}
-		t.DialContext = d.DialContext
-		return t
-	}
-	return &guards{public: guard(publicAddress), private: guard(privateAddress)}
-}
-
-// elsewhere is the transport for a host that the registry named.
-func (h *host) elsewhere() *http.Transport {
-	if h.addressKind() == privateAddress {
-		return h.guards.private
-	}
-	return h.guards.public
-}
-
-func refused(format string, a ...any) error {
-	return fmt.Errorf("%w: %s", boltseal.ErrRefused, fmt.Sprintf(format, a...))
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"syscall"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -16,11 +17,11 @@ import (
 	"github.com/boltseal/boltseal"
 )
 
-// maxLayoutManifests bounds the manifests of a layout that are looked at, and
-// maxIndexDepth how deep one index may stand in another.
+// Limits on a layout, beyond those of its single files.
 const (
-	maxLayoutManifests = 10_000
-	maxIndexDepth      = 4
+	maxLayoutManifests = 10_000    // manifests that are looked at
+	maxLayoutBytes     = 512 << 20 // of all manifests together
+	maxIndexDepth      = 4         // indexes in one another
 )
 
 // Layout is a [boltseal.Store] on an OCI image layout (image-spec 1.1,
@@ -32,6 +33,7 @@ type Layout struct {
 	tags      map[string]ocispec.Descriptor
 	images    map[digest.Digest]ocispec.Descriptor   // every manifest and index
 	referrers map[digest.Digest][]ocispec.Descriptor // by subject
+	bytes     int64                                  // of manifests that were looked at
 	truncated string
 }
 
@@ -57,14 +59,12 @@ func OpenLayout(dir string, limits Limits) (*Layout, error) {
 // Close releases the directory.
 func (l *Layout) Close() error { return l.root.Close() }
 
-type layoutIndex struct {
-	Manifests []struct {
-		MediaType    string            `json:"mediaType"`
-		ArtifactType string            `json:"artifactType"`
-		Digest       digest.Digest     `json:"digest"`
-		Size         int64             `json:"size"`
-		Annotations  map[string]string `json:"annotations"`
-	} `json:"manifests"`
+type layoutEntry struct {
+	MediaType    string            `json:"mediaType"`
+	ArtifactType string            `json:"artifactType"`
+	Digest       digest.Digest     `json:"digest"`
+	Size         int64             `json:"size"`
+	Annotations  map[string]string `json:"annotations"`
 }
 
 func (l *Layout) load() error {
@@ -79,49 +79,68 @@ func (l *Layout) load() error {
 		return fmt.Errorf("%w: %s does not state version %s", boltseal.ErrMalformed, ocispec.ImageLayoutFile, ocispec.ImageLayoutVersion)
 	}
 	b, err = l.file(ocispec.ImageIndexFile, l.limits.IndexBytes)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: it has no file %s, so it is no OCI layout", boltseal.ErrConfiguration, ocispec.ImageIndexFile)
+	} else if err != nil {
 		return err
 	}
-	return l.index(b, 0)
-}
-
-func (l *Layout) index(b []byte, depth int) error {
-	var idx layoutIndex
-	if err := json.Unmarshal(b, &idx, jsontext.AllowInvalidUTF8(false)); err != nil {
-		return fmt.Errorf("%w: %v", boltseal.ErrMalformed, err)
-	}
-	for _, m := range idx.Manifests {
-		d := ocispec.Descriptor{MediaType: m.MediaType, ArtifactType: m.ArtifactType, Digest: m.Digest, Size: m.Size}
-		if boltseal.ValidateDescriptor(d) != nil {
-			continue
-		}
-		if tag := m.Annotations[ocispec.AnnotationRefName]; tag != "" && depth == 0 {
-			l.tags[tag] = d
-		}
-		if _, seen := l.images[d.Digest]; seen {
-			continue
-		}
-		if len(l.images) >= maxLayoutManifests {
-			l.truncated = fmt.Sprintf("only the first %d manifests of the layout were looked at", maxLayoutManifests)
-			return nil
-		}
-		l.images[d.Digest] = d
-		l.manifest(d, depth)
+	if err := l.index(b, 0); err != nil {
+		return fmt.Errorf("%w: %s: %v", boltseal.ErrMalformed, ocispec.ImageIndexFile, err)
 	}
 	return nil
 }
 
+// index notes the manifests of an index, and looks into each. What is malformed
+// is left out; it must not hide what is not.
+func (l *Layout) index(b []byte, depth int) error {
+	return eachManifest(b, func(raw jsontext.Value) (more bool) {
+		var m layoutEntry
+		if json.Unmarshal(raw, &m) != nil {
+			return true
+		}
+		d := ocispec.Descriptor{MediaType: m.MediaType, ArtifactType: m.ArtifactType, Digest: m.Digest, Size: m.Size}
+		if boltseal.ValidateDescriptor(d) != nil {
+			return true
+		}
+		if tag := m.Annotations[ocispec.AnnotationRefName]; tag != "" && depth == 0 {
+			l.tags[tag] = d
+		}
+		old, seen := l.images[d.Digest]
+		if seen && old.Size == d.Size {
+			return true
+		}
+		switch {
+		case len(l.images) >= maxLayoutManifests:
+			l.truncated = fmt.Sprintf("only the first %d manifests of the layout were looked at", maxLayoutManifests)
+			return false
+		case d.Size <= l.limits.ManifestBytes && l.bytes+d.Size > maxLayoutBytes:
+			l.truncated = fmt.Sprintf("only the first %d bytes of the layout's manifests were looked at", maxLayoutBytes)
+			return false
+		}
+		if d.Size <= l.limits.ManifestBytes { // the others are not read
+			l.bytes += d.Size
+		}
+		b, err := l.blob(d, l.limits.ManifestBytes)
+		if seen && err != nil {
+			return true // of two sizes of one digest, one can be right
+		}
+		l.images[d.Digest] = d
+		if err == nil {
+			l.manifest(d, b, depth)
+		}
+		return true
+	})
+}
+
 // manifest looks into one manifest for a subject, or for further manifests. One
 // that cannot be read is reported when it is asked for, not here.
-func (l *Layout) manifest(d ocispec.Descriptor, depth int) {
-	b, err := l.blob(d, l.limits.ManifestBytes)
-	if err != nil {
-		return
-	}
+func (l *Layout) manifest(d ocispec.Descriptor, b []byte, depth int) {
 	switch d.MediaType {
 	case ocispec.MediaTypeImageIndex, mediaTypeDockerManifestList:
-		if depth < maxIndexDepth {
-			_ = l.index(b, depth+1)
+		if depth == maxIndexDepth {
+			l.truncated = fmt.Sprintf("indexes were looked into %d deep", maxIndexDepth)
+		} else if err := l.index(b, depth+1); err != nil {
+			l.truncated = fmt.Sprintf("the index %s of the layout cannot be read: %v", d.Digest, err)
 		}
 	case ocispec.MediaTypeImageManifest, boltseal.MediaTypeORASArtifact:
 		m, err := boltseal.ParseArtifactManifest(d.MediaType, b)
@@ -197,7 +216,11 @@ func (l *Layout) blob(d ocispec.Descriptor, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return readExactly(f, d)
+	b, err := readExactly(f, d)
+	if err != nil {
+		return nil, classify(err)
+	}
+	return b, nil
 }
 
 func (l *Layout) file(name string, limit int64) ([]byte, error) {
@@ -208,7 +231,7 @@ func (l *Layout) file(name string, limit int64) ([]byte, error) {
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
-		return nil, err
+		return nil, unavailable(err)
 	}
 	if int64(len(b)) > limit {
 		return nil, fmt.Errorf("%w: %s has more than %d bytes", boltseal.ErrLimit, name, limit)
@@ -219,13 +242,32 @@ func (l *Layout) file(name string, limit int64) ([]byte, error) {
 // open opens regular files only: a pipe or a device in a layout would hang us.
 func (l *Layout) open(name string) (*os.File, error) {
 	info, err := l.root.Stat(name)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%w: %w", boltseal.ErrNotFound, err)
-	case err != nil:
-		return nil, fmt.Errorf("%w: %w", boltseal.ErrUnavailable, err)
-	case !info.Mode().IsRegular():
+	if err != nil {
+		return nil, fileError(name, err)
+	}
+	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%w: %s is not a regular file", boltseal.ErrMalformed, name)
 	}
-	return l.root.Open(name)
+	// It may have become a pipe since: opening it must not wait for a writer.
+	f, err := l.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fileError(name, err)
+	}
+	if info, err = f.Stat(); err != nil || !info.Mode().IsRegular() {
+		f.Close()
+		return nil, fmt.Errorf("%w: %s is not a regular file", boltseal.ErrMalformed, name)
+	}
+	return f, nil
+}
+
+func fileError(name string, err error) error {
+	var number syscall.Errno
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		return fmt.Errorf("%w: %w", boltseal.ErrNotFound, err)
+	case !errors.As(err, &number):
+		// Not the system's own error: os.Root does not go there.
+		return refused("%s leads out of the layout", name)
+	}
+	return unavailable(err)
 }

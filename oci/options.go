@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"time"
 )
 
@@ -23,6 +24,7 @@ type Limits struct {
 	Redirects      int           // redirects of one request; default 3
 	Attempts       int           // tries of one request, the first included; default 3
 	RequestTimeout time.Duration // one try, its body included; default 10 s
+	RetryAfter     time.Duration // the longest wait that a registry may ask for; default 30 s
 	HostRequests   int           // requests under way at one registry; default 64
 	Hosts          int           // registries whose state is kept; default 512
 	Tokens         int64         // bytes of bearer tokens that are kept; default 8 MiB
@@ -45,6 +47,7 @@ func (l Limits) withDefaults() Limits {
 	or(&l.Redirects, 3)
 	or(&l.Attempts, 3)
 	or(&l.RequestTimeout, 10*time.Second)
+	or(&l.RetryAfter, 30*time.Second)
 	or(&l.HostRequests, 64)
 	or(&l.Hosts, 512)
 	or(&l.Tokens, 8<<20)
@@ -95,9 +98,13 @@ type Options struct {
 	Credentials CredentialSource
 	// Limits bound everything that comes from outside.
 	Limits Limits
+	// Proxy chooses the proxy for a request, nil for none. Nil means
+	// http.ProxyFromEnvironment.
+	Proxy func(*http.Request) (*url.URL, error)
 	// UserAgent is sent with each request. Empty means "boltseal".
 	UserAgent string
-	// Clock tells the time for tokens and back-off. Nil means time.Now.
+	// Clock tells the time for tokens and what is remembered of registries. Nil
+	// means time.Now.
 	Clock func() time.Time
 	// Jitter returns a number in [0,1) that spreads retries. Nil means math/rand.
 	Jitter func() float64
@@ -107,6 +114,9 @@ func (o Options) withDefaults() Options {
 	o.Limits = o.Limits.withDefaults()
 	if o.UserAgent == "" {
 		o.UserAgent = "boltseal"
+	}
+	if o.Proxy == nil {
+		o.Proxy = http.ProxyFromEnvironment
 	}
 	if o.Clock == nil {
 		o.Clock = time.Now
@@ -119,7 +129,6 @@ func (o Options) withDefaults() Options {
 
 func newTransport(l Limits, cfg *tls.Config) *http.Transport {
 	return &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
 		TLSClientConfig:        cfg,
 		TLSHandshakeTimeout:    l.RequestTimeout,
 		ResponseHeaderTimeout:  l.RequestTimeout,

@@ -1,9 +1,11 @@
 package oci
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"time"
@@ -25,47 +27,58 @@ var errNoAPI = errors.New("no referrers API")
 
 // Referrers implements [boltseal.Store] by the referrers API, and by the
 // referrers tag schema where a registry has no API (distribution-spec 1.1,
-// "Listing Referrers"). Which of the two a registry has is asked once.
+// "Listing Referrers"). Which of the two a registry has is remembered; a list
+// that would be empty by the tag schema is asked of the API all the same, so
+// that a wrong memory hides no signature.
 func (r *Registry) Referrers(ctx context.Context, ref boltseal.Reference, subject digest.Digest, artifactTypes []string) (boltseal.Listing, error) {
 	if err := boltseal.ValidateDigest(subject); err != nil {
 		return boltseal.Listing{}, err
 	}
-	c := &collector{limits: r.opts.Limits, types: artifactTypes}
 	ref = boltseal.Reference{Registry: ref.Registry, Repository: ref.Repository, Digest: subject}
 	h := r.hosts.get(ref.Registry)
-	if r.opts.Clock().Unix() < h.tagSchema.Load() {
-		err := r.tagSchema(ctx, ref, c)
-		if errors.Is(err, boltseal.ErrNotFound) {
-			err = nil
+	noAPI := r.opts.Clock().Unix() < h.tagSchema.Load()
+	if noAPI {
+		listing, err := r.tagSchema(ctx, ref, artifactTypes)
+		if err == nil && len(listing.Referrers) > 0 || err != nil && !errors.Is(err, boltseal.ErrNotFound) {
+			return listing, err
 		}
-		return c.listing, err
 	}
-	err := r.pages(ctx, ref, c)
+	listing, err := r.pages(ctx, ref, artifactTypes)
+	if err == nil {
+		if noAPI {
+			h.tagSchema.Store(0)
+		}
+		return listing, nil
+	}
 	if !errors.Is(err, errNoAPI) && !errors.Is(err, boltseal.ErrNotFound) {
-		return c.listing, err
+		return boltseal.Listing{}, err
 	}
-	repositoryMissing := errors.Is(err, errNameUnknown)
-	err = r.tagSchema(ctx, ref, c)
-	switch {
-	case err == nil, errors.Is(err, boltseal.ErrNotFound) && !repositoryMissing && !errors.Is(err, errNameUnknown):
-		// A registry with the API answers an empty list for what it does not
-		// have; only where the whole repository is missing does 404 tell nothing.
+	if noAPI {
+		return boltseal.Listing{}, nil
+	}
+	// A registry with the API should answer an empty list for what it does not
+	// have. Some answer 404 with a code that says so, which tells nothing.
+	hasAPI := errors.Is(err, errNameUnknown) || errors.Is(err, errManifestUnknown)
+	listing, err = r.tagSchema(ctx, ref, artifactTypes)
+	if err != nil && !errors.Is(err, boltseal.ErrNotFound) {
+		return boltseal.Listing{}, err
+	}
+	if !hasAPI && !errors.Is(err, errNameUnknown) {
 		h.tagSchema.Store(r.opts.Clock().Add(tagSchemaMemory).Unix())
-		return c.listing, nil
-	case errors.Is(err, boltseal.ErrNotFound):
-		return c.listing, nil
 	}
-	return boltseal.Listing{}, err
+	return listing, nil
 }
 
 // pages follows the API's pages, on the same path of the same host only.
-func (r *Registry) pages(ctx context.Context, ref boltseal.Reference, c *collector) error {
-	q := r.request(ctx, "list referrers", ref, http.MethodGet, "referrers/"+string(ref.Digest), ocispec.MediaTypeImageIndex)
-	if len(c.types) == 1 {
-		q.url.RawQuery = "artifactType=" + url.QueryEscape(c.types[0])
+func (r *Registry) pages(ctx context.Context, ref boltseal.Reference, types []string) (boltseal.Listing, error) {
+	path := "referrers/" + string(ref.Digest)
+	q := r.request(ctx, "list referrers", ref, http.MethodGet, path, ocispec.MediaTypeImageIndex)
+	if len(types) == 1 {
+		q.url.RawQuery = "artifactType=" + url.QueryEscape(types[0])
 	}
+	c := &collector{limit: r.opts.Limits.Referrers, types: types}
 	first := *q.url
-	seen := map[string]bool{}
+	seen := map[string]bool{first.RawQuery: true}
 	for page := 1; ; page++ {
 		var next string
 		err := q.do(func(resp *http.Response) error {
@@ -76,49 +89,65 @@ func (r *Registry) pages(ctx context.Context, ref boltseal.Reference, c *collect
 			if err != nil {
 				return err
 			}
-			next = nextLink(resp.Header)
+			if next, err = nextLink(resp.Header); err != nil && c.listing.Truncated == "" {
+				c.listing.Truncated = "there may be further pages of the referrers: " + err.Error()
+			}
 			return c.add(b)
 		})
 		if err != nil {
 			if page > 1 && !errors.Is(err, boltseal.ErrUnavailable) && !errors.Is(err, boltseal.ErrUnauthorized) {
 				c.listing.Truncated = fmt.Sprintf("page %d of the referrers could not be read: %v", page, err)
-				return nil
+				return c.listing, nil
 			}
-			return err
+			return boltseal.Listing{}, err
 		}
 		if next == "" || c.listing.Truncated != "" {
-			return nil
+			return c.listing, nil
 		}
 		u, err := first.Parse(next)
 		switch {
 		case err != nil || u.Scheme != first.Scheme || u.Host != first.Host || u.Path != first.Path || u.User != nil:
 			c.listing.Truncated = "a further page of the referrers lies elsewhere and was not followed"
-			return nil
-		case seen[u.RawQuery] || u.RawQuery == first.RawQuery:
+			return c.listing, nil
+		case seen[u.RawQuery]:
 			c.listing.Truncated = "the pages of the referrers go in a circle"
-			return nil
+			return c.listing, nil
 		case page >= r.opts.Limits.Pages:
 			c.listing.Truncated = fmt.Sprintf("only the first %d pages of the referrers were read", r.opts.Limits.Pages)
-			return nil
+			return c.listing, nil
 		}
 		seen[u.RawQuery] = true
-		q = r.request(ctx, "list referrers", ref, http.MethodGet, "referrers/"+string(ref.Digest), ocispec.MediaTypeImageIndex)
+		q = r.request(ctx, "list referrers", ref, http.MethodGet, path, ocispec.MediaTypeImageIndex)
 		q.url.RawQuery = u.RawQuery
 	}
 }
 
-func (r *Registry) tagSchema(ctx context.Context, ref boltseal.Reference, c *collector) error {
+func (r *Registry) tagSchema(ctx context.Context, ref boltseal.Reference, types []string) (boltseal.Listing, error) {
+	c := &collector{limit: r.opts.Limits.Referrers, types: types}
 	q := r.request(ctx, "list referrers", ref, http.MethodGet, "manifests/"+referrersTag(ref.Digest), ocispec.MediaTypeImageIndex)
-	return q.do(func(resp *http.Response) error {
+	err := q.do(func(resp *http.Response) error {
 		if contentType(resp) != ocispec.MediaTypeImageIndex {
 			return fmt.Errorf("%w: the referrers tag holds %.100q, not an index", boltseal.ErrMalformed, contentType(resp))
+		}
+		stated, err := statedDigest(resp, "")
+		if err != nil {
+			return err
 		}
 		b, err := readAll(resp, r.opts.Limits.IndexBytes)
 		if err != nil {
 			return err
 		}
+		if stated != "" {
+			if err := verifyDigest(stated, b); err != nil {
+				return err
+			}
+		}
 		return c.add(b)
 	})
+	if err != nil {
+		return boltseal.Listing{}, err
+	}
+	return c.listing, nil
 }
 
 // referrersTag is the digest in the form of a tag (distribution-spec,
@@ -131,14 +160,14 @@ func referrersTag(d digest.Digest) string {
 // collector gathers descriptors over pages. What is malformed is left out; it
 // must not hide what is not.
 type collector struct {
-	limits  Limits
+	limit   int // descriptors to look at
 	types   []string
 	listing boltseal.Listing
-	seen    int
-	digests map[digest.Digest]bool
+	looked  int
+	listed  map[rawDescriptor]bool
 }
 
-// rawDescriptor takes any JSON, so that one odd entry does not fail its page.
+// rawDescriptor is what is read of a descriptor in an index.
 type rawDescriptor struct {
 	MediaType    string        `json:"mediaType"`
 	ArtifactType string        `json:"artifactType"`
@@ -147,26 +176,30 @@ type rawDescriptor struct {
 }
 
 func (c *collector) add(b []byte) error {
-	var doc struct {
-		Manifests []jsontext.Value `json:"manifests"`
-	}
-	if err := json.Unmarshal(b, &doc); err != nil {
-		return fmt.Errorf("%w: the list of referrers: %v", boltseal.ErrMalformed, err)
-	}
-	for _, raw := range doc.Manifests {
-		if c.seen++; c.seen > c.limits.Referrers {
-			c.listing.Truncated = fmt.Sprintf("only the first %d referrers were looked at", c.limits.Referrers)
-			return nil
+	err := eachManifest(b, func(raw jsontext.Value) (more bool) {
+		if c.looked++; c.looked > c.limit {
+			c.listing.Truncated = fmt.Sprintf("only the first %d referrers were looked at", c.limit)
+			return false
 		}
 		var d rawDescriptor
 		if json.Unmarshal(raw, &d) != nil {
-			continue
+			return true
 		}
 		desc := ocispec.Descriptor{MediaType: d.MediaType, ArtifactType: d.ArtifactType, Digest: d.Digest, Size: d.Size}
-		if boltseal.ValidateDescriptor(desc) != nil || !c.wanted(d.ArtifactType) || c.listed(d.Digest) {
-			continue
+		// Only what is the same in everything is listed once: of two sizes, one
+		// may be right.
+		if boltseal.ValidateDescriptor(desc) != nil || !c.wanted(d.ArtifactType) || c.listed[d] {
+			return true
 		}
+		if c.listed == nil {
+			c.listed = make(map[rawDescriptor]bool)
+		}
+		c.listed[d] = true
 		c.listing.Referrers = append(c.listing.Referrers, desc)
+		return true
+	})
+	if err != nil {
+		return fmt.Errorf("%w: the list of referrers: %v", boltseal.ErrMalformed, err)
 	}
 	return nil
 }
@@ -177,12 +210,55 @@ func (c *collector) wanted(artifactType string) bool {
 	return len(c.types) != 1 || c.types[0] == artifactType
 }
 
-// listed notes a digest and tells whether it was noted before.
-func (c *collector) listed(d digest.Digest) bool {
-	if c.digests == nil {
-		c.digests = make(map[digest.Digest]bool)
+var errNotIndex = errors.New("not an index")
+
+// eachManifest visits the entries of an index's member manifests (OCI
+// image-spec 1.1, image-index.md), until one visit wants no more. It keeps no
+// list, as an index of some megabytes can have a million entries.
+func eachManifest(b []byte, visit func(jsontext.Value) (more bool)) error {
+	d := jsontext.NewDecoder(bytes.NewBuffer(b))
+	if t, err := d.ReadToken(); err != nil {
+		return err
+	} else if t.Kind() != '{' {
+		return errNotIndex
 	}
-	was := c.digests[d]
-	c.digests[d] = true
-	return was
+	for d.PeekKind() != '}' {
+		name, err := d.ReadToken()
+		if err != nil {
+			return err
+		}
+		if name.String() != "manifests" {
+			if err := d.SkipValue(); err != nil {
+				return err
+			}
+			continue
+		}
+		switch t, err := d.ReadToken(); {
+		case err != nil:
+			return err
+		case t.Kind() == 'n':
+			continue
+		case t.Kind() != '[':
+			return errNotIndex
+		}
+		for d.PeekKind() != ']' {
+			raw, err := d.ReadValue()
+			if err != nil {
+				return err
+			}
+			if !visit(raw) {
+				return nil
+			}
+		}
+		if _, err := d.ReadToken(); err != nil {
+			return err
+		}
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return err
+	}
+	if _, err := d.ReadToken(); err != io.EOF {
+		return errNotIndex
+	}
+	return nil
 }

@@ -1,10 +1,10 @@
 package oci
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -55,6 +55,9 @@ func (r *Registry) Close() { r.hosts.close() }
 func (r *Registry) Resolve(ctx context.Context, ref boltseal.Reference) (ocispec.Descriptor, error) {
 	target := ref.Tag
 	if ref.Digest != "" {
+		if err := boltseal.ValidateDigest(ref.Digest); err != nil {
+			return ocispec.Descriptor{}, err
+		}
 		target = string(ref.Digest)
 	}
 	q := r.request(ctx, "resolve", ref, http.MethodHead, "manifests/"+target, acceptImage)
@@ -64,51 +67,81 @@ func (r *Registry) Resolve(ctx context.Context, ref boltseal.Reference) (ocispec
 		desc, complete, err = r.headDescriptor(resp, ref.Digest)
 		return err
 	})
-	if status := statusOf(err); err == nil && complete || err != nil && status != http.StatusMethodNotAllowed {
-		return desc, err
+	switch {
+	case err == nil && complete:
+		return desc, nil
+	case err != nil && statusOf(err) != http.StatusMethodNotAllowed:
+		return ocispec.Descriptor{}, err
 	}
 	q = r.request(ctx, "resolve", ref, http.MethodGet, "manifests/"+target, acceptImage)
-	err = q.do(func(resp *http.Response) error {
-		b, err := readAll(resp, r.opts.Limits.ManifestBytes)
-		if err != nil {
-			return err
-		}
-		desc = ocispec.Descriptor{MediaType: contentType(resp), Size: int64(len(b)), Digest: ref.Digest}
-		if ref.Digest == "" {
-			desc.Digest = digest.FromBytes(b)
-		} else if err := verifyDigest(ref.Digest, b); err != nil {
-			return err
-		}
-		return checkImageType(desc.MediaType)
+	err = q.do(func(resp *http.Response) (err error) {
+		desc, err = r.getDescriptor(resp, ref.Digest)
+		return err
 	})
-	return desc, err
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	return desc, nil
 }
 
 // headDescriptor reads a descriptor from the headers of a HEAD answer; complete
 // is false where they do not tell all of it.
 func (r *Registry) headDescriptor(resp *http.Response, want digest.Digest) (desc ocispec.Descriptor, complete bool, err error) {
-	mediaType, stated := contentType(resp), digest.Digest(resp.Header.Get("Docker-Content-Digest"))
-	if stated != "" {
-		if err := boltseal.ValidateDigest(stated); err != nil {
-			return desc, false, err
-		}
-		if want != "" && stated.Algorithm() == want.Algorithm() && stated != want {
-			return desc, false, fmt.Errorf("%w: asked for %s, the registry answered for %s", boltseal.ErrMalformed, want, stated)
-		}
-	}
-	if want == "" {
-		want = stated
-	}
-	if want == "" || mediaType == "" || resp.ContentLength < 0 {
-		return desc, false, nil
-	}
-	if resp.ContentLength > r.opts.Limits.ManifestBytes {
-		return desc, false, fmt.Errorf("%w: a manifest of %d bytes, at most %d", boltseal.ErrLimit, resp.ContentLength, r.opts.Limits.ManifestBytes)
-	}
-	if err := checkImageType(mediaType); err != nil {
+	desc = ocispec.Descriptor{MediaType: contentType(resp), Digest: want, Size: resp.ContentLength}
+	stated, err := statedDigest(resp, want)
+	if err != nil {
 		return desc, false, err
 	}
-	return ocispec.Descriptor{MediaType: mediaType, Digest: want, Size: resp.ContentLength}, true, nil
+	if want == "" {
+		desc.Digest = stated
+	}
+	// No manifest is empty: a length of zero is that of HEAD's own body.
+	if desc.Digest == "" || desc.MediaType == "" || desc.Size <= 0 {
+		return desc, false, nil
+	}
+	if desc.Size > r.opts.Limits.ManifestBytes {
+		return desc, false, fmt.Errorf("%w: a manifest of %d bytes, at most %d", boltseal.ErrLimit, desc.Size, r.opts.Limits.ManifestBytes)
+	}
+	return desc, true, checkImageType(desc.MediaType)
+}
+
+// getDescriptor computes a descriptor from a whole answer.
+func (r *Registry) getDescriptor(resp *http.Response, want digest.Digest) (desc ocispec.Descriptor, err error) {
+	stated, err := statedDigest(resp, want)
+	if err != nil {
+		return desc, err
+	}
+	b, err := readAll(resp, r.opts.Limits.ManifestBytes)
+	if err != nil {
+		return desc, err
+	}
+	desc = ocispec.Descriptor{MediaType: contentType(resp), Digest: want, Size: int64(len(b))}
+	if want == "" {
+		desc.Digest = stated
+	}
+	if desc.Digest == "" {
+		desc.Digest = digest.FromBytes(b)
+	} else if err := verifyDigest(desc.Digest, b); err != nil {
+		return desc, err
+	}
+	return desc, checkImageType(desc.MediaType)
+}
+
+// statedDigest is what an answer claims to be, "" where it claims nothing. A
+// claim to be another content than the one that was asked for is an error; one
+// by another hash is none.
+func statedDigest(resp *http.Response, want digest.Digest) (digest.Digest, error) {
+	stated := digest.Digest(resp.Header.Get("Docker-Content-Digest"))
+	if stated == "" || stated == want {
+		return stated, nil
+	}
+	if err := boltseal.ValidateDigest(stated); err != nil {
+		return "", err
+	}
+	if want != "" && stated.Algorithm() == want.Algorithm() {
+		return "", fmt.Errorf("%w: asked for %s, the registry answered for %s", boltseal.ErrMalformed, want, stated)
+	}
+	return stated, nil
 }
 
 func checkImageType(mediaType string) error {
@@ -138,6 +171,9 @@ func (r *Registry) content(ctx context.Context, op string, ref boltseal.Referenc
 	}
 	var b []byte
 	err := q.do(func(resp *http.Response) (err error) {
+		if _, err := statedDigest(resp, d.Digest); err != nil {
+			return err
+		}
 		if kind == "manifests/" && contentType(resp) != "" && contentType(resp) != d.MediaType {
 			return fmt.Errorf("%w: listed as %.100q, served as %.100q", boltseal.ErrMalformed, d.MediaType, contentType(resp))
 		}
@@ -166,21 +202,37 @@ func checkSize(d ocispec.Descriptor, limit int64) error {
 // readExactly reads what d describes: not a byte more or less, and verified.
 func readExactly(body io.Reader, d ocispec.Descriptor) ([]byte, error) {
 	b := make([]byte, d.Size)
-	if n, err := io.ReadFull(body, b); errors.Is(err, io.EOF) && n < len(b) {
+	switch n, err := readFull(body, b); {
+	case err == io.EOF:
 		return nil, fmt.Errorf("%w: %d bytes where its descriptor says %d", boltseal.ErrMalformed, n, d.Size)
-	} else if err != nil {
+	case err != nil:
 		return nil, err
 	}
-	var one [1]byte
-	if n, err := io.ReadFull(body, one[:]); n != 0 {
+	var more [1]byte
+	switch _, err := readFull(body, more[:]); {
+	case err == nil:
 		return nil, fmt.Errorf("%w: more than the %d bytes its descriptor says", boltseal.ErrMalformed, d.Size)
-	} else if err != nil && !errors.Is(err, io.EOF) {
+	case err != io.EOF:
 		return nil, err
 	}
 	if err := verifyDigest(d.Digest, b); err != nil {
 		return nil, err
 	}
 	return b, nil
+}
+
+// readFull fills b. Unlike io.ReadFull it tells a body that ends too early
+// (io.EOF) from a connection that does (io.ErrUnexpectedEOF).
+func readFull(r io.Reader, b []byte) (n int, err error) {
+	for n < len(b) && err == nil {
+		var m int
+		m, err = r.Read(b[n:])
+		n += m
+	}
+	if n == len(b) {
+		err = nil
+	}
+	return n, err
 }
 
 func verifyDigest(want digest.Digest, b []byte) error {
@@ -201,6 +253,15 @@ func verifyDigest(want digest.Digest, b []byte) error {
 func readAll(resp *http.Response, limit int64) ([]byte, error) {
 	if resp.ContentLength > limit {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d", boltseal.ErrLimit, resp.ContentLength, limit)
+	}
+	if resp.ContentLength >= 0 {
+		// One byte more, so that the end of the body is seen.
+		b := make([]byte, resp.ContentLength+1)
+		n, err := readFull(resp.Body, b)
+		if err != io.EOF {
+			return nil, cmp.Or(err, io.ErrUnexpectedEOF)
+		}
+		return b[:n], nil
 	}
 	b, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	if err != nil {

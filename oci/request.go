@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/boltseal/boltseal"
@@ -31,7 +32,9 @@ type request struct {
 	method     string
 	url        *url.URL
 	accept     string
-	authorized bool // a 401 was answered with fresh credentials already
+	authorized bool       // a 401 was answered with fresh credentials already
+	misled     *challenge // one that could not be answered
+	away       string     // the host that a redirect led to, "" for the registry itself
 }
 
 func (r *Registry) request(ctx context.Context, op string, ref boltseal.Reference, method, path, accept string) *request {
@@ -58,32 +61,57 @@ func statusOf(err error) int {
 // do asks until there is an answer to consume, or a reason to stop. consume
 // sees answers with status 200 only.
 func (q *request) do(consume func(*http.Response) error) error {
-	select {
-	case q.h.slots <- struct{}{}:
-		defer func() { <-q.h.slots }()
-	case <-q.ctx.Done():
-		return q.fail(0, unavailable(q.ctx.Err()))
-	}
 	for attempt := 1; ; attempt++ {
-		if err := q.pause(time.Unix(0, q.h.pausedUntil.Load()).Sub(q.r.opts.Clock())); err != nil {
-			return q.fail(http.StatusTooManyRequests, err)
+		if status, err := q.enter(); err != nil {
+			return q.fail(status, err)
 		}
 		status, wait, err := q.try(consume)
+		<-q.h.slots // others may ask while this one pauses
 		if err == nil {
 			return nil
 		}
+		if errors.Is(err, errTooMany) && wait > 0 && q.away == "" {
+			q.h.pause(min(wait, q.r.opts.Limits.RetryAfter))
+		}
 		if wait < 0 || attempt >= q.r.opts.Limits.Attempts || q.ctx.Err() != nil {
-			return q.fail(status, err)
+			return q.giveUp(status, err)
 		}
 		if wait == 0 {
 			wait = min(firstPause<<(attempt-1), maxPause)
 			wait = wait/2 + time.Duration(q.r.opts.Jitter()*float64(wait/2))
-		} else if status == http.StatusTooManyRequests {
-			q.h.pausedUntil.Store(q.r.opts.Clock().Add(wait).UnixNano())
 		}
-		if q.pause(wait) != nil {
-			return q.fail(status, err)
+		if pauseErr := q.pause(wait); pauseErr != nil {
+			return q.giveUp(status, fmt.Errorf("%w; %w", err, pauseErr))
 		}
+	}
+}
+
+// giveUp is fail after the last try.
+func (q *request) giveUp(status int, err error) error {
+	if q.misled != nil && q.ctx.Err() == nil {
+		// The registry may have moved its token server, or never have meant
+		// this one: the next request asks it again.
+		q.h.challenge.CompareAndSwap(q.misled, nil)
+	}
+	return q.fail(status, err)
+}
+
+// enter waits for one of the registry's slots, and for the end of a pause that
+// it asked for.
+func (q *request) enter() (status int, err error) {
+	for {
+		if err := q.pause(q.h.paused()); err != nil {
+			return http.StatusTooManyRequests, fmt.Errorf("%w, and leaves no time for this request", err)
+		}
+		select {
+		case q.h.slots <- struct{}{}:
+		case <-q.ctx.Done():
+			return 0, fmt.Errorf("waiting for one of %d requests to the registry to end: %w", q.r.opts.Limits.HostRequests, unavailable(q.ctx.Err()))
+		}
+		if q.h.paused() <= 0 {
+			return 0, nil
+		}
+		<-q.h.slots
 	}
 }
 
@@ -92,8 +120,11 @@ func (q *request) pause(d time.Duration) error {
 	if d <= 0 {
 		return nil
 	}
+	if most := q.r.opts.Limits.RetryAfter; d > most {
+		return fmt.Errorf("%w: it asks us to wait for %v, longer than the limit of %v", boltseal.ErrUnavailable, d.Round(time.Millisecond), most)
+	}
 	if deadline, ok := q.ctx.Deadline(); ok && time.Until(deadline) <= d {
-		return fmt.Errorf("%w: it asked us to wait for %v, longer than there is time", boltseal.ErrUnavailable, d.Round(time.Millisecond))
+		return fmt.Errorf("%w: another try in %v would come too late", boltseal.ErrUnavailable, d.Round(time.Millisecond))
 	}
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -115,46 +146,58 @@ func (q *request) try(consume func(*http.Response) error) (status int, wait time
 	defer cancel()
 	for {
 		header := http.Header{"User-Agent": {q.r.opts.UserAgent}, "Accept": {q.accept}}
-		authorization, token, err := q.r.auth.header(ctx, q.h, q.ref.Repository)
+		shown, err := q.r.auth.show(ctx, q.h, q.ref.Repository)
 		if err != nil {
-			return statusOf(err), final, err
+			q.misled = shown.challenge
+			return statusOf(err), retryable(err), err
 		}
-		if authorization != "" {
-			header["Authorization"] = []string{authorization}
+		q.misled = nil
+		if shown.header != "" {
+			header["Authorization"] = []string{shown.header}
 		}
 		resp, err := q.send(ctx, header)
 		if err != nil {
-			return 0, retryable(err), classify(err)
+			return 0, retryable(err), q.led(classify(err))
 		}
-		if resp.StatusCode == http.StatusUnauthorized && !q.authorized {
+		if resp.StatusCode == http.StatusOK {
+			if err := consume(resp); err != nil {
+				resp.Body.Close() // what is left of it may be long, or never come
+				return resp.StatusCode, retryable(err), q.led(classify(err))
+			}
+			drain(resp)
+			return resp.StatusCode, 0, nil
+		}
+		if q.away == "" && resp.StatusCode == http.StatusUnauthorized {
+			again := q.r.auth.refused(q.h, resp, q.ref.Repository, shown)
+			drain(resp)
+			if !again || q.authorized {
+				return resp.StatusCode, final, boltseal.ErrUnauthorized
+			}
 			q.authorized = true
-			again, err := q.r.auth.challenged(q.h, resp, q.ref.Repository, token)
-			drain(resp)
-			if err != nil {
-				return resp.StatusCode, final, err
-			}
-			if again {
-				continue
-			}
-			return resp.StatusCode, final, boltseal.ErrUnauthorized
+			continue
 		}
-		if resp.StatusCode != http.StatusOK {
-			wait, err := q.refusal(resp)
-			drain(resp)
-			return resp.StatusCode, wait, err
+		if q.away == "" && resp.StatusCode == http.StatusForbidden {
+			q.r.auth.forget(q.h, q.ref.Repository, shown) // what a token allows may have changed since
 		}
-		err = consume(resp)
+		wait, err = q.refusal(resp)
 		drain(resp)
-		if err != nil {
-			return resp.StatusCode, retryable(err), classify(err)
-		}
-		return resp.StatusCode, 0, nil
+		return resp.StatusCode, wait, q.led(err)
 	}
 }
 
-// send follows redirects, each judged before anything goes there.
+// led adds where a redirect led, as the registry may not be what is at fault.
+func (q *request) led(err error) error {
+	if q.away == "" {
+		return err
+	}
+	return fmt.Errorf("it redirects to %s: %w", q.away, err)
+}
+
+// send follows redirects, each judged before anything goes there. It notes the
+// host that answers in q.away, where that is not the registry.
 func (q *request) send(ctx context.Context, header http.Header) (*http.Response, error) {
 	u, transport := q.url, q.h.transport
+	q.away = ""
 	for redirects := 0; ; redirects++ {
 		req := (&http.Request{Method: q.method, URL: u, Header: header, Host: u.Host,
 			Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
@@ -170,34 +213,39 @@ func (q *request) send(ctx context.Context, header http.Header) (*http.Response,
 		drain(resp)
 		next, err := u.Parse(resp.Header.Get("Location"))
 		switch {
-		case err != nil || resp.Header.Get("Location") == "":
+		case err != nil || resp.Header.Get("Location") == "" || next.Hostname() == "":
 			return nil, fmt.Errorf("%w: a redirect that leads nowhere", boltseal.ErrMalformed)
 		case redirects >= q.r.opts.Limits.Redirects:
 			return nil, fmt.Errorf("%w: more than %d redirects", boltseal.ErrLimit, q.r.opts.Limits.Redirects)
 		case next.User != nil:
 			return nil, refused("a redirect that carries credentials")
 		case next.Scheme != "https" && (next.Scheme != "http" || u.Scheme != "http"):
-			return nil, refused("a redirect to %s://%s", next.Scheme, next.Host)
+			return nil, refused("a redirect to %.20s://%.200s, without TLS", next.Scheme, next.Host)
 		}
 		if next.Host != u.Host || next.Scheme != u.Scheme {
 			// Another host has no business with the registry's credentials.
 			header = http.Header{"User-Agent": header["User-Agent"], "Accept": header["Accept"]}
-			transport = q.h.elsewhere()
+			q.away = next.Host
+			if transport, err = q.h.elsewhere(ctx, q.r.opts.Proxy, next); err != nil {
+				return nil, err
+			}
 		}
 		u = next
 	}
 }
 
+var errTooMany = fmt.Errorf("%w: too many requests", boltseal.ErrUnavailable)
+
 // refusal turns a status other than 200 into an error.
 func (q *request) refusal(resp *http.Response) (wait time.Duration, err error) {
 	switch code := resp.StatusCode; {
 	case code == http.StatusNotFound:
-		return final, q.notFound(resp)
+		return final, notFound(resp)
 	case code == http.StatusUnauthorized, code == http.StatusForbidden:
 		return final, boltseal.ErrUnauthorized
 	case code == http.StatusTooManyRequests:
-		return retryAfter(resp, q.r.opts.Clock()), fmt.Errorf("%w: too many requests", boltseal.ErrUnavailable)
-	case code == http.StatusBadGateway, code == http.StatusServiceUnavailable, code == http.StatusGatewayTimeout:
+		return retryAfter(resp, q.r.opts.Clock()), errTooMany
+	case code == http.StatusRequestTimeout, code == http.StatusBadGateway, code == http.StatusServiceUnavailable, code == http.StatusGatewayTimeout:
 		return retryAfter(resp, q.r.opts.Clock()), boltseal.ErrUnavailable
 	case code >= 500:
 		return final, boltseal.ErrUnavailable
@@ -205,13 +253,18 @@ func (q *request) refusal(resp *http.Response) (wait time.Duration, err error) {
 	return final, fmt.Errorf("%w: an answer that the protocol does not have here", boltseal.ErrMalformed)
 }
 
+// maxRetryAfter stands for all longer waits.
+const maxRetryAfter = 24 * time.Hour
+
+// retryAfter reads the header of that name (RFC 9110, section 10.2.3); 0 where
+// it says nothing.
 func retryAfter(resp *http.Response, now time.Time) time.Duration {
 	v := resp.Header.Get("Retry-After")
-	if s, err := strconv.Atoi(v); err == nil && s > 0 && s < 24*3600 {
-		return time.Duration(s) * time.Second
+	if s, err := strconv.ParseUint(v, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
+		return time.Duration(min(s, uint64(maxRetryAfter/time.Second))) * time.Second
 	}
 	if at, err := http.ParseTime(v); err == nil && at.After(now) {
-		return at.Sub(now)
+		return min(at.Sub(now), maxRetryAfter)
 	}
 	return 0
 }
@@ -250,13 +303,46 @@ func classify(err error) error {
 	return unavailable(err)
 }
 
-// retryable tells whether an error of the network may be gone at the next try.
-func retryable(err error) time.Duration {
-	if errors.Is(classify(err), boltseal.ErrUnavailable) {
-		var cert *tls.CertificateVerificationError
-		if !errors.As(err, &cert) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
-			return 0
-		}
+// Codes of 404 answers (distribution-spec, "Error Codes").
+var (
+	errNameUnknown     = errors.New("the registry does not have this repository")
+	errManifestUnknown = errors.New("the registry does not have this manifest")
+)
+
+// notFound tells a repository that is not there from content that is not.
+func notFound(resp *http.Response) error {
+	b, err := readAll(resp, 4096)
+	switch {
+	case err == nil && strings.Contains(string(b), `"NAME_UNKNOWN"`):
+		return fmt.Errorf("%w: %w", boltseal.ErrNotFound, errNameUnknown)
+	case err == nil && strings.Contains(string(b), `"MANIFEST_UNKNOWN"`):
+		return fmt.Errorf("%w: %w", boltseal.ErrNotFound, errManifestUnknown)
 	}
-	return final
+	return boltseal.ErrNotFound
+}
+
+// later is an answer that asks to be asked again after a while.
+type later struct {
+	wait time.Duration
+	err  error
+}
+
+func (l *later) Error() string { return l.err.Error() }
+func (l *later) Unwrap() error { return l.err }
+
+// retryable tells whether an error of the network may be gone at the next try,
+// and after how long.
+func retryable(err error) time.Duration {
+	if !errors.Is(classify(err), boltseal.ErrUnavailable) {
+		return final
+	}
+	var cert *tls.CertificateVerificationError
+	var asked *later
+	switch {
+	case errors.As(err, &cert), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return final
+	case errors.As(err, &asked):
+		return asked.wait
+	}
+	return 0
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/compile"
 	"github.com/boltseal/boltseal/internal/demo"
+	"github.com/boltseal/boltseal/internal/server"
 )
 
 func newDemo(env Env) *cobra.Command {
@@ -22,31 +23,37 @@ func newDemo(env Env) *cobra.Command {
 		Short: "See it work: sign images in a registry of its own and verify them",
 		Long: `Start an OCI registry on loopback, make a signing CA, push images that are
 signed well, badly or not at all, and verify them by the same path as 'verify'.
-No network, cluster or configuration is needed.`,
+Then start the server, and ask it what a Kubernetes API server and Gatekeeper
+would ask. No network, cluster or configuration is needed.`,
 		GroupID: "verify",
 		Args:    usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runDemo(cmd.Context(), env, keep, listen, dir)
 		},
 	}
-	cmd.Flags().BoolVar(&keep, "keep", false, "leave the registry up, and write the configuration to try by hand")
+	cmd.Flags().BoolVar(&keep, "keep", false, "leave registry and server up, and the configuration to try by hand")
 	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:0", "loopback `ADDRESS` of the registry")
-	cmd.Flags().StringVar(&dir, "dir", "", "with --keep: the `DIR` for the configuration file (default a new one in the system's folder for temporary files)")
+	cmd.Flags().StringVar(&dir, "dir", "", "`DIR` for the configuration file (default a new one in the system's folder for temporary files)")
 	return cmd
 }
 
 func runDemo(ctx context.Context, env Env, keep bool, listen, dir string) error {
-	d, err := demo.Start(demo.RegistryOptions{Listen: listen}, time.Now())
+	d, err := demo.Start(demo.Options{Listen: listen, Now: time.Now()})
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	compiled, err := compileSources([]compile.Source{{Name: "demo.yaml", Data: d.Config}}, env.deps())
+	file, done, err := demoConfig(d, keep, dir)
+	if err != nil {
+		return err
+	}
+	defer done()
+	compiled, err := compileSources([]compile.Source{{Name: file, Data: d.Config}}, env.deps())
 	if err != nil {
 		return err
 	}
 	defer compiled.Close()
-	fmt.Fprintf(env.Stdout, "A registry runs at %s, with %d images. Whoever the release team signed for may run.\n\n", d.Registry.Host(), len(d.Images))
+	fmt.Fprintf(env.Stdout, "A registry runs at %s, with %d images. Whoever the release team signed for may run.\n\n", d.Host, len(d.Images))
 	wrong, err := demoVerdicts(ctx, env, d, compiled)
 	if err != nil {
 		return err
@@ -55,11 +62,34 @@ func runDemo(ctx context.Context, env Env, keep bool, listen, dir string) error 
 		return fmt.Errorf("%d of %d verdicts are not what they should be", wrong, len(d.Images))
 	}
 	fmt.Fprintf(env.Stdout, "\nAll %d verdicts are what they should be.\n", len(d.Images))
+	c, err := startDemoCluster(ctx, env, file)
+	if err != nil {
+		return err
+	}
+	defer c.stop()
+	if err := c.show(ctx, env, d); err != nil {
+		return err
+	}
 	if !keep {
-		fmt.Fprint(env.Stdout, "\nNext, with the registry left up for you to try:\n  boltseal demo --keep\n")
+		fmt.Fprint(env.Stdout, "\nNext, with the registry and the server left up for you to try:\n  boltseal demo --keep\n")
 		return nil
 	}
-	return demoKeep(ctx, env, d, dir)
+	return demoKeep(ctx, env, d, file, c)
+}
+
+// demoConfig writes the configuration file, to be removed unless it is kept.
+func demoConfig(d *demo.Demo, keep bool, dir string) (file string, done func(), err error) {
+	done = func() {}
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "boltseal-demo-"); err != nil {
+			return "", nil, err
+		}
+		if !keep {
+			done = func() { _ = os.RemoveAll(dir) }
+		}
+	}
+	file = filepath.Join(dir, "demo.yaml")
+	return file, done, os.WriteFile(file, d.Config, 0o600)
 }
 
 // demoVerdicts prints each verdict beside what it should be, and counts those
@@ -87,20 +117,16 @@ func demoVerdicts(ctx context.Context, env Env, d *demo.Demo, compiled *compile.
 	return wrong, writeTable(env.Stdout, st, []string{"IMAGE", "VERDICT", "WHAT IT IS", ""}, rows)
 }
 
-func demoKeep(ctx context.Context, env Env, d *demo.Demo, dir string) error {
-	if dir == "" {
-		var err error
-		if dir, err = os.MkdirTemp("", "boltseal-demo-"); err != nil {
-			return err
-		}
-	}
-	file := filepath.Join(dir, "demo.yaml")
-	if err := os.WriteFile(file, d.Config, 0o600); err != nil {
+func demoKeep(ctx context.Context, env Env, d *demo.Demo, file string, c *demoCluster) error {
+	ca := filepath.Join(filepath.Dir(file), "server.crt")
+	if err := os.WriteFile(ca, c.certificate, 0o600); err != nil {
 		return err
 	}
-	fmt.Fprintf(env.Stdout, "\nThe registry stays up until you press Ctrl-C. In another terminal:\n"+
-		"  boltseal verify --config %[1]s %[2]s\n  boltseal verify --config %[1]s %[3]s\n  boltseal verify --config %[1]s -o json %[2]s\n",
-		file, d.Images[0].Reference, d.Images[4].Reference)
+	fmt.Fprintf(env.Stdout, "\nRegistry and server stay up until you press Ctrl-C. In another terminal:\n"+
+		"  boltseal verify --config %[1]s %[2]s\n  boltseal verify --config %[1]s %[3]s\n  boltseal verify --config %[1]s -o json %[2]s\n"+
+		"  curl --cacert %[4]s %[5]s -d '{\"apiVersion\":\"externaldata.gatekeeper.sh/v1beta1\",\"kind\":\"ProviderRequest\",\"request\":{\"keys\":[\"%[2]s\"]}}'\n"+
+		"  boltseal explain --audit-log %[6]s\n",
+		file, d.Image("signed"), d.Image("unsigned"), ca, c.url+server.PathVerify, c.auditFile)
 	<-ctx.Done()
 	return nil
 }

@@ -3,8 +3,8 @@ package demo
 import "strings"
 
 // config is the configuration that a user of this registry would apply.
-func config(host, roots string) []byte {
-	indented := "        " + strings.ReplaceAll(strings.TrimSpace(roots), "\n", "\n        ")
+func config(host string, roots []byte) []byte {
+	indented := "        " + strings.ReplaceAll(strings.TrimSpace(string(roots)), "\n", "\n        ")
 	return []byte(`# The configuration of the demo. In a cluster: kubectl apply -f FILE
 apiVersion: config.ratify.deislabs.io/v1beta1
 kind: KeyManagementProvider
@@ -47,5 +47,16 @@ spec:
             - ca:release
           trustedIdentities:
             - "x509.subject: C=IS, ST=Reykjavik, O=Boltseal Demo"
+---
+# Pods may run only what the above trusts (for Boltseal's own webhook).
+apiVersion: boltseal.dev/v1alpha1
+kind: ImageIntegrityPolicy
+metadata:
+  name: only-trusted-images
+spec:
+  match:
+    kinds: [Pod]
+    excludedNamespaces: [kube-system]
+  enforcementAction: deny
 `)
 }

@@ -2,14 +2,15 @@
 package demo
 
 import (
-	"bytes"
-	"encoding/json"
+	"crypto/x509/pkix"
 	"fmt"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/testregistry"
 )
 
 // Image is one image of the demo, and what Boltseal must say of it.
@@ -22,25 +23,31 @@ type Image struct {
 
 // Demo is a registry with signed, unsigned and badly signed images.
 type Demo struct {
-	Registry *Registry
-	Images   []Image
-	Config   []byte // what a user would apply to a cluster
+	Host   string
+	Images []Image
+	Config []byte // what a user would apply to a cluster
+
+	registry *testregistry.Registry
 }
 
-// repository of all images of the demo.
+// Options make a Demo.
+type Options struct {
+	// Listen is where the registry listens. "" means a free port of loopback.
+	Listen string
+	// Now is the time of the signatures.
+	Now time.Time
+}
+
 const repository = "demo/app"
 
-type signers struct{ trusted, rsa, stranger *Cert }
-
-// Start starts the registry on a free port of loopback and fills it. now is the
-// time of the signatures.
-func Start(o RegistryOptions, now time.Time) (*Demo, error) {
-	reg, err := StartRegistry(o)
+// Start starts the registry and fills it.
+func Start(o Options) (*Demo, error) {
+	reg, err := testregistry.Start(testregistry.Options{Address: o.Listen, MaxLog: -1})
 	if err != nil {
 		return nil, err
 	}
-	d := &Demo{Registry: reg}
-	if err := d.fill(now); err != nil {
+	d := &Demo{Host: reg.Host, registry: reg}
+	if err := d.fill(o.Now); err != nil {
 		reg.Close()
 		return nil, err
 	}
@@ -48,31 +55,48 @@ func Start(o RegistryOptions, now time.Time) (*Demo, error) {
 }
 
 // Close ends the registry.
-func (d *Demo) Close() { d.Registry.Close() }
+func (d *Demo) Close() { d.registry.Close() }
+
+// Image returns the reference of one of the demo's images by its tag.
+func (d *Demo) Image(tag string) string { return d.registry.Ref(repository, tag) }
+
+// chain is somebody who signs, with a CA of three levels.
+func chain(name string, key testca.Algorithm, now time.Time) (*testca.Chain, error) {
+	named := func(cn string) testca.Spec {
+		return testca.Spec{Subject: pkix.Name{Country: []string{"IS"}, Province: []string{"Reykjavik"}, Organization: []string{"Boltseal Demo"}, CommonName: cn}}
+	}
+	leaf := named(name)
+	leaf.Key = key
+	return testca.New(testca.Options{
+		Clock: func() time.Time { return now },
+		Leaf:  leaf, Intermediates: []testca.Spec{named(name + " Issuing CA")}, Root: named(name + " Root"),
+	})
+}
+
+type signers struct{ trusted, rsa, stranger *testca.Chain }
 
 func (d *Demo) fill(now time.Time) error {
 	var s signers
 	for _, c := range []struct {
-		to   **Cert
+		to   **testca.Chain
 		name string
-		key  Key
-	}{{&s.trusted, "release", P256}, {&s.rsa, "release (RSA)", RSA2048}, {&s.stranger, "stranger", P256}} {
-		cert, err := Chain(c.name, c.key)
+		key  testca.Algorithm
+	}{{&s.trusted, "release", testca.P256}, {&s.rsa, "release (RSA)", testca.RSA2048}, {&s.stranger, "stranger", testca.P256}} {
+		made, err := chain(c.name, c.key, now)
 		if err != nil {
 			return err
 		}
-		*c.to = cert
+		*c.to = made
 	}
-	d.Config = config(d.Registry.Host(), PEM(s.trusted.Root().Certificate, s.rsa.Root().Certificate))
-	for _, c := range cases(now) {
-		image, err := d.Registry.PushImage(repository, c.tag, "content of "+c.tag)
-		if err == nil && c.make != nil {
-			err = c.make(d.Registry, s, c.tag, image)
+	d.Config = config(d.Host, append(s.trusted.Root().PEM(), s.rsa.Root().PEM()...))
+	for _, c := range scenarios(now) {
+		image := d.registry.PushImage(repository, c.tag, 0)
+		if c.make != nil {
+			if err := c.make(d.registry, s, c.tag, image); err != nil {
+				return fmt.Errorf("%s: %w", c.tag, err)
+			}
 		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", c.tag, err)
-		}
-		d.Images = append(d.Images, Image{Reference: d.Registry.Host() + "/" + repository + ":" + c.tag, About: c.about, Want: c.want, Cause: c.cause})
+		d.Images = append(d.Images, Image{Reference: d.Image(c.tag), About: c.about, Want: c.want, Cause: c.cause})
 	}
 	return nil
 }
@@ -81,78 +105,95 @@ type scenario struct {
 	tag, about string
 	want       boltseal.Decision
 	cause      boltseal.Cause
-	make       func(r *Registry, s signers, tag string, image ocispec.Descriptor) error
+	make       func(r *testregistry.Registry, s signers, tag string, image ocispec.Descriptor) error
 }
 
-func cases(now time.Time) []scenario {
-	signed := func(pick func(signers) *Cert, o SignOptions) func(*Registry, signers, string, ocispec.Descriptor) error {
-		return func(r *Registry, s signers, _ string, image ocispec.Descriptor) error {
-			return r.Sign(repository, image, pick(s), o)
-		}
-	}
-	trusted := func(s signers) *Cert { return s.trusted }
+func scenarios(now time.Time) []scenario {
 	return []scenario{
-		{"signed", "signed by the release team", boltseal.Allow, "", signed(trusted, SignOptions{})},
-		{"signed-cose", "the same, as COSE with an RSA key", boltseal.Allow, "", signed(func(s signers) *Cert { return s.rsa }, SignOptions{Format: COSE})},
+		{"signed", "signed by the release team", boltseal.Allow, "", signed(trusted, testca.SignOptions{})},
+		{"signed-cose", "the same, as COSE with an RSA key", boltseal.Allow, "", signed(rsa, testca.SignOptions{Format: testca.COSE})},
 		{"two-signatures", "two signatures, the first by a stranger", boltseal.Allow, "", twoSignatures},
 		{"index", "a multi-platform index, signed", boltseal.Allow, "", signedIndex},
 		{"unsigned", "nobody signed it", boltseal.Deny, boltseal.CauseNothingSigned, nil},
-		{"stranger", "signed by somebody unknown", boltseal.Deny, boltseal.CauseUntrustedSigner, signed(func(s signers) *Cert { return s.stranger }, SignOptions{})},
+		{"stranger", "signed by somebody unknown", boltseal.Deny, boltseal.CauseUntrustedSigner, signed(stranger, testca.SignOptions{})},
 		{"expired", "its signature has expired", boltseal.Deny, boltseal.CauseSignatureExpired,
-			signed(trusted, SignOptions{SigningTime: now.Add(-48 * time.Hour), Expiry: now.Add(-24 * time.Hour)})},
+			signed(trusted, testca.SignOptions{SigningTime: now.Add(-2 * time.Hour), Expiry: now.Add(-time.Hour)})},
 		{"tampered", "its signature was changed", boltseal.Deny, boltseal.CauseTampered, tampered},
 		{"borrowed", "carries another image's signature", boltseal.Deny, boltseal.CauseOtherImage, borrowed},
 	}
 }
 
-func twoSignatures(r *Registry, s signers, _ string, image ocispec.Descriptor) error {
-	if err := r.Sign(repository, image, s.stranger, SignOptions{}); err != nil {
-		return err
+func trusted(s signers) *testca.Chain  { return s.trusted }
+func rsa(s signers) *testca.Chain      { return s.rsa }
+func stranger(s signers) *testca.Chain { return s.stranger }
+
+func signed(by func(signers) *testca.Chain, o testca.SignOptions) func(*testregistry.Registry, signers, string, ocispec.Descriptor) error {
+	return func(r *testregistry.Registry, s signers, _ string, image ocispec.Descriptor) error {
+		return attach(r, by(s), image, image, o)
 	}
-	return r.Sign(repository, image, s.trusted, SignOptions{})
 }
 
-func signedIndex(r *Registry, s signers, tag string, image ocispec.Descriptor) error {
+// attach signs what, and attaches the signature to image.
+func attach(r *testregistry.Registry, by *testca.Chain, what, image ocispec.Descriptor, o testca.SignOptions) error {
+	envelope, err := by.Sign(what, o)
+	if err != nil {
+		return err
+	}
+	return push(r, image, envelope)
+}
+
+func push(r *testregistry.Registry, image ocispec.Descriptor, envelope testca.Envelope) error {
+	a, err := testca.SignatureManifest(image, testca.ManifestOptions{}, envelope)
+	if err == nil {
+		r.PushArtifact(repository, a)
+	}
+	return err
+}
+
+func twoSignatures(r *testregistry.Registry, s signers, _ string, image ocispec.Descriptor) error {
+	if err := attach(r, s.stranger, image, image, testca.SignOptions{}); err != nil {
+		return err
+	}
+	return attach(r, s.trusted, image, image, testca.SignOptions{})
+}
+
+func signedIndex(r *testregistry.Registry, s signers, tag string, image ocispec.Descriptor) error {
 	image.Platform = &ocispec.Platform{OS: "linux", Architecture: "amd64"}
-	index, err := r.PushIndex(repository, tag, image)
-	if err != nil {
-		return err
-	}
-	return r.Sign(repository, index, s.trusted, SignOptions{})
+	index := r.PushIndex(repository, tag, image)
+	return attach(r, s.trusted, index, index, testca.SignOptions{})
 }
 
-// tampered changes the signed headers of an envelope after it was signed.
-func tampered(r *Registry, s signers, _ string, image ocispec.Descriptor) error {
-	envelope, err := Sign(s.trusted, image, SignOptions{Format: JWS})
+// tampered carries the signature of one payload around another: the payload says
+// that this image was signed, and the signature does not cover it.
+func tampered(r *testregistry.Registry, s signers, _ string, image ocispec.Descriptor) error {
+	other := r.PushImage(repository, "", 0)
+	raw := func(target ocispec.Descriptor) (testca.JWSParts, error) {
+		payload, err := testca.Payload(target, nil)
+		if err != nil {
+			return testca.JWSParts{}, err
+		}
+		members, err := s.trusted.JWSProtected(testca.SignOptions{})
+		if err != nil {
+			return testca.JWSParts{}, err
+		}
+		protected, err := testca.EncodeMembers(members)
+		if err != nil {
+			return testca.JWSParts{}, err
+		}
+		return s.trusted.SignJWS(testca.RawJWS{Protected: protected, Payload: payload})
+	}
+	honest, err := raw(other)
 	if err != nil {
 		return err
 	}
-	var doc map[string]json.RawMessage
-	if err := json.Unmarshal(envelope, &doc); err != nil {
+	changed, err := raw(image)
+	if err != nil {
 		return err
 	}
-	signature := bytes.Clone(doc["signature"])
-	signature[5] ^= 0x01 // still base64: A and @ aside, neighbours are letters or digits
-	if signature[5] == '@' || signature[5] == '`' || signature[5] == '.' || signature[5] == '^' || signature[5] == '[' || signature[5] == '/' || signature[5] == ',' || signature[5] == ':' {
-		signature[5] = 'Q'
-	}
-	doc["signature"] = signature
-	if envelope, err = json.Marshal(doc); err != nil {
-		return err
-	}
-	_, err = r.Attach(repository, image, JWS, envelope)
-	return err
+	changed.Signature = honest.Signature
+	return push(r, image, testca.Envelope{MediaType: testca.JWS.MediaType(), Content: changed.JSON()})
 }
 
-func borrowed(r *Registry, s signers, _ string, image ocispec.Descriptor) error {
-	other, err := r.PushImage(repository, "", "the image that was really signed")
-	if err != nil {
-		return err
-	}
-	envelope, err := Sign(s.trusted, other, SignOptions{})
-	if err != nil {
-		return err
-	}
-	_, err = r.Attach(repository, image, JWS, envelope)
-	return err
+func borrowed(r *testregistry.Registry, s signers, _ string, image ocispec.Descriptor) error {
+	return attach(r, s.trusted, r.PushImage(repository, "", 0), image, testca.SignOptions{})
 }

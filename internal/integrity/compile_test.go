@@ -52,7 +52,9 @@ func compile(t testing.TB, name string, spec v1alpha1.ImageIntegrityPolicySpec) 
 }
 
 func TestSelect(t *testing.T) {
-	labels := func(k, v string) *metav1.LabelSelector { return &metav1.LabelSelector{MatchLabels: map[string]string{k: v}} }
+	labels := func(k, v string) *metav1.LabelSelector {
+		return &metav1.LabelSelector{MatchLabels: map[string]string{k: v}}
+	}
 	pod := integrity.Object{Kind: "Pod", Namespace: "team-a"}
 	for _, tt := range []struct {
 		name string

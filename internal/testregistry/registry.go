@@ -139,7 +139,7 @@ func (r *Registry) serve(ln net.Listener, h http.Handler, tlsConfig *tls.Config)
 	if errorLog == nil {
 		errorLog = log.New(discard{}, "", 0)
 	}
-	srv := &http.Server{Handler: h, TLSConfig: tlsConfig, ErrorLog: errorLog, ReadHeaderTimeout: readHeaderTimeout,
+	srv := &http.Server{Handler: h, TLSConfig: tlsConfig.Clone(), ErrorLog: errorLog, ReadHeaderTimeout: readHeaderTimeout,
 		BaseContext: func(net.Listener) context.Context { return context.Background() }}
 	r.servers = append(r.servers, srv)
 	go func() {
