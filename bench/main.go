@@ -21,7 +21,9 @@ func main() {
 const usage = `Usage:
   bench registry [flags]   serve signed images until interrupted
   bench verify [flags]     verify them with the engine and print what it cost
-Run either with -h for its flags.`
+  bench bare [flags]       answer as another server does, and do nothing else: the floor
+  bench serve [flags]      measure 'boltseal serve' against the floor, row by row
+Run each with -h for its flags.`
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
@@ -33,6 +35,10 @@ func run(ctx context.Context, args []string) error {
 		return registry(ctx, fs, args[1:])
 	case "verify":
 		return verify(ctx, fs, args[1:])
+	case "bare":
+		return bare(ctx, fs, args[1:])
+	case "serve":
+		return serve(ctx, fs, args[1:])
 	}
 	return fmt.Errorf("%s", usage)
 }

@@ -24,6 +24,7 @@ func registry(ctx context.Context, fs *flag.FlagSet, args []string) error {
 	repos := fs.Int("repositories", 1, "number of repositories that the images are spread over")
 	signatures := fs.Int("signatures", 1, "signatures of each image")
 	tagSchema := fs.Bool("tag-schema", false, "without the referrers API")
+	hang := fs.Int("hang", -1, "number of the image whose referrers are never listed")
 	latency := fs.Duration("latency", 0, "delay of each answer")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -67,6 +68,10 @@ func registry(ctx context.Context, fs *flag.FlagSet, args []string) error {
 	case err := <-errs:
 		return err
 	default:
+	}
+	if *hang >= 0 && *hang < len(images) {
+		_, digest, _ := strings.Cut(images[*hang], "@")
+		reg.Inject(testregistry.Fault{Kind: testregistry.Hang, Class: testregistry.Referrers, Target: digest})
 	}
 	if err := os.WriteFile(filepath.Join(*dir, "config.yaml"), config(roots), 0o644); err != nil {
 		return err

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// process is a part of a measurement that runs by itself.
+type process struct {
+	cmd  *exec.Cmd
+	addr string // where it answers
+}
+
+// start runs a program until stop; where it says "ready ADDRESS" on its
+// standard output, start waits for that.
+func start(ctx context.Context, announces bool, name string, args ...string) (*process, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Stderr = os.Stderr
+	if !announces {
+		return &process{cmd: cmd}, cmd.Start()
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	p := &process{cmd: cmd}
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if a, ok := strings.CutPrefix(lines.Text(), "ready "); ok {
+			p.addr = a
+			return p, nil
+		}
+	}
+	p.stop()
+	return nil, fmt.Errorf("%s %s ended before it was ready", name, args[0])
+}
+
+func (p *process) stop() {
+	_ = p.cmd.Process.Signal(os.Interrupt)
+	_ = p.cmd.Wait()
+}
+
+// cpu is what the process's threads have used of the processors, in nanoseconds
+// of the scheduler's own count.
+func (p *process) cpu() (time.Duration, error) {
+	var total time.Duration
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	for _, t := range tasks {
+		b, err := os.ReadFile(t)
+		if err != nil {
+			continue // a thread that has ended
+		}
+		ns, err := strconv.ParseInt(strings.Fields(string(b))[0], 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		total += time.Duration(ns)
+	}
+	return total, nil
+}
+
+// rss is the process's resident memory in MiB.
+func (p *process) rss() int {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	var total, resident int
+	if _, err := fmt.Sscan(string(b), &total, &resident); err != nil {
+		return 0
+	}
+	return resident * os.Getpagesize() >> 20
+}
+
+// server starts `boltseal serve` and waits until it is ready.
+func server(ctx context.Context, binary, dir, listen string, args ...string) (p *process, ready time.Duration, err error) {
+	const health = "127.0.0.1:6199"
+	began := time.Now()
+	args = append([]string{"serve", "--config", filepath.Join(dir, "config.yaml"), "--listen", listen, "--health-listen", health,
+		"--metrics-listen", "", "--log-level", "error", "--audit-log", filepath.Join(dir, "audit.jsonl")}, args...)
+	if p, err = start(ctx, false, binary, args...); err != nil {
+		return nil, 0, err
+	}
+	p.addr = listen
+	for time.Since(began) < 30*time.Second {
+		resp, err := http.Get("http://" + health + "/readyz")
+		if err == nil {
+			_ = resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return p, time.Since(began), nil
+			}
+		}
+		time.Sleep(time.Millisecond)
+	}
+	p.stop()
+	return nil, 0, fmt.Errorf("the server was not ready in time")
+}
