@@ -21,6 +21,7 @@ func main() {
 const usage = `Usage:
   bench registry [flags]   serve signed images until interrupted
   bench verify [flags]     verify them with the engine and print what it cost
+  bench load [flags]       put load on any server
   bench bare [flags]       answer as another server does, and do nothing else: the floor
   bench serve [flags]      measure 'boltseal serve' against the floor, row by row
 Run each with -h for its flags.`
@@ -35,6 +36,8 @@ func run(ctx context.Context, args []string) error {
 		return registry(ctx, fs, args[1:])
 	case "verify":
 		return verify(ctx, fs, args[1:])
+	case "load":
+		return loadAny(ctx, fs, args[1:])
 	case "bare":
 		return bare(ctx, fs, args[1:])
 	case "serve":

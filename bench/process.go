@@ -16,6 +16,7 @@ import (
 // process is a part of a measurement that runs by itself.
 type process struct {
 	cmd  *exec.Cmd
+	pid  int    // 0 = not known, so that nothing is measured
 	addr string // where it answers
 }
 
@@ -25,7 +26,10 @@ func start(ctx context.Context, announces bool, name string, args ...string) (*p
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stderr = os.Stderr
 	if !announces {
-		return &process{cmd: cmd}, cmd.Start()
+		if err := cmd.Start(); err != nil {
+			return nil, err
+		}
+		return &process{cmd: cmd, pid: cmd.Process.Pid}, nil
 	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -34,7 +38,7 @@ func start(ctx context.Context, announces bool, name string, args ...string) (*p
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	p := &process{cmd: cmd}
+	p := &process{cmd: cmd, pid: cmd.Process.Pid}
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
 		if a, ok := strings.CutPrefix(lines.Text(), "ready "); ok {
@@ -54,8 +58,11 @@ func (p *process) stop() {
 // cpu is what the process's threads have used of the processors, in nanoseconds
 // of the scheduler's own count.
 func (p *process) cpu() (time.Duration, error) {
+	if p.pid == 0 {
+		return 0, nil
+	}
 	var total time.Duration
-	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.cmd.Process.Pid))
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.pid))
 	if err != nil {
 		return 0, err
 	}
@@ -75,7 +82,7 @@ func (p *process) cpu() (time.Duration, error) {
 
 // rss is the process's resident memory in MiB.
 func (p *process) rss() int {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.cmd.Process.Pid))
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.pid))
 	if err != nil {
 		return 0
 	}

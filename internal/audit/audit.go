@@ -2,6 +2,7 @@
 package audit
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -19,6 +20,9 @@ const (
 	KindDecision = "decision"
 	KindEvidence = "evidence"
 )
+
+// Excluded is the decision about an image that every policy passes over.
+const Excluded = "excluded"
 
 // Evidence is what was found about one image, in a form that can be decided again.
 type Evidence struct {
@@ -57,20 +61,43 @@ type Request struct {
 
 // Image is one image of a request.
 type Image struct {
-	Image     string   `json:"image"`
-	Container string   `json:"container,omitempty"`
-	Namespace string   `json:"namespace,omitempty"`
-	Digest    string   `json:"digest,omitempty"`
-	Decision  string   `json:"decision"` // "allow", "deny", "unknown", "excluded"
-	Cause     string   `json:"cause,omitempty"`
-	Message   string   `json:"message,omitempty"`
-	Evidence  string   `json:"evidence,omitempty"` // ID of the line with the evidence
-	LastGood  string   `json:"lastKnownGood,omitempty"`
-	Inline    Recorded `json:"record,omitempty"` // the evidence itself, where the image was not allowed
+	Image     string `json:"image"`
+	Container string `json:"container,omitempty"`
+	Namespace string `json:"namespace,omitempty"`
+	Verdict
+	// LastGood is when the registry last answered, where that had to do.
+	LastGood string `json:"lastKnownGood,omitempty"`
+	// Encoded is the Verdict as EncodeVerdict wrote it. It is what is written,
+	// where it is set.
+	Encoded []byte `json:"-"`
+}
+
+// Verdict is what was found about an image.
+type Verdict struct {
+	Digest   string   `json:"digest,omitempty"`
+	Decision string   `json:"decision"` // "allow", "deny", "unknown", "excluded"
+	Cause    string   `json:"cause,omitempty"`
+	Message  string   `json:"message,omitempty"`
+	Evidence string   `json:"evidence,omitempty"` // ID of the line with the evidence
+	Inline   Recorded `json:"record,omitempty"`   // the evidence itself, where the image was not allowed
 }
 
 // Recorded is an encoded Evidence.
 type Recorded = json.RawMessage
+
+// EncodeVerdict encodes members to stand in an Image. evidence is the line that
+// EncodeEvidence wrote.
+func EncodeVerdict(id string, r *boltseal.Result, evidence []byte) []byte {
+	v := Verdict{Decision: r.Decision.String(), Digest: r.Subject.Digest.String(), Evidence: id}
+	if r.Decision != boltseal.Allow {
+		v.Cause, v.Message, v.Inline = string(r.Reason.Cause), r.Reason.Message, evidence
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil
+	}
+	return bytes.TrimSuffix(bytes.TrimPrefix(b, []byte("{")), []byte("}"))
+}
 
 // NewID returns a fresh name for a decision or for evidence: 16 hexadecimal digits.
 func NewID() string { return fmt.Sprintf("%016x", rand.Uint64()) }
@@ -134,26 +161,25 @@ func (l *Log) Decision(d *Decision) {
 	if l.w == nil {
 		return
 	}
-	d.Kind = KindDecision
-	b, err := json.Marshal(d)
-	if err != nil {
-		b, _ = json.Marshal(map[string]string{"kind": KindDecision, "id": d.ID, "error": err.Error()})
-	}
-	l.Line(b)
+	l.add(func(dst []byte) []byte { return AppendDecision(dst, d) })
 }
 
 // Line writes an encoded line.
-func (l *Log) Line(b []byte) {
+func (l *Log) Line(b []byte) { l.add(func(dst []byte) []byte { return append(dst, b...) }) }
+
+func (l *Log) add(appendTo func([]byte) []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
 		return
 	}
-	if len(l.pending)+len(b)+1 > l.most {
+	before := len(l.pending)
+	l.pending = append(appendTo(l.pending), '\n')
+	if len(l.pending) > l.most {
+		l.pending = l.pending[:before]
 		l.dropped.Add(1)
 		return
 	}
-	l.pending = append(append(l.pending, b...), '\n')
 	select {
 	case l.wake <- struct{}{}:
 	default:
@@ -171,9 +197,13 @@ func (l *Log) Close() {
 	<-l.done
 }
 
+// gather is how long lines are gathered for one write.
+const gather = 5 * time.Millisecond
+
 func (l *Log) run() {
 	defer close(l.done)
 	for range l.wake {
+		time.Sleep(gather)
 		l.flush()
 	}
 	l.flush()
@@ -187,7 +217,7 @@ func (l *Log) flush() {
 	if len(b) > 0 {
 		_, _ = l.w.Write(b) // there is nobody to tell but the log that failed
 	}
-	const keep = 64 << 10 // a burst's buffer is given back
+	const keep = 1 << 20 // a burst's buffer is given back
 	if cap(b) <= keep {
 		l.mu.Lock()
 		l.spare = b

@@ -2,7 +2,9 @@ package audit_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -74,6 +76,37 @@ func TestReplayOfAForgedRecord(t *testing.T) {
 	}
 }
 
+func verdict(t *testing.T, id string, allow bool, record []byte) []byte {
+	t.Helper()
+	r := boltseal.Result{Reason: boltseal.Reason{Cause: boltseal.CauseNothingSigned, Message: "nothing signed"}}
+	if allow {
+		r = boltseal.Result{Decision: boltseal.Allow}
+	}
+	return audit.EncodeVerdict(id, &r, record)
+}
+
+// TestAppendDecision: the line reads back as what it was made of.
+func TestAppendDecision(t *testing.T) {
+	t.Parallel()
+	r := boltseal.Result{Reason: boltseal.Reason{Cause: boltseal.CauseNothingSigned, Message: `say "no"`}}
+	d := audit.Decision{Kind: audit.KindDecision, ID: "x", Time: time.Now().UTC(), Source: "admission", Decision: "deny", Took: 5, Generation: 2,
+		Request: &audit.Request{UID: "u", Kind: "Pod", Operation: "CREATE", User: `a"b`, DryRun: true}, Policies: []string{"p=deny", "q=warn"},
+		Images: []audit.Image{{Image: "a", Container: "c", Namespace: "n", Verdict: audit.Verdict{Decision: "excluded", Message: "m"}},
+			{Image: "b", LastGood: "2026-11-23T00:00:00Z", Encoded: audit.EncodeVerdict("ev", &r, []byte(`{"id":"ev"}`))}}}
+	b := audit.AppendDecision(nil, &d)
+	var got audit.Decision
+	if err := json.Unmarshal(b, &got); err != nil {
+		t.Fatalf("%s: %v", b, err)
+	}
+	d.Images[1].Verdict, d.Images[1].Encoded = audit.Verdict{Decision: "deny", Cause: "nothing-signed", Message: `say "no"`, Evidence: "ev", Inline: []byte(`{"id":"ev"}`)}, nil
+	if !reflect.DeepEqual(got, d) {
+		t.Errorf("got %+v\nwant %+v", got, d)
+	}
+	if b := audit.AppendDecision(nil, &audit.Decision{Images: []audit.Image{{Image: "not UTF-8 \xff"}}}); !json.Valid(b) {
+		t.Errorf("%s", b)
+	}
+}
+
 func TestFind(t *testing.T) {
 	t.Parallel()
 	h := testhouse.New(t, testhouse.Options{})
@@ -85,8 +118,8 @@ func TestFind(t *testing.T) {
 	file.WriteString("2026/11/23 something else\n{\"level\":\"info\"}\n")
 	file.Write(append(ev, '\n'))
 	l := audit.NewLog(&file, 0)
-	l.Decision(&audit.Decision{ID: "d1", Decision: "allow", Images: []audit.Image{{Image: image, Evidence: evID}}})
-	l.Decision(&audit.Decision{ID: "d2", Decision: "deny", Images: []audit.Image{{Image: denied, Evidence: inlineID, Inline: inline}, {Image: image, Evidence: "rotated away"}}})
+	l.Decision(&audit.Decision{ID: "d1", Decision: "allow", Images: []audit.Image{{Image: image, Encoded: verdict(t, evID, true, nil)}}})
+	l.Decision(&audit.Decision{ID: "d2", Decision: "deny", Images: []audit.Image{{Image: denied, Encoded: verdict(t, inlineID, false, inline)}, {Image: image, Encoded: verdict(t, "rotated away", true, nil)}}})
 	l.Close()
 	for id, want := range map[string]string{"d1": evID, "d2": inlineID, evID: evID, "": inlineID} {
 		c, err := audit.Find(bytes.NewReader(file.Bytes()), id)

@@ -128,7 +128,7 @@ func explain(c *audit.Case) (explained, error) {
 	for _, img := range c.Decision.Images {
 		x := explainedImage{Image: img.Image, Digest: img.Digest, Evidence: img.Evidence}
 		switch ev := c.Evidence[img.Evidence]; {
-		case img.Decision == "excluded":
+		case img.Decision == audit.Excluded:
 			x.Missing = "every policy that matched passes over this image (excludedImages)"
 		case ev == nil:
 			x.Missing = "its evidence is not in this log"

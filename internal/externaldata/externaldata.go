@@ -55,8 +55,12 @@ func Decode(body []byte) (Request, error) {
 	if len(body) > MaxBytes {
 		return q, fmt.Errorf("%w: %d bytes, at most %d", ErrLimit, len(body), MaxBytes)
 	}
-	var w wireRequest
-	err := json.Unmarshal(body, &w)
+	w, ok := fast(body)
+	var err error
+	if !ok {
+		w = wireRequest{}
+		err = json.Unmarshal(body, &w)
+	}
 	if w.APIVersion == V1Alpha1 {
 		q.APIVersion = V1Alpha1
 	}
@@ -145,11 +149,24 @@ func AppendSystemError(dst []byte, apiVersion, message string) []byte {
 func EncodeString(s string) []byte { return appendString(nil, s) }
 
 func appendString(dst []byte, s string) []byte {
+	if plain(s) {
+		return append(append(append(dst, '"'), s...), '"')
+	}
 	out, err := jsontext.AppendQuote(dst, s)
 	if err != nil { // not UTF-8
 		out, _ = jsontext.AppendQuote(dst, strings.ToValidUTF8(s, "\uFFFD"))
 	}
 	return out
+}
+
+// plain reports whether text stands in JSON as it is.
+func plain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 // clean is the error without too much of the input.

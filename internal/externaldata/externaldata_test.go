@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	jsonv2 "github.com/go-json-experiment/json"
+
 	"github.com/boltseal/boltseal/internal/externaldata"
 )
 
@@ -109,6 +111,33 @@ func TestResponse(t *testing.T) {
 	if r := decode(t, externaldata.AppendResponse(nil, externaldata.V1Beta1, false, nil)); r.Response.Items == nil || r.Response.Idempotent {
 		t.Errorf("no items: %+v", r)
 	}
+}
+
+// FuzzFast: what the fast path reads, the strict decoder reads alike.
+func FuzzFast(f *testing.F) {
+	f.Add(request(externaldata.V1Beta1, "a", "[n]b"))
+	f.Add([]byte(`{"request":{"keys":[]},"kind":"ProviderRequest" , "apiVersion":"x"}`))
+	f.Add([]byte(`{"kind":"a","kind":"b","request":{"keys":["a"]}}`))
+	f.Add([]byte(`{"kind":"a","apiVersion":"b","request":{"keys":["a"],"keys":["b"]}}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		version, kind, keys, ok := externaldata.Fast(body)
+		if !ok {
+			return
+		}
+		var w struct {
+			APIVersion string `json:"apiVersion"`
+			Kind       string `json:"kind"`
+			Request    struct {
+				Keys []string `json:"keys"`
+			} `json:"request"`
+		}
+		if err := jsonv2.Unmarshal(body, &w, jsonv2.RejectUnknownMembers(true)); err != nil {
+			t.Fatalf("%q: %v", body, err)
+		}
+		if w.APIVersion != version || w.Kind != kind || !slices.Equal(w.Request.Keys, keys) {
+			t.Errorf("%q: %+v, fast: %q %q %q", body, w, version, kind, keys)
+		}
+	})
 }
 
 func FuzzDecode(f *testing.F) {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/api/integrity/v1alpha1"
 )
@@ -18,23 +20,30 @@ const (
 	MaxWarnings = 4000
 )
 
+// Found is what was found about one image. The zero value is a denial.
+type Found struct {
+	Decision boltseal.Decision
+	Reason   boltseal.Reason
+	Digest   digest.Digest // of the image's manifest; "" where it could not be resolved
+}
+
 // Image is one image of an object, with what was found.
 type Image struct {
 	Where  string // `container "app"`
 	Image  string // as it stands in the object
 	Pinned bool   // it names a digest
-	Result boltseal.Result
+	Found  Found
 	// Recall decides from memory, as the registry would have answered at most
 	// maxAge ago; since is when it did. Nil means that nothing is remembered.
-	Recall func(maxAge time.Duration) (r boltseal.Result, since time.Time)
+	Recall func(maxAge time.Duration) (f Found, since time.Time)
 }
 
 // Outcome is what one image came to, under all policies that apply to it.
 type Outcome struct {
 	Excluded bool // by every policy that matches
 	Trusted  bool
-	Result   boltseal.Result
-	// Since is set where the result is from memory: when the registry last answered.
+	Found    Found
+	// Since is set where it is from memory: when the registry last answered.
 	Since time.Time
 	// Pin reports whether the digest is to be written into a Pod.
 	Pin bool
@@ -73,7 +82,7 @@ func Judge(policies []*Policy, images []Image, c Context) Verdict {
 	j := &judge{c: c, images: images, findings: make([]finding, len(images))}
 	v := Verdict{Allowed: true, Images: make([]Outcome, len(images))}
 	for i := range images {
-		v.Images[i] = Outcome{Excluded: true, Trusted: true, Result: images[i].Result}
+		v.Images[i] = Outcome{Excluded: true, Trusted: true, Found: images[i].Found}
 	}
 	for _, p := range policies {
 		a := Applied{Policy: p.name, Action: p.action}
@@ -117,7 +126,7 @@ type finding struct {
 // satisfies reports whether the image satisfies the policy, and notes what to say.
 func (j *judge) satisfies(p *Policy, i int, o *Outcome) bool {
 	img, f := &j.images[i], &j.findings[i]
-	r := img.Result
+	r := img.Found
 	if r.Decision == boltseal.Unknown && r.Reason.Cause == boltseal.CauseUnavailable {
 		switch p.unavailable {
 		case v1alpha1.UnavailableAllow:
@@ -130,7 +139,7 @@ func (j *judge) satisfies(p *Policy, i int, o *Outcome) bool {
 			}
 			if again, since := img.Recall(p.maxAge); again.Decision != boltseal.Unknown {
 				r = again
-				f.since, o.Since, o.Result = since, since, again
+				f.since, o.Since, o.Found = since, since, again
 			}
 		}
 	}
@@ -175,7 +184,7 @@ func (j *judge) tell(v *Verdict) {
 			warned = append(warned, fmt.Sprintf("%s: image %s was judged from memory, since its registry does not answer; it did %s ago", img.Where, img.Image, j.c.Now.Sub(f.since).Round(time.Second)))
 		}
 		if f.tag {
-			warned = append(warned, fmt.Sprintf("%s: image %s is a tag, and the node may pull something else than was verified (%s)", img.Where, img.Image, v.Images[i].Result.Subject.Digest))
+			warned = append(warned, fmt.Sprintf("%s: image %s is a tag, and the node may pull something else than was verified (%s)", img.Where, img.Image, v.Images[i].Found.Digest))
 		}
 	}
 	if len(denials) > 0 {

@@ -15,20 +15,20 @@ import (
 
 var now = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
-func trusted() boltseal.Result {
-	return boltseal.Result{Decision: boltseal.Allow, Reason: boltseal.Reason{Message: `signed by "CN=a"`}}
+func trusted() integrity.Found {
+	return integrity.Found{Decision: boltseal.Allow, Reason: boltseal.Reason{Message: `signed by "CN=a"`}}
 }
 
-func denied() boltseal.Result {
-	return boltseal.Result{Reason: boltseal.Reason{Cause: boltseal.CauseNothingSigned, Message: "nothing signed", Remedy: "sign it"}}
+func denied() integrity.Found {
+	return integrity.Found{Reason: boltseal.Reason{Cause: boltseal.CauseNothingSigned, Message: "nothing signed", Remedy: "sign it"}}
 }
 
-func outage(c boltseal.Cause) boltseal.Result {
-	return boltseal.Result{Decision: boltseal.Unknown, Reason: boltseal.Reason{Cause: c, Message: "503 from reg.example", Remedy: "try again"}}
+func outage(c boltseal.Cause) integrity.Found {
+	return integrity.Found{Decision: boltseal.Unknown, Reason: boltseal.Reason{Cause: c, Message: "503 from reg.example", Remedy: "try again"}}
 }
 
-func image(name string, r boltseal.Result) integrity.Image {
-	return integrity.Image{Where: `container "` + name + `"`, Image: "reg.example/" + name + "@sha256:0", Pinned: true, Result: r}
+func image(name string, r integrity.Found) integrity.Image {
+	return integrity.Image{Where: `container "` + name + `"`, Image: "reg.example/" + name + "@sha256:0", Pinned: true, Found: r}
 }
 
 func judge(t *testing.T, spec v1alpha1.ImageIntegrityPolicySpec, images ...integrity.Image) integrity.Verdict {
@@ -66,10 +66,10 @@ func TestDenialReads(t *testing.T) {
 }
 
 func TestOnUnavailable(t *testing.T) {
-	recall := func(r boltseal.Result) func(time.Duration) (boltseal.Result, time.Time) {
-		return func(maxAge time.Duration) (boltseal.Result, time.Time) {
+	recall := func(r integrity.Found) func(time.Duration) (integrity.Found, time.Time) {
+		return func(maxAge time.Duration) (integrity.Found, time.Time) {
 			if maxAge != time.Hour {
-				return boltseal.Result{Decision: boltseal.Unknown}, time.Time{}
+				return integrity.Found{Decision: boltseal.Unknown}, time.Time{}
 			}
 			return r, now.Add(-10 * time.Minute)
 		}
@@ -79,7 +79,7 @@ func TestOnUnavailable(t *testing.T) {
 		name    string
 		o       v1alpha1.OnUnavailable
 		cause   boltseal.Cause
-		recall  func(time.Duration) (boltseal.Result, time.Time)
+		recall  func(time.Duration) (integrity.Found, time.Time)
 		allowed bool
 		says    string
 	}{

@@ -2,6 +2,7 @@ package memo
 
 import (
 	"context"
+	"strings"
 
 	"github.com/boltseal/boltseal"
 )
@@ -10,13 +11,13 @@ import (
 // now, and lets the verification of it begin, for it will be asked for next.
 // Errors wrap one of boltseal's sentinels.
 func (m *Memo) Digest(ctx context.Context, e *boltseal.Engine, image string) (boltseal.Reference, error) {
-	ref, err := boltseal.ParseReference(image)
+	ref, err := boltseal.ParseReference(strings.Clone(image))
 	if err != nil || ref.Digest != "" {
 		return ref, err
 	}
-	if a, ok := m.get(key{e, canonical(ref)}); ok && a.Result.Subject.Digest != "" {
+	if a, ok := m.get(key{e, canonical(ref)}); ok && a.Digest != "" {
 		m.o.Stats.Hits.Add(1)
-		return ref.WithDigest(a.Result.Subject.Digest), nil
+		return ref.WithDigest(a.Digest), nil
 	}
 	r := m.resolve(ctx, e, ref)
 	if r.err != nil {

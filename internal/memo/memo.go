@@ -4,10 +4,12 @@ package memo
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/boltseal/boltseal"
@@ -60,14 +62,15 @@ type Stats struct {
 type Encoded struct {
 	ID     string // names the evidence in records
 	Report []byte // in the format of a caller
-	Record []byte // to be replayed
+	Audit  []byte // in the format of an audit line
 }
 
-// Answer is what is known about one image. It is immutable.
+// Answer is what is known about one image. It is immutable. The evidence is in
+// Encoded, in the forms that are needed: a fraction of the memory.
 type Answer struct {
-	// Result is without Evidence and PassedOver: Encoded has them in the forms
-	// that are needed, which is a fraction of the memory.
-	Result boltseal.Result
+	Decision boltseal.Decision
+	Reason   boltseal.Reason
+	Digest   digest.Digest // of the image's manifest; "" where it could not be resolved
 	Encoded
 	until time.Time
 }
@@ -150,6 +153,7 @@ func (m *Memo) Answer(ctx context.Context, e *boltseal.Engine, image string) *An
 		m.o.Stats.Hits.Add(1)
 		return a
 	}
+	image = strings.Clone(image) // it may be a part of a request, which must not be kept whole
 	ref, err := boltseal.ParseReference(image)
 	if err != nil {
 		return m.encode(e, &boltseal.Result{Reason: boltseal.ReasonOf(err), Findings: boltseal.Findings{Image: image}})
@@ -368,21 +372,20 @@ func (m *Memo) judged(e *boltseal.Engine, f boltseal.Findings) *Answer {
 }
 
 func (m *Memo) encode(e *boltseal.Engine, r *boltseal.Result) *Answer {
-	a := &Answer{Result: *r}
+	a := &Answer{Decision: r.Decision, Reason: r.Reason, Digest: r.Subject.Digest}
 	if m.o.Encode != nil {
 		a.Encoded = m.o.Encode(e, r)
 	}
-	a.Result.Evidence, a.Result.PassedOver = nil, nil
 	return a
 }
 
 const (
 	entryCost  = 160 // list, map and key
-	answerCost = 700 // the structs of an Answer
+	answerCost = 220 // the struct of an Answer
 )
 
 func (a *Answer) cost() int64 {
-	return answerCost + int64(len(a.ID)+cap(a.Report)+cap(a.Record)+len(a.Result.Reason.Message)+len(a.Result.Reason.Remedy))
+	return answerCost + int64(len(a.ID)+cap(a.Report)+cap(a.Audit)+len(a.Digest)+len(a.Reason.Message)+len(a.Reason.Remedy))
 }
 
 func late(ref boltseal.Reference, after time.Duration) boltseal.Reason {

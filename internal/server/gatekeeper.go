@@ -1,8 +1,6 @@
 package server
 
 import (
-	"context"
-	"net/http"
 	"time"
 
 	"github.com/boltseal/boltseal"
@@ -11,8 +9,6 @@ import (
 	"github.com/boltseal/boltseal/internal/memo"
 	"github.com/boltseal/boltseal/internal/snapshot"
 )
-
-type engine = *boltseal.Engine
 
 const sourceGatekeeper = "gatekeeper"
 
@@ -58,38 +54,46 @@ func (s *Server) gatekeeper(body []byte) (q externaldata.Request, snap *snapshot
 }
 
 // verify answers Gatekeeper's external data request by a report for each key.
-func (s *Server) verify(ctx context.Context, _ *http.Request, body []byte) reply {
-	start := s.o.Clock()
-	q, snap, problem := s.gatekeeper(body)
+func (s *Server) verify(in question) reply {
+	q, snap, problem := s.gatekeeper(in.body)
 	if snap == nil {
 		return problem
 	}
 	as, items := keys(snap, q)
 	answers := make([]*memo.Answer, len(as))
-	ask(ctx, snap.Memo, len(as), func(i int) (engine, string) { return as[i].engine, as[i].key.Image },
+	ask(in.within, snap.Memo, len(as), func(i int) (*boltseal.Engine, string) { return as[i].engine, as[i].key.Image },
 		func(i int, a *memo.Answer) { answers[i] = a })
+	allowed := 0
 	for i, a := range answers {
 		switch {
 		case a == nil:
 			s.o.Metrics.decided(sourceGatekeeper, boltseal.Deny, boltseal.CauseInvalidReference)
-		case a.Result.Reason.Cause == boltseal.CauseInvalidReference || len(a.Report) == 0:
-			items[i].Error = a.Result.Reason.Message + ": " + a.Result.Reason.Remedy
-			s.o.Metrics.decided(sourceGatekeeper, a.Result.Decision, a.Result.Reason.Cause)
+			continue
+		case a.Decision == boltseal.Allow:
+			allowed++
 		default:
+			s.o.Metrics.decided(sourceGatekeeper, a.Decision, a.Reason.Cause)
+		}
+		if a.Reason.Cause == boltseal.CauseInvalidReference || len(a.Report) == 0 {
+			items[i].Error = a.Reason.Message + ": " + a.Reason.Remedy
+		} else {
 			items[i].Value = a.Report
-			s.o.Metrics.decided(sourceGatekeeper, a.Result.Decision, a.Result.Reason.Cause)
 		}
 	}
-	s.auditKeys(snap, as, items, answers, start)
-	return reply{body: externaldata.AppendResponse(nil, q.APIVersion, false, items)}
+	s.o.Metrics.allowedByGatekeeper.Add(float64(allowed))
+	s.auditKeys(snap, as, items, answers, in.start)
+	buf, _ := s.bodies.Get().(*[]byte)
+	return reply{body: externaldata.AppendResponse((*buf)[:0], q.APIVersion, false, items), pooled: buf}
 }
 
 // mutate answers with the digest that each key names now.
-func (s *Server) mutate(ctx context.Context, _ *http.Request, body []byte) reply {
-	q, snap, problem := s.gatekeeper(body)
+func (s *Server) mutate(in question) reply {
+	q, snap, problem := s.gatekeeper(in.body)
 	if snap == nil {
 		return problem
 	}
+	ctx, cancel := in.within()
+	defer cancel()
 	as, items := keys(snap, q)
 	parallel(len(as), func(i int) {
 		if as[i].engine == nil {
@@ -118,25 +122,15 @@ func (s *Server) auditKeys(snap *snapshot.Snapshot, as []asked, items []external
 		Took: s.o.Clock().Sub(start), Generation: snap.Generation, Images: make([]audit.Image, len(as))}
 	for i, a := range answers {
 		img := &d.Images[i]
-		img.Image, img.Namespace = as[i].key.Image, as[i].key.Namespace
 		if a == nil {
 			img.Image, img.Decision, img.Message = items[i].Key, boltseal.Deny.String(), items[i].Error
 			d.Decision = boltseal.Deny.String()
 			continue
 		}
-		describe(img, a)
-		if a.Result.Decision != boltseal.Allow && d.Decision != boltseal.Deny.String() {
-			d.Decision = a.Result.Decision.String()
+		img.Image, img.Namespace, img.Encoded = as[i].key.Image, as[i].key.Namespace, a.Audit
+		if a.Decision != boltseal.Allow && d.Decision != boltseal.Deny.String() {
+			d.Decision = a.Decision.String()
 		}
 	}
 	s.o.Audit.Decision(&d)
-}
-
-// describe fills in what an answer says.
-func describe(img *audit.Image, a *memo.Answer) {
-	r := &a.Result
-	img.Decision, img.Digest, img.Evidence = r.Decision.String(), r.Subject.Digest.String(), a.ID
-	if r.Decision != boltseal.Allow {
-		img.Cause, img.Message, img.Inline = string(r.Reason.Cause), r.Reason.Message, a.Record
-	}
 }

@@ -19,11 +19,13 @@ type Metrics struct {
 	requests  *prometheus.CounterVec
 	duration  *prometheus.HistogramVec
 	decisions *prometheus.CounterVec
-	recalled  prometheus.Counter
-	panics    prometheus.Counter
-	reloads   *prometheus.CounterVec
-	loadedAt  prometheus.Gauge
-	configOK  prometheus.Gauge
+	// The decisions that nearly all are.
+	allowedByGatekeeper, allowedByAdmission prometheus.Counter
+	recalled                                prometheus.Counter
+	panics                                  prometheus.Counter
+	reloads                                 *prometheus.CounterVec
+	loadedAt                                prometheus.Gauge
+	configOK                                prometheus.Gauge
 }
 
 // Sources are what metrics are read from at a scrape. Nil ones are left out.
@@ -56,6 +58,8 @@ func NewMetrics(s Sources) *Metrics {
 		configOK: prometheus.NewGauge(prometheus.GaugeOpts{Name: "boltseal_config_last_load_successful",
 			Help: "1 where the configuration as it is now could be put in force, 0 where an older one is serving."}),
 	}
+	m.allowedByGatekeeper = m.decisions.WithLabelValues(sourceGatekeeper, boltseal.Allow.String(), "")
+	m.allowedByAdmission = m.decisions.WithLabelValues(sourceAdmission, boltseal.Allow.String(), "")
 	m.registry.MustRegister(m.requests, m.duration, m.decisions, m.recalled, m.panics, m.reloads, m.loadedAt, m.configOK,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.sources(s)
@@ -103,7 +107,14 @@ func (m *Metrics) sources(s Sources) {
 }
 
 func (m *Metrics) decided(source string, d boltseal.Decision, c boltseal.Cause) {
-	m.decisions.WithLabelValues(source, d.String(), string(c)).Inc()
+	switch {
+	case d == boltseal.Allow && source == sourceAdmission:
+		m.allowedByAdmission.Inc()
+	case d == boltseal.Allow:
+		m.allowedByGatekeeper.Inc()
+	default:
+		m.decisions.WithLabelValues(source, d.String(), string(c)).Inc()
+	}
 }
 
 // Loaded notes the outcome of reading files anew; what is "config" or "tls".

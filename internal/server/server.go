@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/admission"
 	"github.com/boltseal/boltseal/internal/audit"
 	"github.com/boltseal/boltseal/internal/externaldata"
@@ -27,6 +28,7 @@ const (
 	DefaultMutateTimeout  = 950 * time.Millisecond
 	DefaultWebhookTimeout = 3 * time.Second // where the API server does not say its own
 	maxWebhookTimeout     = 30 * time.Second
+	maxPooled             = 1 << 20
 	maxParallel           = 1024 // images of one request that are verified at a time
 )
 
@@ -63,6 +65,9 @@ type Options struct {
 	// KeepTags answers Gatekeeper's mutation with repo:tag@digest in place of
 	// Ratify's repo@digest.
 	KeepTags bool
+	// Encode records what was found from memory, as the Memo does for the rest.
+	// Nil means that it is not recorded.
+	Encode func(*boltseal.Engine, *boltseal.Result) memo.Encoded
 	// Clock tells the time. Nil means time.Now.
 	Clock func() time.Time
 }
@@ -98,6 +103,9 @@ func New(o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Encode == nil {
+		o.Encode = func(*boltseal.Engine, *boltseal.Result) memo.Encoded { return memo.Encoded{} }
+	}
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
@@ -117,18 +125,32 @@ func (s *Server) Handler() http.Handler {
 	return mux
 }
 
+// question is one request.
+type question struct {
+	ctx             context.Context //nolint:containedctx // it is the request's, and goes where the question goes
+	body            []byte
+	start, deadline time.Time
+}
+
+// within returns a context that ends at the deadline. Most questions are
+// answered without one: a timer for each would cost more than the answer.
+func (q question) within() (context.Context, context.CancelFunc) {
+	return context.WithDeadline(q.ctx, q.deadline)
+}
+
 // reply is an answer to one request: JSON with status 200, or text with another.
 type reply struct {
 	status int // 0 = 200
 	body   []byte
+	pooled *[]byte // where body came from, to be given back
 }
 
 func refuse(status int, format string, a ...any) reply {
-	return reply{status, fmt.Appendf(nil, format+"\n", a...)}
+	return reply{status: status, body: fmt.Appendf(nil, format+"\n", a...)}
 }
 
 // handle puts limits, recovery and metrics around an endpoint.
-func (s *Server) handle(mux *http.ServeMux, path, endpoint string, maxBytes int64, answer func(ctx context.Context, r *http.Request, body []byte) reply) {
+func (s *Server) handle(mux *http.ServeMux, path, endpoint string, maxBytes int64, answer func(q question) reply) {
 	duration := s.o.Metrics.duration.WithLabelValues(endpoint)
 	succeeded := s.o.Metrics.requests.WithLabelValues(endpoint, "200")
 	mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
@@ -147,13 +169,17 @@ func (s *Server) handle(mux *http.ServeMux, path, endpoint string, maxBytes int6
 			w.WriteHeader(rep.status)
 		}
 		_, _ = w.Write(rep.body) // a caller that has left cannot be told
+		if rep.pooled != nil && cap(rep.body) <= maxPooled {
+			*rep.pooled = rep.body
+			s.bodies.Put(rep.pooled)
+		}
 		duration.Observe(s.o.Clock().Sub(start).Seconds())
 	})
 }
 
 var jsonType = []string{"application/json"}
 
-func (s *Server) answer(r *http.Request, endpoint string, maxBytes int64, start time.Time, answer func(context.Context, *http.Request, []byte) reply) (rep reply) {
+func (s *Server) answer(r *http.Request, endpoint string, maxBytes int64, start time.Time, answer func(question) reply) (rep reply) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.o.Metrics.panics.Inc()
@@ -166,7 +192,7 @@ func (s *Server) answer(r *http.Request, endpoint string, maxBytes int64, start 
 	}
 	buf, _ := s.bodies.Get().(*[]byte)
 	defer func() {
-		if cap(*buf) <= 1<<20 {
+		if cap(*buf) <= maxPooled {
 			s.bodies.Put(buf)
 		}
 	}()
@@ -179,9 +205,7 @@ func (s *Server) answer(r *http.Request, endpoint string, maxBytes int64, start 
 	case err != nil:
 		return refuse(http.StatusBadRequest, "the request did not arrive whole")
 	}
-	ctx, cancel := context.WithDeadline(r.Context(), start.Add(s.budget(endpoint, r)))
-	defer cancel()
-	return answer(ctx, r, body)
+	return answer(question{ctx: r.Context(), body: body, start: start, deadline: start.Add(s.budget(endpoint, r))})
 }
 
 func readAll(buf []byte, r io.Reader) ([]byte, error) {
@@ -219,23 +243,29 @@ func (s *Server) budget(endpoint string, r *http.Request) time.Duration {
 }
 
 // ask finds the answers for images, those that are known at once and the others
-// side by side. i numbers the questions; nil means that there is none.
-func ask(ctx context.Context, m *memo.Memo, n int, question func(i int) (e engine, image string), answered func(i int, a *memo.Answer)) {
+// side by side. i numbers the images; one without an engine is left out. within
+// makes the context, where it is needed.
+func ask(within func() (context.Context, context.CancelFunc), m *memo.Memo, n int, image func(i int) (e *boltseal.Engine, image string), answered func(i int, a *memo.Answer)) {
 	var open []int
 	for i := range n {
-		e, image := question(i)
+		e, text := image(i)
 		if e == nil {
 			continue
 		}
-		if a := m.Peek(e, image); a != nil {
+		if a := m.Peek(e, text); a != nil {
 			answered(i, a)
 			continue
 		}
 		open = append(open, i)
 	}
+	if len(open) == 0 {
+		return
+	}
+	ctx, cancel := within()
+	defer cancel()
 	parallel(len(open), func(j int) {
-		e, image := question(open[j])
-		answered(open[j], m.Answer(ctx, e, image))
+		e, text := image(open[j])
+		answered(open[j], m.Answer(ctx, e, text))
 	})
 }
 

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"slices"
@@ -19,30 +18,29 @@ import (
 const sourceAdmission = "admission"
 
 // validate answers whether an object may come into the cluster.
-func (s *Server) validate(ctx context.Context, _ *http.Request, body []byte) reply {
-	return s.review(ctx, body, func(v *integrity.Verdict, _ *admission.Request) admission.Answer {
+func (s *Server) validate(in question) reply {
+	return s.review(in, func(v *integrity.Verdict, _ *admission.Request) admission.Answer {
 		return admission.Answer{Allowed: v.Allowed, Message: v.Message, Warnings: v.Warnings, Audit: v.Audit}
 	}, true)
 }
 
 // pin writes digests into Pods. It denies nothing: whether the object may come
 // in is judged when every webhook has had its turn.
-func (s *Server) pin(ctx context.Context, _ *http.Request, body []byte) reply {
-	return s.review(ctx, body, func(v *integrity.Verdict, q *admission.Request) admission.Answer {
+func (s *Server) pin(in question) reply {
+	return s.review(in, func(v *integrity.Verdict, q *admission.Request) admission.Answer {
 		a := admission.Answer{Allowed: true}
 		for i, o := range v.Images {
-			if o.Pin && o.Result.Decision == boltseal.Allow && o.Result.Subject.Digest != "" {
+			if o.Pin && o.Found.Decision == boltseal.Allow && o.Found.Digest != "" {
 				img := q.Images[i]
-				a.Pins = append(a.Pins, admission.Pin{Image: img, New: admission.PinnedTo(img.Image, o.Result.Subject.Digest.String())})
+				a.Pins = append(a.Pins, admission.Pin{Image: img, New: admission.PinnedTo(img.Image, o.Found.Digest.String())})
 			}
 		}
 		return a
 	}, false)
 }
 
-func (s *Server) review(ctx context.Context, body []byte, conclude func(*integrity.Verdict, *admission.Request) admission.Answer, final bool) reply {
-	start := s.o.Clock()
-	q, err := admission.Decode(body)
+func (s *Server) review(in question, conclude func(*integrity.Verdict, *admission.Request) admission.Answer, final bool) reply {
+	q, err := admission.Decode(in.body)
 	switch {
 	case err != nil && q.UID == "":
 		return refuse(http.StatusBadRequest, "%v", err)
@@ -70,77 +68,77 @@ func (s *Server) review(ctx context.Context, body []byte, conclude func(*integri
 		return encode(q.UID, admission.Answer{Allowed: true})
 	}
 	id := audit.NewID()
-	images, answers := s.images(ctx, snap, policies, &q, start)
-	v := integrity.Judge(policies, images, integrity.Context{Pod: q.Kind == "Pod", Decision: id, Now: start})
+	images, encoded := s.images(in, snap, policies, &q)
+	v := integrity.Judge(policies, images, integrity.Context{Pod: q.Kind == "Pod", Decision: id, Now: in.start})
 	if final {
 		s.count(&v)
-		s.auditReview(snap, id, &q, &v, answers, start)
+		s.auditReview(snap, id, &q, &v, encoded, in.start)
 	}
 	return encode(q.UID, conclude(&v, &q))
 }
 
 // images finds what is known about every image that some policy wants judged.
-func (s *Server) images(ctx context.Context, snap *snapshot.Snapshot, policies []*integrity.Policy, q *admission.Request, start time.Time) ([]integrity.Image, []*memo.Answer) {
+// encoded is how each is recorded.
+func (s *Server) images(in question, snap *snapshot.Snapshot, policies []*integrity.Policy, q *admission.Request) (images []integrity.Image, encoded []memo.Encoded) {
 	e := snap.Engines.EngineFor("") // a policy for the cluster is verified with the cluster's resources
-	images, answers := make([]integrity.Image, len(q.Images)), make([]*memo.Answer, len(q.Images))
+	images, encoded = make([]integrity.Image, len(q.Images)), make([]memo.Encoded, len(q.Images))
 	for i, img := range q.Images {
 		images[i] = integrity.Image{Where: img.Where(), Image: img.Image, Pinned: strings.Contains(img.Image, "@")}
 		if e == nil {
-			images[i].Result = boltseal.Result{Reason: boltseal.Reason{Cause: boltseal.CauseNoVerifier, Message: noEngine(""), Remedy: "add a Store and a Verifier for the cluster"}}
+			images[i].Found.Reason = boltseal.Reason{Cause: boltseal.CauseNoVerifier, Message: noEngine(""), Remedy: "add a Store and a Verifier for the cluster"}
 		}
 	}
 	if e == nil {
-		return images, answers
+		return images, encoded
 	}
 	// Memory is asked when the registries' time is up, and needs some of its own.
-	asking := ctx
-	if deadline, ok := ctx.Deadline(); ok && s.o.Memory != nil && snap.Policies.Recalls() {
-		var cancel context.CancelFunc
-		asking, cancel = context.WithDeadline(ctx, deadline.Add(-min(deadline.Sub(start)/5, 300*time.Millisecond)))
-		defer cancel()
+	asking := in
+	if s.o.Memory != nil && snap.Policies.Recalls() {
+		asking.deadline = in.deadline.Add(-min(in.deadline.Sub(in.start)/5, 300*time.Millisecond))
 	}
-	ask(asking, snap.Memo, len(images), func(i int) (engine, string) {
+	ask(asking.within, snap.Memo, len(images), func(i int) (*boltseal.Engine, string) {
 		if slices.ContainsFunc(policies, func(p *integrity.Policy) bool { return !p.Excludes(images[i].Image) }) {
 			return e, images[i].Image
 		}
 		return nil, ""
-	}, func(i int, a *memo.Answer) { answers[i] = a })
-	for i, a := range answers {
-		if a == nil {
-			continue
+	}, func(i int, a *memo.Answer) {
+		images[i].Found = integrity.Found{Decision: a.Decision, Reason: a.Reason, Digest: a.Digest}
+		encoded[i] = a.Encoded
+		if s.o.Memory != nil && a.Reason.Cause == boltseal.CauseUnavailable {
+			images[i].Recall = s.recall(in, e, images[i].Image, &encoded[i])
 		}
-		images[i].Result = a.Result
-		if s.o.Memory != nil && a.Result.Reason.Cause == boltseal.CauseUnavailable {
-			images[i].Recall = s.recall(ctx, e, images[i].Image)
-		}
-	}
-	return images, answers
+	})
+	return images, encoded
 }
 
-// recall decides about an image from memory.
-func (s *Server) recall(ctx context.Context, e *boltseal.Engine, image string) func(time.Duration) (boltseal.Result, time.Time) {
-	return func(maxAge time.Duration) (boltseal.Result, time.Time) {
+// recall decides about an image from memory, and records that in place of the
+// attempt that failed.
+func (s *Server) recall(in question, e *boltseal.Engine, image string, encoded *memo.Encoded) func(time.Duration) (integrity.Found, time.Time) {
+	return func(maxAge time.Duration) (integrity.Found, time.Time) {
 		ref, err := boltseal.ParseReference(image)
 		if err != nil {
-			return boltseal.Result{Reason: boltseal.ReasonOf(err)}, time.Time{}
+			return integrity.Found{Reason: boltseal.ReasonOf(err)}, time.Time{}
 		}
+		ctx, cancel := in.within()
+		defer cancel()
 		r, since := s.o.Memory.Verify(ctx, e, ref, maxAge)
 		if r.Decision != boltseal.Unknown {
 			s.o.Metrics.recalled.Inc()
+			*encoded = s.o.Encode(e, &r)
 		}
-		return r, since
+		return integrity.Found{Decision: r.Decision, Reason: r.Reason, Digest: r.Subject.Digest}, since
 	}
 }
 
 func (s *Server) count(v *integrity.Verdict) {
 	for _, o := range v.Images {
 		if !o.Excluded {
-			s.o.Metrics.decided(sourceAdmission, o.Result.Decision, o.Result.Reason.Cause)
+			s.o.Metrics.decided(sourceAdmission, o.Found.Decision, o.Found.Reason.Cause)
 		}
 	}
 }
 
-func (s *Server) auditReview(snap *snapshot.Snapshot, id string, q *admission.Request, v *integrity.Verdict, answers []*memo.Answer, start time.Time) {
+func (s *Server) auditReview(snap *snapshot.Snapshot, id string, q *admission.Request, v *integrity.Verdict, encoded []memo.Encoded, start time.Time) {
 	if !s.o.Audit.Enabled() {
 		return
 	}
@@ -152,15 +150,14 @@ func (s *Server) auditReview(snap *snapshot.Snapshot, id string, q *admission.Re
 	}
 	for i, o := range v.Images {
 		img := &d.Images[i]
-		if answers[i] != nil {
-			describe(img, answers[i])
-		}
-		img.Image, img.Container = q.Images[i].Image, q.Images[i].Container
+		img.Image, img.Container, img.Encoded = q.Images[i].Image, q.Images[i].Container, encoded[i].Audit
 		switch {
 		case o.Excluded:
-			img.Decision = "excluded"
+			img.Decision, img.Encoded = audit.Excluded, nil
+		case len(img.Encoded) == 0:
+			img.Decision, img.Message = o.Found.Decision.String(), o.Found.Reason.Message
 		case !o.Since.IsZero():
-			img.Decision, img.LastGood = o.Result.Decision.String(), o.Since.UTC().Format(time.RFC3339)
+			img.LastGood = o.Since.UTC().Format(time.RFC3339)
 		}
 	}
 	s.o.Audit.Decision(&d)

@@ -106,7 +106,7 @@ func New(o Options) (*Service, error) {
 	s := &Service{o: o, files: filewatch.New(filewatch.Options{Paths: o.Files}), memory: lastgood.New(o.MemoryBytes, o.Clock), audit: audit.NewLog(o.Audit, 0)}
 	s.metrics = server.NewMetrics(server.Sources{Live: &s.live, Memo: &s.stats, Memory: s.memory, Audit: s.audit})
 	so := o.Server
-	so.Live, so.Metrics, so.Audit, so.Memory, so.Log, so.Exempt, so.Clock = &s.live, s.metrics, s.audit, s.memory, o.Log, o.Exempt, o.Clock
+	so.Live, so.Metrics, so.Audit, so.Memory, so.Log, so.Exempt, so.Encode, so.Clock = &s.live, s.metrics, s.audit, s.memory, o.Log, o.Exempt, s.encode, o.Clock
 	s.server = server.New(so)
 	if err := s.listen(); err != nil {
 		s.close()
@@ -259,9 +259,7 @@ func (s *Service) encode(e *boltseal.Engine, r *boltseal.Result) memo.Encoded {
 	}
 	line := audit.EncodeEvidence(out.ID, s.o.Clock(), e, r)
 	s.audit.Line(line)
-	if r.Decision != boltseal.Allow { // it stands in every denial itself
-		out.Record = line
-	}
+	out.Audit = audit.EncodeVerdict(out.ID, r, line)
 	return out
 }
 

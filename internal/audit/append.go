@@ -1,0 +1,81 @@
+package audit
+
+import (
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// AppendDecision appends a decision's line, without its end, to dst. It writes
+// what encoding/json would read back as d, at a fraction of the cost: there is a
+// line for every request.
+func AppendDecision(dst []byte, d *Decision) []byte {
+	dst = append(dst, `{"kind":"`+KindDecision+`","id":`...)
+	dst = text(dst, d.ID)
+	dst = append(dst, `,"time":"`...)
+	dst = d.Time.AppendFormat(dst, time.RFC3339Nano)
+	dst = append(dst, `","source":`...)
+	dst = text(dst, d.Source)
+	dst = append(dst, `,"decision":`...)
+	dst = text(dst, d.Decision)
+	dst = append(dst, `,"tookNanoseconds":`...)
+	dst = strconv.AppendInt(dst, int64(d.Took), 10)
+	dst = append(dst, `,"generation":`...)
+	dst = strconv.AppendUint(dst, d.Generation, 10)
+	if d.Request != nil {
+		if b, err := json.Marshal(d.Request); err == nil {
+			dst = append(append(dst, `,"request":`...), b...)
+		}
+	}
+	if len(d.Policies) > 0 {
+		dst = append(dst, `,"policies":[`...)
+		for i, p := range d.Policies {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = text(dst, p)
+		}
+		dst = append(dst, ']')
+	}
+	dst = append(dst, `,"images":[`...)
+	for i := range d.Images {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendImage(dst, &d.Images[i])
+	}
+	return append(dst, "]}"...)
+}
+
+func appendImage(dst []byte, img *Image) []byte {
+	dst = text(append(dst, `{"image":`...), img.Image)
+	if img.Container != "" {
+		dst = text(append(dst, `,"container":`...), img.Container)
+	}
+	if img.Namespace != "" {
+		dst = text(append(dst, `,"namespace":`...), img.Namespace)
+	}
+	if img.LastGood != "" {
+		dst = text(append(dst, `,"lastKnownGood":`...), img.LastGood)
+	}
+	dst = append(dst, ',')
+	if len(img.Encoded) > 0 {
+		dst = append(dst, img.Encoded...)
+	} else {
+		dst = text(append(dst, `"decision":`...), img.Decision)
+		if img.Message != "" {
+			dst = text(append(dst, `,"message":`...), img.Message)
+		}
+	}
+	return append(dst, '}')
+}
+
+func text(dst []byte, s string) []byte {
+	out, err := jsontext.AppendQuote(dst, s)
+	if err != nil { // not UTF-8; what could be written of it is there
+		return out
+	}
+	return out
+}

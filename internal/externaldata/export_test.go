@@ -1,0 +1,10 @@
+package externaldata
+
+// Fast is the fast path of Decode by itself.
+func Fast(body []byte) (version, kind string, keys []string, ok bool) {
+	w, ok := fast(body)
+	if !ok {
+		return "", "", nil, false
+	}
+	return w.APIVersion, w.Kind, w.Request.Keys, true
+}
