@@ -110,11 +110,7 @@ func EncodeEvidence(id string, now time.Time, e *boltseal.Engine, r *boltseal.Re
 			ev.Policy = &o
 		}
 	}
-	b, err := json.Marshal(ev)
-	if err != nil {
-		b, _ = json.Marshal(map[string]string{"kind": KindEvidence, "id": id, "error": err.Error()})
-	}
-	return b
+	return AppendEvidence(make([]byte, 0, 2048), &ev)
 }
 
 // DefaultQueueBytes is how much a Log keeps that its writer has not taken yet.

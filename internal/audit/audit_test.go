@@ -107,6 +107,52 @@ func TestAppendDecision(t *testing.T) {
 	}
 }
 
+// TestAppendEvidence: the line is what encoding/json writes.
+func TestAppendEvidence(t *testing.T) {
+	t.Parallel()
+	h := testhouse.New(t, testhouse.Options{})
+	all := h.EngineOf(t, testhouse.Options{Rule: policy.All, ByType: map[string]policy.Rule{"x<y": policy.Any}})
+	signed, pinned := h.Signed("signed", h.Signer, h.Stranger, h.Signer)
+	unsigned, _ := h.Signed("unsigned")
+	for _, e := range []*boltseal.Engine{h.Engine, all} {
+		for _, image := range []string{signed, pinned, unsigned, h.Registry.Ref(testhouse.Repo, "gone")} {
+			r := testhouse.Need(e.Verify(t.Context(), image))(t)
+			compareEvidence(t, e, r)
+			r.Truncated, r.Image, r.Subject.ArtifactType = "cut \"short\" <&>", "é\xff\u2028", "a/b"
+			for i := range r.Evidence {
+				ev := &r.Evidence[i]
+				ev.TimestampAt, ev.Expiry, ev.Reason.Remedy = time.Now(), time.Now().UTC(), "do"
+				ev.Signer, ev.Checks = nil, append(ev.Checks, boltseal.Check{Name: "a", Detail: "b\n"})
+			}
+			compareEvidence(t, e, r)
+		}
+	}
+	compareEvidence(t, nil, boltseal.Result{})
+}
+
+func compareEvidence(t *testing.T, e *boltseal.Engine, r boltseal.Result) {
+	t.Helper()
+	now := time.Now().UTC()
+	want := audit.Evidence{Kind: audit.KindEvidence, ID: "i", Time: now, Result: r}
+	if e != nil {
+		o, _ := policy.OptionsOf(e.Policy())
+		want.Policy = &o
+	}
+	w := testhouse.Need(json.Marshal(want))(t)
+	if got := audit.EncodeEvidence("i", now, e, &r); string(got) != string(w) {
+		t.Errorf("got  %s\nwant %s", got, w)
+	}
+}
+
+func BenchmarkEncodeEvidence(b *testing.B) {
+	h := testhouse.New(b, testhouse.Options{})
+	image, _ := h.Signed("v", h.Signer)
+	r := h.Verify(b, image)
+	for b.Loop() {
+		audit.EncodeEvidence("0123456789abcdef", r.CollectedAt, h.Engine, &r)
+	}
+}
+
 func TestFind(t *testing.T) {
 	t.Parallel()
 	h := testhouse.New(t, testhouse.Options{})

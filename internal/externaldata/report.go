@@ -2,9 +2,8 @@ package externaldata
 
 import (
 	"fmt"
+	"strconv"
 	"time"
-
-	"github.com/go-json-experiment/json"
 
 	"github.com/boltseal/boltseal"
 )
@@ -29,30 +28,6 @@ func ParseReportVersion(s string) (ReportVersion, error) {
 	return "", fmt.Errorf("the report version %q is not known here; known: %s, %s", s, Report010, Report020)
 }
 
-type report struct {
-	Version   ReportVersion    `json:"version"`
-	IsSuccess bool             `json:"isSuccess"`
-	TraceID   string           `json:"traceID,omitempty"`
-	Timestamp string           `json:"timestamp,omitempty"`
-	Reports   []verifierReport `json:"verifierReports"`
-}
-
-type verifierReport struct {
-	Subject         string            `json:"subject,omitempty"`
-	IsSuccess       bool              `json:"isSuccess"`
-	Name            string            `json:"name,omitempty"`
-	VerifierName    string            `json:"verifierName,omitempty"`
-	Type            string            `json:"type,omitempty"`
-	VerifierType    string            `json:"verifierType,omitempty"`
-	ReferenceDigest string            `json:"referenceDigest,omitempty"`
-	ArtifactType    string            `json:"artifactType,omitempty"`
-	Message         string            `json:"message"`
-	ErrorReason     string            `json:"errorReason,omitempty"`
-	Remediation     string            `json:"remediation,omitempty"`
-	Extensions      map[string]string `json:"extensions,omitempty"`
-	NestedResults   []verifierReport  `json:"nestedResults,omitzero"`
-}
-
 // What templates written for Ratify look for in the message of a report without
 // a name.
 const (
@@ -63,59 +38,102 @@ const (
 // EncodeReport writes the report of one image, traceID being the name of its
 // evidence. An image that is not trusted has at least one failed report: an
 // empty list would pass templates that look at reports only.
-func EncodeReport(v ReportVersion, traceID string, r *boltseal.Result) ([]byte, error) {
-	full := v != Report010
-	rep := report{Version: v, IsSuccess: r.Decision == boltseal.Allow, Reports: make([]verifierReport, 0, len(r.Evidence)+1)}
-	if full {
-		rep.TraceID, rep.Timestamp = traceID, r.CollectedAt.UTC().Format(time.RFC3339Nano)
+func EncodeReport(v ReportVersion, traceID string, r *boltseal.Result) []byte {
+	w := reportWriter{b: make([]byte, 0, 768), full: v != Report010}
+	trusted := r.Decision == boltseal.Allow
+	w.str(`{"version":`, string(v))
+	w.flag(`,"isSuccess":`, trusted)
+	if w.full {
+		w.str(`,"traceID":`, traceID)
+		w.raw(`,"timestamp":"`)
+		w.b = r.CollectedAt.UTC().AppendFormat(w.b, time.RFC3339Nano)
+		w.raw(`"`)
 	}
-	subject := r.Reference.String()
+	w.subject = r.Reference.String()
 	if r.Subject.Digest != "" {
-		subject = r.Reference.Name() + "@" + r.Subject.Digest.String()
+		w.subject = r.Reference.Name() + "@" + r.Subject.Digest.String()
 	}
+	w.raw(`,"verifierReports":[`)
 	failed := false
 	for i := range r.Evidence {
-		e := evidenceReport(subject, &r.Evidence[i], full)
-		failed = failed || !e.IsSuccess
-		rep.Reports = append(rep.Reports, e)
+		if i > 0 {
+			w.raw(",")
+		}
+		w.evidence(&r.Evidence[i])
+		failed = failed || r.Evidence[i].Outcome != boltseal.Verified
 	}
-	if !rep.IsSuccess && (len(r.Evidence) == 0 || !failed) {
-		rep.Reports = append(rep.Reports, failure(subject, r, full))
+	if !trusted && !failed {
+		if len(r.Evidence) > 0 {
+			w.raw(",")
+		}
+		w.failure(r)
 	}
-	return json.Marshal(rep, json.Deterministic(true))
+	w.raw("]}")
+	return w.b
 }
 
-func evidenceReport(subject string, ev *boltseal.Evidence, full bool) verifierReport {
-	vr := verifierReport{
-		Subject: subject, IsSuccess: ev.Outcome == boltseal.Verified,
-		// Ratify names a report by the kind of verifier, which templates ask for.
-		Name: ev.VerifierType, Type: ev.VerifierType, ArtifactType: ev.ArtifactType,
-		Message: "signature verification success", NestedResults: []verifierReport{},
+type reportWriter struct {
+	b       []byte
+	full    bool // 0.2.0
+	subject string
+}
+
+func (w *reportWriter) raw(s string) { w.b = append(w.b, s...) }
+
+func (w *reportWriter) str(name, s string) {
+	w.raw(name)
+	w.b = appendString(w.b, s)
+}
+
+func (w *reportWriter) flag(name string, v bool) {
+	w.raw(name)
+	w.b = strconv.AppendBool(w.b, v)
+}
+
+func (w *reportWriter) evidence(ev *boltseal.Evidence) {
+	ok := ev.Outcome == boltseal.Verified
+	w.str(`{"subject":`, w.subject)
+	w.flag(`,"isSuccess":`, ok)
+	// Ratify names a report by the kind of verifier, which templates ask for.
+	w.str(`,"name":`, ev.VerifierType)
+	if w.full {
+		w.str(`,"verifierName":`, ev.Verifier)
 	}
-	if full {
-		vr.VerifierName, vr.VerifierType, vr.ReferenceDigest = ev.Verifier, ev.VerifierType, ev.Referrer.String()
+	w.str(`,"type":`, ev.VerifierType)
+	if w.full {
+		w.str(`,"verifierType":`, ev.VerifierType)
+		w.str(`,"referenceDigest":`, ev.Referrer.String())
+	}
+	w.str(`,"artifactType":`, ev.ArtifactType)
+	if ok {
+		w.str(`,"message":`, "signature verification success")
+	} else {
+		w.str(`,"message":`, "signature verification failed: "+ev.Reason.Message)
+		w.why(ev.Reason)
 	}
 	if ev.Signer != nil {
-		vr.Extensions = map[string]string{"Issuer": ev.Signer.Issuer, "SN": ev.Signer.Subject}
+		w.str(`,"extensions":{"Issuer":`, ev.Signer.Issuer)
+		w.str(`,"SN":`, ev.Signer.Subject)
+		w.raw("}")
 	}
-	if !vr.IsSuccess {
-		vr.Message = "signature verification failed: " + ev.Reason.Message
-		if full {
-			vr.ErrorReason, vr.Remediation = ev.Reason.Message, ev.Reason.Remedy
-		}
+	w.raw(`,"nestedResults":[]}`)
+}
+
+func (w *reportWriter) why(r boltseal.Reason) {
+	if w.full {
+		w.str(`,"errorReason":`, r.Message)
+		w.str(`,"remediation":`, r.Remedy)
 	}
-	return vr
 }
 
 // failure is the report without a name that says why there is nothing to report.
-func failure(subject string, r *boltseal.Result, full bool) verifierReport {
+func (w *reportWriter) failure(r *boltseal.Result) {
 	says := saysNothingSigned
 	if r.Failure != (boltseal.Reason{}) || r.Decision == boltseal.Unknown {
 		says = saysNotRead
 	}
-	vr := verifierReport{Subject: subject, Message: says + ": " + r.Reason.Message, NestedResults: []verifierReport{}}
-	if full {
-		vr.ErrorReason, vr.Remediation = r.Reason.Message, r.Reason.Remedy
-	}
-	return vr
+	w.str(`{"subject":`, w.subject)
+	w.str(`,"isSuccess":false,"message":`, says+": "+r.Reason.Message)
+	w.why(r.Reason)
+	w.raw(`,"nestedResults":[]}`)
 }

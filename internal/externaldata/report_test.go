@@ -26,7 +26,7 @@ type report struct {
 
 func encodeReport(t *testing.T, v externaldata.ReportVersion, r boltseal.Result) (rep report, raw string) {
 	t.Helper()
-	b := testhouse.Need(externaldata.EncodeReport(v, "trace-1", &r))(t)
+	b := externaldata.EncodeReport(v, "trace-1", &r)
 	if err := json.Unmarshal(b, &rep); err != nil {
 		t.Fatal(err)
 	}

@@ -249,11 +249,7 @@ func (s *Service) compile() error {
 // encode keeps what was found as Gatekeeper's report, and records the evidence.
 func (s *Service) encode(e *boltseal.Engine, r *boltseal.Result) memo.Encoded {
 	out := memo.Encoded{ID: audit.NewID()}
-	b, err := externaldata.EncodeReport(s.o.Report, out.ID, r)
-	if err != nil {
-		s.o.Log.Error("a report could not be written", "image", r.Image, "error", err.Error())
-	}
-	out.Report = b
+	out.Report = externaldata.EncodeReport(s.o.Report, out.ID, r)
 	if !s.audit.Enabled() {
 		return out
 	}
