@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/boltseal/boltseal/internal/plain"
 )
 
 // AppendDecision appends a decision's line, without its end, to dst. It writes
@@ -73,6 +75,9 @@ func appendImage(dst []byte, img *Image) []byte {
 }
 
 func text(dst []byte, s string) []byte {
+	if plain.JSON(s) {
+		return append(append(append(dst, '"'), s...), '"')
+	}
 	out, err := jsontext.AppendQuote(dst, s)
 	if err != nil { // not UTF-8; what could be written of it is there
 		return out

@@ -8,6 +8,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/boltseal/boltseal/internal/plain"
 )
 
 // The versions of the protocol; a request is answered in its own.
@@ -149,7 +151,7 @@ func AppendSystemError(dst []byte, apiVersion, message string) []byte {
 func EncodeString(s string) []byte { return appendString(nil, s) }
 
 func appendString(dst []byte, s string) []byte {
-	if plain(s) {
+	if plain.JSON(s) {
 		return append(append(append(dst, '"'), s...), '"')
 	}
 	out, err := jsontext.AppendQuote(dst, s)
@@ -157,16 +159,6 @@ func appendString(dst []byte, s string) []byte {
 		out, _ = jsontext.AppendQuote(dst, strings.ToValidUTF8(s, "\uFFFD"))
 	}
 	return out
-}
-
-// plain reports whether text stands in JSON as it is.
-func plain(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
-			return false
-		}
-	}
-	return true
 }
 
 // clean is the error without too much of the input.

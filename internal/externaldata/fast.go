@@ -1,6 +1,10 @@
 package externaldata
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/boltseal/boltseal/internal/plain"
+)
 
 // fast reads the requests that Gatekeeper writes: the three members, each once,
 // in any order, and texts without escapes. It reports false for everything else,
@@ -62,22 +66,18 @@ func (p *parser) end() bool {
 	return p.i == len(p.s)
 }
 
-// text reads a string of printable ASCII without escapes.
+// text reads a string of ASCII without escapes.
 func (p *parser) text(into *string) bool {
 	if !p.take('"') {
 		return false
 	}
-	for j := p.i; j < len(p.s); j++ {
-		switch c := p.s[j]; {
-		case c == '"':
-			*into = p.s[p.i:j]
-			p.i = j + 1
-			return true
-		case c < ' ' || c >= 0x7f || c == '\\':
-			return false
-		}
+	n := strings.IndexByte(p.s[p.i:], '"')
+	if n < 0 || !plain.JSON(p.s[p.i:p.i+n]) {
+		return false
 	}
-	return false
+	*into = p.s[p.i : p.i+n]
+	p.i += n + 1
+	return true
 }
 
 func (p *parser) object(member func(name string) bool) bool {

@@ -20,22 +20,56 @@ type asked struct {
 	engine *boltseal.Engine
 }
 
-// keys takes a request apart. items has an error where a key cannot be asked.
-func keys(snap *snapshot.Snapshot, q externaldata.Request) (as []asked, items []externaldata.Item) {
-	as, items = make([]asked, len(q.Keys)), make([]externaldata.Item, len(q.Keys))
+// batch is the room for one request's keys, used again by the next.
+type batch struct {
+	asked   []asked
+	items   []externaldata.Item
+	answers []*memo.Answer
+	images  []audit.Image
+}
+
+// maxBatch is how many keys a batch may have and be used again.
+const maxBatch = 512
+
+// room makes room for n keys, all zero.
+func (s *Server) room(n int) *batch {
+	b, _ := s.batches.Get().(*batch)
+	b.asked, b.items, b.answers, b.images = sized(b.asked, n), sized(b.items, n), sized(b.answers, n), sized(b.images, n)
+	return b
+}
+
+func sized[T any](v []T, n int) []T {
+	if cap(v) < n {
+		return make([]T, n)
+	}
+	return v[:n]
+}
+
+func (s *Server) giveBack(b *batch) {
+	if cap(b.asked) > maxBatch {
+		return
+	}
+	clear(b.asked) // nothing of this request is to stay alive
+	clear(b.items)
+	clear(b.answers)
+	clear(b.images)
+	s.batches.Put(b)
+}
+
+// take takes a request apart. Items have an error where a key cannot be asked.
+func (b *batch) take(snap *snapshot.Snapshot, q externaldata.Request) {
 	for i, text := range q.Keys {
-		items[i].Key = text
+		b.items[i].Key = text
 		k, err := externaldata.ParseKey(text)
 		if err != nil {
-			items[i].Error = err.Error()
+			b.items[i].Error = err.Error()
 			continue
 		}
-		as[i].key = k
-		if as[i].engine = snap.Engines.EngineFor(k.Namespace); as[i].engine == nil {
-			items[i].Error = noEngine(k.Namespace)
+		b.asked[i].key = k
+		if b.asked[i].engine = snap.Engines.EngineFor(k.Namespace); b.asked[i].engine == nil {
+			b.items[i].Error = noEngine(k.Namespace)
 		}
 	}
-	return as, items
 }
 
 func noEngine(namespace string) string {
@@ -59,8 +93,10 @@ func (s *Server) verify(in question) reply {
 	if snap == nil {
 		return problem
 	}
-	as, items := keys(snap, q)
-	answers := make([]*memo.Answer, len(as))
+	b := s.room(len(q.Keys))
+	defer s.giveBack(b)
+	b.take(snap, q)
+	as, items, answers := b.asked, b.items, b.answers
 	ask(in.within, snap.Memo, len(as), func(i int) (*boltseal.Engine, string) { return as[i].engine, as[i].key.Image },
 		func(i int, a *memo.Answer) { answers[i] = a })
 	allowed := 0
@@ -81,7 +117,7 @@ func (s *Server) verify(in question) reply {
 		}
 	}
 	s.o.Metrics.allowedByGatekeeper.Add(float64(allowed))
-	s.auditKeys(snap, as, items, answers, in.start)
+	s.auditKeys(snap, b, in.start)
 	buf, _ := s.bodies.Get().(*[]byte)
 	return reply{body: externaldata.AppendResponse((*buf)[:0], q.APIVersion, false, items), pooled: buf}
 }
@@ -94,7 +130,10 @@ func (s *Server) mutate(in question) reply {
 	}
 	ctx, cancel := in.within()
 	defer cancel()
-	as, items := keys(snap, q)
+	b := s.room(len(q.Keys))
+	defer s.giveBack(b)
+	b.take(snap, q)
+	as, items := b.asked, b.items
 	parallel(len(as), func(i int) {
 		if as[i].engine == nil {
 			return
@@ -114,20 +153,20 @@ func (s *Server) mutate(in question) reply {
 	return reply{body: externaldata.AppendResponse(nil, q.APIVersion, true, items)}
 }
 
-func (s *Server) auditKeys(snap *snapshot.Snapshot, as []asked, items []externaldata.Item, answers []*memo.Answer, start time.Time) {
+func (s *Server) auditKeys(snap *snapshot.Snapshot, b *batch, start time.Time) {
 	if !s.o.Audit.Enabled() {
 		return
 	}
 	d := audit.Decision{ID: audit.NewID(), Time: start.UTC(), Source: sourceGatekeeper, Decision: boltseal.Allow.String(),
-		Took: s.o.Clock().Sub(start), Generation: snap.Generation, Images: make([]audit.Image, len(as))}
-	for i, a := range answers {
+		Took: s.o.Clock().Sub(start), Generation: snap.Generation, Images: b.images}
+	for i, a := range b.answers {
 		img := &d.Images[i]
 		if a == nil {
-			img.Image, img.Decision, img.Message = items[i].Key, boltseal.Deny.String(), items[i].Error
+			img.Image, img.Decision, img.Message = b.items[i].Key, boltseal.Deny.String(), b.items[i].Error
 			d.Decision = boltseal.Deny.String()
 			continue
 		}
-		img.Image, img.Namespace, img.Encoded = as[i].key.Image, as[i].key.Namespace, a.Audit
+		img.Image, img.Namespace, img.Encoded = b.asked[i].key.Image, b.asked[i].key.Namespace, a.Audit
 		if a.Decision != boltseal.Allow && d.Decision != boltseal.Deny.String() {
 			d.Decision = a.Decision.String()
 		}

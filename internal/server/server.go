@@ -78,6 +78,7 @@ type Server struct {
 	status   atomic.Pointer[Status]
 	draining atomic.Bool
 	bodies   sync.Pool
+	batches  sync.Pool
 }
 
 // Status is how the configuration stands.
@@ -109,20 +110,26 @@ func New(o Options) *Server {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	return &Server{o: o, bodies: sync.Pool{New: func() any { b := make([]byte, 0, 16<<10); return &b }}}
+	return &Server{o: o,
+		bodies:  sync.Pool{New: func() any { b := make([]byte, 0, 16<<10); return &b }},
+		batches: sync.Pool{New: func() any { return &batch{} }}}
 }
 
 // Handler is what the cluster talks to.
 func (s *Server) Handler() http.Handler {
-	mux := http.NewServeMux()
-	s.handle(mux, PathVerify, "verify", externaldata.MaxBytes, s.verify)
-	s.handle(mux, PathMutate, "mutate", externaldata.MaxBytes, s.mutate)
-	s.handle(mux, PathValidate, "admission-validate", admission.MaxBytes, s.validate)
-	s.handle(mux, PathPin, "admission-mutate", admission.MaxBytes, s.pin)
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+	endpoints := map[string]http.HandlerFunc{
+		PathVerify:   s.handle("verify", externaldata.MaxBytes, s.verify),
+		PathMutate:   s.handle("mutate", externaldata.MaxBytes, s.mutate),
+		PathValidate: s.handle("admission-validate", admission.MaxBytes, s.validate),
+		PathPin:      s.handle("admission-mutate", admission.MaxBytes, s.pin),
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if h, ok := endpoints[r.URL.Path]; ok {
+			h(w, r)
+			return
+		}
 		http.Error(w, fmt.Sprintf("nothing is here; Boltseal answers POST at %s, %s, %s and %s", PathVerify, PathMutate, PathValidate, PathPin), http.StatusNotFound)
 	})
-	return mux
 }
 
 // question is one request.
@@ -150,10 +157,10 @@ func refuse(status int, format string, a ...any) reply {
 }
 
 // handle puts limits, recovery and metrics around an endpoint.
-func (s *Server) handle(mux *http.ServeMux, path, endpoint string, maxBytes int64, answer func(q question) reply) {
+func (s *Server) handle(endpoint string, maxBytes int, answer func(q question) reply) http.HandlerFunc {
 	duration := s.o.Metrics.duration.WithLabelValues(endpoint)
 	succeeded := s.o.Metrics.requests.WithLabelValues(endpoint, "200")
-	mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+	return func(w http.ResponseWriter, r *http.Request) {
 		start := s.o.Clock()
 		rep := s.answer(r, endpoint, maxBytes, start, answer)
 		h := w.Header()
@@ -174,12 +181,12 @@ func (s *Server) handle(mux *http.ServeMux, path, endpoint string, maxBytes int6
 			s.bodies.Put(rep.pooled)
 		}
 		duration.Observe(s.o.Clock().Sub(start).Seconds())
-	})
+	}
 }
 
 var jsonType = []string{"application/json"}
 
-func (s *Server) answer(r *http.Request, endpoint string, maxBytes int64, start time.Time, answer func(question) reply) (rep reply) {
+func (s *Server) answer(r *http.Request, endpoint string, maxBytes int, start time.Time, answer func(question) reply) (rep reply) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.o.Metrics.panics.Inc()
@@ -196,11 +203,10 @@ func (s *Server) answer(r *http.Request, endpoint string, maxBytes int64, start 
 			s.bodies.Put(buf)
 		}
 	}()
-	body, err := readAll((*buf)[:0], http.MaxBytesReader(nil, r.Body, maxBytes))
+	body, err := readAll((*buf)[:0], r.Body, maxBytes)
 	*buf = body
-	var tooLarge *http.MaxBytesError
 	switch {
-	case errors.As(err, &tooLarge):
+	case err == errTooLarge:
 		return refuse(http.StatusRequestEntityTooLarge, "the request has more than %d bytes", maxBytes)
 	case err != nil:
 		return refuse(http.StatusBadRequest, "the request did not arrive whole")
@@ -208,17 +214,22 @@ func (s *Server) answer(r *http.Request, endpoint string, maxBytes int64, start 
 	return answer(question{ctx: r.Context(), body: body, start: start, deadline: start.Add(s.budget(endpoint, r))})
 }
 
-func readAll(buf []byte, r io.Reader) ([]byte, error) {
+var errTooLarge = errors.New("too large")
+
+// readAll reads at most most bytes into buf, which it may replace.
+func readAll(buf []byte, r io.Reader, most int) ([]byte, error) {
 	for {
 		if len(buf) == cap(buf) {
 			buf = append(buf, 0)[:len(buf)]
 		}
 		n, err := r.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
-		if err != nil {
-			if err == io.EOF {
-				err = nil
-			}
+		switch {
+		case len(buf) > most:
+			return buf, errTooLarge
+		case err == io.EOF:
+			return buf, nil
+		case err != nil:
 			return buf, err
 		}
 	}
