@@ -3,156 +3,223 @@ package credential
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
-	"oras.land/oras-go/v2/registry/remote/auth"
-	"oras.land/oras-go/v2/registry/remote/credentials"
+	"golang.org/x/sync/singleflight"
 
-	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/oci"
 )
 
-// dockerHubKey is the name of Docker Hub in a docker configuration.
-const dockerHubKey = "https://index.docker.io/v1/"
-
-// Limits of DockerConfig.
+// Limits of Docker.
 const (
-	helperTimeout = 10 * time.Second
-	keepFor       = time.Minute // an answer of a credential helper
-	maxKept       = 1000
-	maxConfigSize = 4 << 20
+	// DefaultHelperTimeout is how long a credential helper may take. It is below
+	// oci's limit for a request, so that the message speaks of the helper.
+	DefaultHelperTimeout = 8 * time.Second
+	keepFor              = time.Minute     // an answer of a credential helper
+	keepFailureFor       = 5 * time.Second // a failure of one
+	maxKept              = 1000
+	maxConfigSize        = 4 << 20
 )
 
 // DockerOptions make a Docker.
 type DockerOptions struct {
-	// Path of the configuration file. Empty means the first that exists of
-	// $DOCKER_CONFIG/config.json, ~/.docker/config.json and
-	// $REGISTRY_AUTH_FILE; where none does, every registry is anonymous.
+	// Path of the configuration file, which must then be there. Empty means
+	// $DOCKER_CONFIG/config.json where that is set, else $REGISTRY_AUTH_FILE
+	// where that is set, else ~/.docker/config.json; where the file is not
+	// there, every registry is anonymous.
 	Path string
 	// Getenv reads the environment. Nil means os.Getenv.
 	Getenv func(string) string
 	// Clock tells the time. Nil means time.Now.
 	Clock func() time.Time
+	// HelperTimeout bounds one run of a credential helper. 0 means
+	// DefaultHelperTimeout.
+	HelperTimeout time.Duration
 }
 
 // Docker reads credentials from a docker configuration file and the credential
 // helpers it names. A change of the file is noticed. It is safe for concurrent use.
 type Docker struct {
-	path  string
-	must  bool // a file that was named must be there
-	clock func() time.Time
+	path    string // "" = anonymous always
+	must    bool   // a file that was named must be there
+	clock   func() time.Time
+	timeout time.Duration
 
 	mu      sync.Mutex
-	store   credentials.Store
-	modTime time.Time
-	size    int64
-	kept    map[string]keptCredential
+	current *loaded // nil before the first read, and where the file is not there
 }
 
-type keptCredential struct {
-	cred  oci.Credential
+// loaded is a file as it was read, with what its helpers answered since.
+type loaded struct {
+	info   fs.FileInfo
+	config *config
+
+	flight singleflight.Group
+	mu     sync.Mutex
+	kept   map[string]keptAnswer // by helper and server
+}
+
+type keptAnswer struct {
+	answer
+	err   error
 	until time.Time
 }
 
 var _ oci.CredentialSource = (*Docker)(nil)
 
-// NewDocker finds the file. It is read when it is first needed.
+// NewDocker chooses the file. It is read when it is first needed.
 func NewDocker(o DockerOptions) *Docker {
 	if o.Getenv == nil {
 		o.Getenv = os.Getenv
 	}
-	d := &Docker{path: o.Path, must: o.Path != "", clock: o.Clock, kept: make(map[string]keptCredential)}
+	d := &Docker{path: o.Path, must: o.Path != "", clock: o.Clock, timeout: o.HelperTimeout}
 	if d.clock == nil {
 		d.clock = time.Now
 	}
+	if d.timeout <= 0 {
+		d.timeout = DefaultHelperTimeout
+	}
 	if d.path == "" {
-		d.path = find(o.Getenv)
+		d.path = defaultPath(o.Getenv)
 	}
 	return d
 }
 
-func find(getenv func(string) string) string {
-	var paths []string
+// defaultPath is where docker, or else podman, is told to look.
+func defaultPath(getenv func(string) string) string {
 	if dir := getenv("DOCKER_CONFIG"); dir != "" {
-		paths = append(paths, filepath.Join(dir, "config.json"))
+		return filepath.Join(dir, "config.json")
+	}
+	if file := getenv("REGISTRY_AUTH_FILE"); file != "" {
+		return file
 	}
 	if home := getenv("HOME"); home != "" {
-		paths = append(paths, filepath.Join(home, ".docker", "config.json"))
-	}
-	paths = append(paths, getenv("REGISTRY_AUTH_FILE"))
-	for _, p := range paths {
-		if p == "" {
-			continue
-		}
-		if _, err := os.Stat(p); err == nil {
-			return p
-		}
+		return filepath.Join(home, ".docker", "config.json")
 	}
 	return ""
 }
 
-// Credential implements oci.CredentialSource. Errors name the file or the
-// helper, and never what is in them.
-func (d *Docker) Credential(ctx context.Context, host, _ string) (oci.Credential, error) {
-	if d.path == "" {
-		return oci.Credential{}, nil
-	}
-	key := host
-	if host == boltseal.DockerHub {
-		key = dockerHubKey
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if err := d.reload(); err != nil {
+// Credential implements [oci.CredentialSource]. Errors name the file or the
+// helper and what to do, and never what is in them; they wrap
+// [boltseal.ErrUnavailable] where a helper did not answer in time.
+func (d *Docker) Credential(ctx context.Context, host, repository string) (oci.Credential, error) {
+	l, err := d.load()
+	if err != nil || l == nil {
 		return oci.Credential{}, err
 	}
-	if d.store == nil {
-		return oci.Credential{}, nil
+	helper, own := l.config.helper(host)
+	if helper != "" {
+		a, err := d.ask(ctx, l, helper, serverName(host))
+		if err != nil {
+			return oci.Credential{}, fmt.Errorf("the docker configuration %s: %w", d.path, err)
+		}
+		if a.found || own {
+			return a.credential, nil
+		}
 	}
-	if k, ok := d.kept[key]; ok && d.clock().Before(k.until) {
-		return k.cred, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, helperTimeout)
-	defer cancel()
-	c, err := d.store.Get(ctx, key)
+	cred, err := l.config.credential(host, repository)
 	if err != nil {
-		return oci.Credential{}, fmt.Errorf("the docker configuration %s: the credential helper for %s failed: %w", d.path, host, err)
+		return oci.Credential{}, fmt.Errorf("the docker configuration %s: %w", d.path, err)
 	}
-	cred := convert(c)
-	if len(d.kept) >= maxKept {
-		clear(d.kept)
-	}
-	d.kept[key] = keptCredential{cred, d.clock().Add(keepFor)}
 	return cred, nil
 }
 
-func convert(c auth.Credential) oci.Credential {
-	return oci.Credential{Username: c.Username, Password: c.Password, RefreshToken: c.RefreshToken, AccessToken: c.AccessToken}
-}
-
-// reload reads the file where it is new.
-func (d *Docker) reload() error {
+// load returns the file's content, read anew where it has changed; nil where
+// there is none.
+func (d *Docker) load() (*loaded, error) {
+	if d.path == "" {
+		return nil, nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	info, err := os.Stat(d.path)
 	switch {
-	case os.IsNotExist(err) && !d.must:
-		d.store = nil
-		return nil
+	case errors.Is(err, fs.ErrNotExist) && !d.must:
+		d.current = nil
+		return nil, nil
 	case err != nil:
-		return fmt.Errorf("the docker configuration: %w", err)
-	case info.Size() > maxConfigSize:
-		return fmt.Errorf("the docker configuration %s has %d bytes, at most %d", d.path, info.Size(), maxConfigSize)
-	case d.store != nil && info.ModTime().Equal(d.modTime) && info.Size() == d.size:
-		return nil
+		return nil, fmt.Errorf("the docker configuration: %w", err)
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("the docker configuration %s is not a file", d.path)
+	case d.current != nil && os.SameFile(info, d.current.info) && info.ModTime().Equal(d.current.info.ModTime()) && info.Size() == d.current.info.Size():
+		return d.current, nil
 	}
-	store, err := credentials.NewStore(d.path, credentials.StoreOptions{})
+	b, err := readFile(d.path)
 	if err != nil {
-		return fmt.Errorf("the docker configuration %s cannot be read: it is not what it should be", d.path)
+		return nil, fmt.Errorf("the docker configuration: %w", err)
 	}
-	d.store, d.modTime, d.size = store, info.ModTime(), info.Size()
-	clear(d.kept)
-	return nil
+	c, err := parseConfig(b)
+	if err != nil {
+		return nil, fmt.Errorf("the docker configuration %s: %w", d.path, err)
+	}
+	d.current = &loaded{info: info, config: c, kept: map[string]keptAnswer{}}
+	return d.current, nil
+}
+
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxConfigSize+1))
+	if err == nil && len(b) > maxConfigSize {
+		err = fmt.Errorf("%s has more than %d bytes", path, maxConfigSize)
+	}
+	return b, err
+}
+
+// ask runs a helper once for everybody who waits for its answer, and keeps the
+// answer for a while. A helper that hangs holds up its own registries only.
+func (d *Docker) ask(ctx context.Context, l *loaded, helper, server string) (answer, error) {
+	key := helper + " " + server
+	if k, ok := l.get(key, d.clock()); ok {
+		return k.answer, k.err
+	}
+	ch := l.flight.DoChan(key, func() (any, error) {
+		if k, ok := l.get(key, d.clock()); ok {
+			return k, nil // it came in between
+		}
+		// The first caller's leaving must not fail the others.
+		run, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.timeout)
+		defer cancel()
+		k := keptAnswer{}
+		k.answer, k.err = runHelper(run, helper, server)
+		k.until = d.clock().Add(keepFor)
+		if k.err != nil {
+			k.until = d.clock().Add(keepFailureFor)
+		}
+		l.put(key, k)
+		return k, nil
+	})
+	select {
+	case r := <-ch:
+		k := r.Val.(keptAnswer)
+		return k.answer, k.err
+	case <-ctx.Done():
+		return answer{}, ctx.Err()
+	}
+}
+
+func (l *loaded) get(key string, now time.Time) (keptAnswer, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k, ok := l.kept[key]
+	return k, ok && now.Before(k.until)
+}
+
+func (l *loaded) put(key string, k keptAnswer) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.kept) >= maxKept {
+		clear(l.kept)
+	}
+	l.kept[key] = k
 }
