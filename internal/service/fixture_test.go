@@ -107,7 +107,10 @@ func start(t testing.TB, ho testhouse.Options, o service.Options, policies ...st
 	r := &running{House: testhouse.New(t, ho), t: t, audit: &lockedBuffer{}}
 	r.file = filepath.Join(t.TempDir(), "config.yaml")
 	r.write(config(r.Signer.Root().PEM(), policies...))
-	o.Files, o.Audit, o.Listen, o.Health = []string{r.file}, r.audit, "127.0.0.1:0", freeAddress(t)
+	o.Files, o.Listen, o.Health = []string{r.file}, "127.0.0.1:0", freeAddress(t)
+	if o.Audit == nil {
+		o.Audit = r.audit
+	}
 	o.Deps = compile.Deps{DockerConfig: func(string) oci.CredentialSource { return nil }}
 	if o.TLS.Cert == "" {
 		o.InsecureHTTP = true
