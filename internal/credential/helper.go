@@ -47,20 +47,23 @@ func runHelper(ctx context.Context, name, server string) (answer, error) {
 	if err != nil {
 		return answer{}, fmt.Errorf("the credential helper %s is not in $PATH: install it, or take it out of the configuration", program)
 	}
-	var out bounded
-	cmd := exec.CommandContext(ctx, path, "get")
+	run, cancel := context.WithCancel(ctx)
+	defer cancel()
+	out := bounded{full: cancel}
+	cmd := exec.CommandContext(run, path, "get")
 	cmd.Stdin, cmd.Stdout = strings.NewReader(server), &out
-	// Without it a child that holds the output open would hold us up with it.
+	// Without these a child that holds the output open would hold us up with it.
 	cmd.WaitDelay = helperGrace
+	endTogether(cmd)
 	err = cmd.Run()
 	var exit *exec.ExitError
 	switch {
-	case ctx.Err() != nil:
-		return answer{}, fmt.Errorf("%w: the credential helper %s did not answer in time for %s", boltseal.ErrUnavailable, program, server)
 	case out.over:
 		return answer{}, fmt.Errorf("the credential helper %s wrote more than %d bytes", program, maxHelperOutput)
+	case ctx.Err() != nil:
+		return answer{}, fmt.Errorf("%w: the credential helper %s did not answer in time for %s", boltseal.ErrUnavailable, program, server)
 	case errors.As(err, &exit):
-		if string(bytes.TrimSpace(out.Bytes())) == helperUnknown {
+		if string(bytes.TrimSpace(out.b)) == helperUnknown {
 			return answer{}, nil
 		}
 		return answer{}, fmt.Errorf("the credential helper %s failed for %s (%s): see what it says to 'echo %s | %s get'", program, server, exit, server, program)
@@ -68,7 +71,7 @@ func runHelper(ctx context.Context, name, server string) (answer, error) {
 		return answer{}, fmt.Errorf("the credential helper %s could not be run: %w", program, err)
 	}
 	var doc struct{ Username, Secret string }
-	if json.Unmarshal(out.Bytes(), &doc) != nil {
+	if json.Unmarshal(out.b, &doc) != nil {
 		return answer{}, fmt.Errorf("the credential helper %s did not answer in JSON for %s", program, server)
 	}
 	a := answer{credential: oci.Credential{Username: doc.Username, Password: doc.Secret}, found: doc.Secret != ""}
@@ -84,16 +87,19 @@ func helperLetter(r rune) bool {
 
 // bounded is a buffer that takes so much and no more.
 type bounded struct {
-	bytes.Buffer
+	b    []byte
 	over bool
+	full func() // is called when it is over
 }
 
 var errTooMuch = errors.New("too much output")
 
 func (b *bounded) Write(p []byte) (int, error) {
-	if b.Len()+len(p) > maxHelperOutput {
+	if len(b.b)+len(p) > maxHelperOutput {
 		b.over = true
+		b.full()
 		return 0, errTooMuch
 	}
-	return b.Buffer.Write(p)
+	b.b = append(b.b, p...)
+	return len(p), nil
 }
