@@ -24,13 +24,24 @@ const (
 
 var coseAlgorithms = map[int64]Algorithm{-37: PS256, -38: PS384, -39: PS512, -7: ES256, -35: ES384, -36: ES512}
 
-// strictCBOR refuses what two readers could read differently.
-var strictCBOR = sync.OnceValues(func() (cbor.DecMode, error) {
-	return cbor.DecOptions{
+// modes refuse what two readers could read differently.
+type modes struct {
+	cbor.DecMode              // for protected headers, whose times are tagged
+	untagged     cbor.DecMode // for everything else
+}
+
+var strictCBOR = sync.OnceValues(func() (m modes, err error) {
+	o := cbor.DecOptions{
 		DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden, MaxNestedLevels: maxDepth,
 		MaxArrayElements: MaxAttributes, MaxMapPairs: MaxAttributes, IntDec: cbor.IntDecConvertSignedOrFail,
 		TagsMd: cbor.TagsAllowed, UTF8: cbor.UTF8RejectInvalid,
-	}.DecMode()
+	}
+	if m.DecMode, err = o.DecMode(); err != nil {
+		return m, err
+	}
+	o.TagsMd = cbor.TagsForbidden
+	m.untagged, err = o.DecMode()
+	return m, err
 })
 
 type headers map[any]cbor.RawMessage
@@ -44,7 +55,7 @@ func parseCOSE(b []byte) (r rawEnvelope, err error) {
 		return r, malformed("COSE: it does not start with the tag of COSE_Sign1")
 	}
 	var parts []cbor.RawMessage
-	if err := mode.Unmarshal(b[1:], &parts); err != nil {
+	if err := mode.untagged.Unmarshal(b[1:], &parts); err != nil {
 		return r, malformed("COSE: %v", err)
 	}
 	if len(parts) != 4 {
@@ -66,6 +77,11 @@ func parseCOSE(b []byte) (r rawEnvelope, err error) {
 	r.payload, r.Signature = content[2], content[3]
 	r.signed = sigStructure(content[0], content[2])
 	for label := range unprotected {
+		switch label.(type) {
+		case int64, string:
+		default:
+			return r, malformed("COSE: a header's label is neither a number nor a text")
+		}
 		if _, both := protected[label]; both {
 			return r, malformed("COSE: the header %v is both protected and not", label)
 		}
@@ -107,7 +123,7 @@ func majorType(raw cbor.RawMessage) byte {
 	return raw[0] >> 5
 }
 
-func byteString(mode cbor.DecMode, raw cbor.RawMessage) ([]byte, error) {
+func byteString(mode modes, raw cbor.RawMessage) ([]byte, error) {
 	if majorType(raw) != 2 {
 		return nil, fmt.Errorf("not a byte string")
 	}
@@ -116,14 +132,14 @@ func byteString(mode cbor.DecMode, raw cbor.RawMessage) ([]byte, error) {
 	return b, err
 }
 
-func textString(mode cbor.DecMode, name string, raw cbor.RawMessage) (s string, err error) {
+func textString(mode modes, name string, raw cbor.RawMessage) (s string, err error) {
 	if majorType(raw) != 3 || mode.Unmarshal(raw, &s) != nil {
 		return "", malformed("COSE: %s is not a text", name)
 	}
 	return s, nil
 }
 
-func (r *rawEnvelope) coseProtected(mode cbor.DecMode, h headers) (err error) {
+func (r *rawEnvelope) coseProtected(mode modes, h headers) (err error) {
 	r.present = make(map[string]bool, 8)
 	for label, raw := range h {
 		key := labelName(label)
@@ -156,6 +172,7 @@ func (r *rawEnvelope) coseProtected(mode cbor.DecMode, h headers) (err error) {
 				return malformed("COSE: a header's label is neither a number nor a text")
 			}
 			r.Attributes = append(r.Attributes, Attribute{Key: key})
+			err = sound(mode, key, raw)
 		}
 		if err != nil {
 			return err
@@ -163,6 +180,15 @@ func (r *rawEnvelope) coseProtected(mode cbor.DecMode, h headers) (err error) {
 	}
 	if r.Algorithm == "" {
 		return malformed("COSE: it states no algorithm")
+	}
+	return nil
+}
+
+// sound checks a value that nobody reads, down to its last text.
+func sound(mode cbor.DecMode, name string, raw cbor.RawMessage) error {
+	var v any
+	if err := mode.Unmarshal(raw, &v); err != nil {
+		return malformed("COSE: %.100s: %v", name, err)
 	}
 	return nil
 }
@@ -175,7 +201,7 @@ func labelName(label any) string {
 	return fmt.Sprintf("#%v", label)
 }
 
-func (r *rawEnvelope) coseCritical(mode cbor.DecMode, raw cbor.RawMessage) error {
+func (r *rawEnvelope) coseCritical(mode modes, raw cbor.RawMessage) error {
 	var labels []any
 	if majorType(raw) != 4 || mode.Unmarshal(raw, &labels) != nil {
 		return malformed("COSE: crit is not a list")
@@ -197,7 +223,7 @@ func (r *rawEnvelope) coseCritical(mode cbor.DecMode, raw cbor.RawMessage) error
 
 // epoch reads a time: tag 1 with a whole number of seconds
 // (signature-envelope-cose.md).
-func epoch(mode cbor.DecMode, name string, raw cbor.RawMessage) (time.Time, error) {
+func epoch(mode modes, name string, raw cbor.RawMessage) (time.Time, error) {
 	var seconds int64
 	if len(raw) < 2 || raw[0] != tagEpoch || majorType(raw[1:]) != 0 || mode.Unmarshal(raw[1:], &seconds) != nil ||
 		seconds < 0 || seconds > maxTimeInSeconds {
@@ -206,10 +232,15 @@ func epoch(mode cbor.DecMode, name string, raw cbor.RawMessage) (time.Time, erro
 	return time.Unix(seconds, 0).UTC(), nil
 }
 
-func (r *rawEnvelope) coseUnprotected(mode cbor.DecMode, h headers) (err error) {
+func (r *rawEnvelope) coseUnprotected(mode modes, h headers) (err error) {
 	for _, label := range []any{labelAlg, labelCrit, labelContent} {
 		if _, ok := h[label]; ok {
 			return malformed("COSE: the header %v must be protected", label)
+		}
+	}
+	for label, raw := range h {
+		if err := sound(mode.untagged, labelName(label), raw); err != nil {
+			return err
 		}
 	}
 	raw, ok := h[labelX5Chain]

@@ -96,6 +96,10 @@ func malformed(format string, a ...any) error {
 	return &Error{boltseal.CauseMalformed, fmt.Sprintf(format, a...)}
 }
 
+func tooManyCertificates(n int) error {
+	return &Error{boltseal.CauseLimit, fmt.Sprintf("its chain has %d certificates, at most %d", n, MaxCertificates)}
+}
+
 func unsupported(format string, a ...any) error {
 	return &Error{boltseal.CauseUnsupported, fmt.Sprintf(format, a...)}
 }
@@ -256,7 +260,7 @@ func (p Parser) chain(e *Envelope, ders [][]byte) error {
 	case len(ders) == 0:
 		return malformed("it carries no certificate")
 	case len(ders) > MaxCertificates:
-		return &Error{boltseal.CauseLimit, fmt.Sprintf("its chain has %d certificates, at most %d", len(ders), MaxCertificates)}
+		return tooManyCertificates(len(ders))
 	}
 	e.Chain = make([]*x509.Certificate, len(ders))
 	for i, der := range ders {

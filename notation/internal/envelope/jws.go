@@ -29,6 +29,9 @@ func parseJWS(b []byte) (r rawEnvelope, err error) {
 		return r, malformed("JWS: %v", err)
 	}
 	decode := func(name, text string) []byte {
+		if err != nil {
+			return nil
+		}
 		// The decoder itself passes over line breaks; RFC 7515 section 2 has none.
 		if text == "" || strings.ContainsAny(text, "\r\n") {
 			err = malformed("JWS: %s is missing or broken", name)
@@ -163,7 +166,7 @@ func (r *rawEnvelope) jwsHeader(b []byte) error {
 				return malformed("JWS: x5c is not a list of certificates")
 			}
 			if len(certs) > MaxCertificates {
-				return malformed("JWS: x5c has %d certificates, at most %d", len(certs), MaxCertificates)
+				return tooManyCertificates(len(certs))
 			}
 			for _, c := range certs {
 				der, err := standard("x5c", c)
