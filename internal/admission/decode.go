@@ -22,7 +22,9 @@ const (
 	MaxBytes = 7 << 20
 	// MaxImages is how many images one object may name.
 	MaxImages = 1000
-	maxUID    = 256
+	// MaxTexts is how many labels an object and how many groups a user may have.
+	MaxTexts = 10_000
+	maxUID   = 256
 )
 
 // Errors of Decode.
@@ -93,8 +95,8 @@ type kind struct {
 }
 
 type user struct {
-	Username string   `json:"username"`
-	Groups   []string `json:"groups"`
+	Username string `json:"username"`
+	Groups   texts  `json:"groups"`
 }
 
 // object is the part that all kinds with containers share: a Pod has its
@@ -106,10 +108,13 @@ type object struct {
 }
 
 type metadata struct {
-	Name         string            `json:"name"`
-	GenerateName string            `json:"generateName"`
-	Labels       map[string]string `json:"labels"`
-	Annotations  map[string]string `json:"annotations"`
+	Name         string `json:"name"`
+	GenerateName string `json:"generateName"`
+	Labels       labels `json:"labels"`
+	// Annotations can be many and long; whether one is there is all that matters.
+	Annotations struct {
+		Mirror jsontext.Value `json:"kubernetes.io/config.mirror"`
+	} `json:"annotations"`
 }
 
 type spec struct {
@@ -129,10 +134,10 @@ type jobTemplate struct {
 }
 
 type podSpec struct {
-	Containers          []container `json:"containers"`
-	InitContainers      []container `json:"initContainers"`
-	EphemeralContainers []container `json:"ephemeralContainers"`
-	Volumes             []volume    `json:"volumes"`
+	Containers          list[container] `json:"containers"`
+	InitContainers      list[container] `json:"initContainers"`
+	EphemeralContainers list[container] `json:"ephemeralContainers"`
+	Volumes             list[volume]    `json:"volumes"`
 }
 
 type container struct {
@@ -183,14 +188,16 @@ func Decode(body []byte) (Request, error) {
 		rv.Request = &request{}
 	}
 	r := rv.Request
+	if len(r.UID) > maxUID {
+		r.UID = ""
+	}
 	q := Request{UID: r.UID, Operation: r.Operation, Group: r.Kind.Group, Kind: r.Kind.Kind, Namespace: r.Namespace, Name: r.Name, User: r.UserInfo.Username, DryRun: r.DryRun}
 	switch {
 	case err != nil:
-		return q, fmt.Errorf("%w: %s", ErrMalformed, clean(err))
+		return q, unread("", err)
 	case rv.Kind != "AdmissionReview" || rv.APIVersion != Version:
 		return q, fmt.Errorf("%w of %s: kind %.60q, apiVersion %.60q", ErrMalformed, Version, rv.Kind, rv.APIVersion)
-	case r.UID == "" || len(r.UID) > maxUID:
-		q.UID = ""
+	case r.UID == "":
 		return q, fmt.Errorf("%w: no usable request.uid", ErrMalformed)
 	}
 	return q, q.read(r)
@@ -252,8 +259,9 @@ func decodeObject(b jsontext.Value, name string) (*object, error) {
 		return nil, fmt.Errorf("%w: request.%s is not there", ErrMalformed, name)
 	}
 	var o object
-	if err := json.Unmarshal(b, &o); err != nil {
-		return nil, fmt.Errorf("%w: request.%s: %s", ErrMalformed, name, clean(err))
+	// That no name stands twice was seen to when the whole review was read.
+	if err := json.Unmarshal(b, &o, jsontext.AllowDuplicateNames(true)); err != nil {
+		return nil, unread("request."+name+": ", err)
 	}
 	return &o, nil
 }
@@ -261,8 +269,7 @@ func decodeObject(b jsontext.Value, name string) (*object, error) {
 // mirror reports whether the Pod stands for one that a node has started from a
 // file of its own. Only a node may say so: anybody could write the annotation.
 func mirror(o *object, u user) bool {
-	_, marked := o.Metadata.Annotations["kubernetes.io/config.mirror"]
-	return marked && strings.HasPrefix(u.Username, "system:node:") && slices.Contains(u.Groups, "system:nodes")
+	return len(o.Metadata.Annotations.Mirror) > 0 && strings.HasPrefix(u.Username, "system:node:") && slices.Contains(u.Groups, "system:nodes")
 }
 
 func (o *object) images(at place, pointer string) ([]Image, error) {
@@ -287,8 +294,8 @@ func (o *object) images(at place, pointer string) ([]Image, error) {
 		p = &o.Spec.JobTemplate.Spec.Template.Spec
 	}
 	n := len(p.Containers) + len(p.InitContainers) + len(p.EphemeralContainers)
-	if n > MaxImages || len(p.Volumes) > MaxImages {
-		return nil, fmt.Errorf("%w: more than %d containers or volumes", ErrLimit, MaxImages)
+	if n > MaxImages {
+		return nil, &limitError{MaxImages, "containers or volumes"}
 	}
 	out := make([]Image, 0, n)
 	add := func(list string, cs []container) {
@@ -324,6 +331,14 @@ func changed(now, before []Image) []Image {
 		}
 	}
 	return out
+}
+
+// unread says why a text could not be read, and whether for a limit.
+func unread(where string, err error) error {
+	if limit, ok := errors.AsType[*limitError](err); ok {
+		return fmt.Errorf("%s%w", where, limit)
+	}
+	return fmt.Errorf("%w: %s%s", ErrMalformed, where, clean(err))
 }
 
 // clean is the error without the input that it may quote.

@@ -24,7 +24,7 @@ func fast(body []byte) (w wireRequest, ok bool) {
 		case "request":
 			seen |= 4
 			w.Request = &struct {
-				Keys []string `json:"keys"`
+				Keys keyList `json:"keys"`
 			}{}
 			once := false
 			return p.object(func(name string) bool {
@@ -102,21 +102,24 @@ func (p *parser) object(member func(name string) bool) bool {
 	}
 }
 
-func (p *parser) texts(into *[]string) bool {
+// texts reads an array of texts, as keyList does.
+func (p *parser) texts(into *keyList) bool {
 	if !p.take('[') {
 		return false
 	}
 	if p.take(']') {
-		*into = []string{}
+		*into = keyList{}
 		return true
 	}
-	*into = make([]string, 0, min(strings.Count(p.s[p.i:], ",")+1, MaxKeys+1))
+	*into = make(keyList, 0, min(strings.Count(p.s[p.i:], ",")+1, MaxKeys+1))
 	for {
 		var s string
 		if !p.text(&s) {
 			return false
 		}
-		*into = append(*into, s)
+		if len(*into) <= MaxKeys {
+			*into = append(*into, s)
+		}
 		if p.take(']') {
 			return true
 		}

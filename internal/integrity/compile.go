@@ -9,6 +9,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/api/integrity/v1alpha1"
@@ -42,6 +43,7 @@ func (p Problem) Unwrap() error { return boltseal.ErrConfiguration }
 // Policy is an ImageIntegrityPolicy that was checked. It is immutable.
 type Policy struct {
 	name         string
+	owner        string // the namespace whose own it is; "" = the cluster's
 	action       v1alpha1.EnforcementAction
 	unavailable  v1alpha1.UnavailableAction
 	maxAge       time.Duration
@@ -151,10 +153,21 @@ func (c *compiler) names(field string, list []string) (out []pattern) {
 			c.fail(field, "%q: a * may stand at the end only", n)
 		case strings.ToLower(text) != text:
 			c.fail(field, "%q: namespaces are in lower case", n)
+		case !namespaceName(text, prefix):
+			c.fail(field, "%q can be no namespace's name: lower-case letters, digits and hyphens, at most %d", n, validation.DNS1123LabelMaxLength)
 		}
 		out = append(out, pattern{text, prefix})
 	}
 	return out
+}
+
+// namespaceName reports whether a namespace may be named so (RFC 1123), or may
+// begin so.
+func namespaceName(text string, prefix bool) bool {
+	if prefix && len(text) < validation.DNS1123LabelMaxLength {
+		text += "x"
+	}
+	return len(validation.IsDNS1123Label(text)) == 0
 }
 
 func (c *compiler) selector(field string, s *metav1.LabelSelector) labels.Selector {
@@ -212,11 +225,60 @@ func imagePattern(text string) (pattern, error) {
 	if err != nil {
 		return pattern{}, err
 	}
-	return pattern{text: ref.Registry + "/" + path, prefix: true}, nil
+	p := pattern{text: ref.Registry + "/" + path, prefix: true}
+	if path != "" && !slices.ContainsFunc(completions(p.text), func(image string) bool {
+		ref, err := boltseal.ParseReference(image)
+		return err == nil && p.matches(ref.String())
+	}) {
+		return pattern{}, fmt.Errorf("no image's canonical name can begin so%s", official(ref.Registry, path))
+	}
+	return p, nil
 }
 
-// Name is the policy's name.
+// completions are images that begin with text, whatever part of an image it ends in.
+func completions(text string) []string {
+	name, digest, ok := strings.Cut(text, "@")
+	if !ok {
+		return []string{text, text + "x", text + "x/x"}
+	}
+	var out []string
+	for algorithm, size := range map[string]int{"sha256:": 64, "sha384:": 96, "sha512:": 128} {
+		hex, whole := strings.CutPrefix(digest, algorithm)
+		switch {
+		case whole && len(hex) <= size:
+			out = append(out, text+strings.Repeat("0", size-len(hex)))
+		case strings.HasPrefix(algorithm, digest):
+			out = append(out, name+"@"+algorithm+strings.Repeat("0", size))
+		}
+	}
+	return out
+}
+
+// official is a hint for who left out where Docker Hub keeps its own images.
+func official(registry, path string) string {
+	if registry == boltseal.DockerHub && !strings.Contains(path, "/") {
+		return "; write docker.io/library/" + path + "* for an official image of Docker Hub"
+	}
+	return ""
+}
+
+// Of returns the policy as one that a namespace sets itself: it selects nothing
+// elsewhere. "" is the cluster, and changes nothing.
+func (p *Policy) Of(namespace string) *Policy {
+	if namespace == "" {
+		return p
+	}
+	own := *p
+	own.owner, own.name = namespace, namespace+"/"+p.name
+	return &own
+}
+
+// Name is the policy's name, NAMESPACE/NAME for one that a namespace sets itself.
 func (p *Policy) Name() string { return p.name }
+
+// Owner is the namespace that sets the policy itself, and with whose resources
+// images are verified; "" is the cluster.
+func (p *Policy) Owner() string { return p.owner }
 
 // Action is what becomes of an object with an image that is not trusted.
 func (p *Policy) Action() v1alpha1.EnforcementAction { return p.action }

@@ -7,6 +7,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/api/integrity/v1alpha1"
 	"github.com/boltseal/boltseal/internal/integrity"
 )
@@ -30,6 +31,12 @@ func TestProblems(t *testing.T) {
 		{"no image", v1alpha1.ImageIntegrityPolicySpec{ExcludedImages: []string{"UPPER"}}, "spec.excludedImages", "not an image reference"},
 		{"namespace", v1alpha1.ImageIntegrityPolicySpec{Match: v1alpha1.Match{Namespaces: []string{"a*b"}}}, "spec.match.namespaces", "at the end only"},
 		{"upper-case namespace", v1alpha1.ImageIntegrityPolicySpec{Match: v1alpha1.Match{ExcludedNamespaces: []string{"Prod"}}}, "spec.match.excludedNamespaces", "lower case"},
+		{"a namespace that cannot be", v1alpha1.ImageIntegrityPolicySpec{Match: v1alpha1.Match{Namespaces: []string{"team_a"}}}, "spec.match.namespaces", "no namespace's name"},
+		{"namespaces that cannot be", v1alpha1.ImageIntegrityPolicySpec{Match: v1alpha1.Match{Namespaces: []string{"-team*"}}}, "spec.match.namespaces", "no namespace's name"},
+		{"an official image without its library", v1alpha1.ImageIntegrityPolicySpec{ExcludedImages: []string{"docker.io/nginx:*"}}, "spec.excludedImages", "write docker.io/library/nginx:*"},
+		{"an upper-case repository", v1alpha1.ImageIntegrityPolicySpec{ExcludedImages: []string{"reg.example/Team/*"}}, "spec.excludedImages", "no image's canonical name"},
+		{"two slashes", v1alpha1.ImageIntegrityPolicySpec{ExcludedImages: []string{"reg.example//*"}}, "spec.excludedImages", "no image's canonical name"},
+		{"no digest", v1alpha1.ImageIntegrityPolicySpec{ExcludedImages: []string{"reg.example/a@md5:*"}}, "spec.excludedImages", "no image's canonical name"},
 		{"selector", v1alpha1.ImageIntegrityPolicySpec{Match: v1alpha1.Match{LabelSelector: &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "a", Operator: "Near"}}}}}, "spec.match.labelSelector", "Near"},
 		{"too many", v1alpha1.ImageIntegrityPolicySpec{ExcludedImages: make([]string, integrity.MaxList+1)}, "spec.excludedImages", "at most"},
 	} {
@@ -112,13 +119,46 @@ func TestExcludes(t *testing.T) {
 	}
 }
 
+// excludes says in full what Excludes takes shortcuts to.
+func excludes(t *testing.T, pattern, image string) bool {
+	t.Helper()
+	ref, err := boltseal.ParseReference(image)
+	if err != nil {
+		return false
+	}
+	begin, prefix := strings.CutSuffix(pattern, "*")
+	if !prefix {
+		exact, err := boltseal.ParseReference(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ref == exact
+	}
+	host, path, _ := strings.Cut(begin, "/")
+	registry, err := boltseal.ParseReference(host + "/x/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.HasPrefix(ref.String(), registry.Registry+"/"+path)
+}
+
 func FuzzExcludes(f *testing.F) {
 	f.Add("ghcr.io/acme/*", "ghcr.io/acme/app:1")
 	f.Add("nginx", "docker.io/library/nginx:latest")
 	f.Add("a.b/*", "a.b.evil/x")
+	f.Add("index.docker.io/acme/*", "registry-1.docker.io/acme/x")
+	f.Add("a.b:443/*", "A.B/x")
+	f.Add("a.b/*", "a.b:443/x")
+	f.Add("a.b:5000/x*", "a.b:5000/xx@sha256:"+strings.Repeat("0", 64))
+	f.Add("localhost/*", "localhost:443/x")
 	f.Fuzz(func(t *testing.T, pattern, image string) {
 		p, problems := integrity.Compile("p", v1alpha1.ImageIntegrityPolicySpec{ExcludedImages: []string{pattern}})
-		if len(problems) > 0 || !p.Excludes(image) {
+		if len(problems) > 0 {
+			return
+		}
+		if got, want := p.Excludes(image), excludes(t, pattern, image); got != want {
+			t.Fatalf("%q excludes %q: %v, want %v", pattern, image, got, want)
+		} else if !got {
 			return
 		}
 		// What is excluded is in the registry that the pattern names.
@@ -131,4 +171,21 @@ func FuzzExcludes(f *testing.F) {
 			t.Errorf("%q excludes %q, of another registry", pattern, image)
 		}
 	})
+}
+
+// TestBeginnings: a pattern may end in any part of an image.
+func TestBeginnings(t *testing.T) {
+	digest := "sha256:" + strings.Repeat("a", 64)
+	for _, begin := range []string{"reg.example/", "reg.example/t", "reg.example/team/", "reg.example/team/a", "reg.example/team/app-", "reg.example/team/app:", "reg.example/team/app:V1.",
+		"reg.example/team/app:V1.2", "reg.example/team/app@", "reg.example/team/app@sha", "reg.example/team/app@" + digest[:20], "reg.example/team/app@" + digest, "reg.example/team/app:V1@", "reg.example:5000/",
+		"docker.io/", "docker.io/acme", "docker.io/library/nginx:", "index.docker.io/library/nginx:", "localhost/a"} {
+		if _, problems := integrity.Compile("p", v1alpha1.ImageIntegrityPolicySpec{ExcludedImages: []string{begin + "*"}}); len(problems) > 0 {
+			t.Errorf("%s*: %v", begin, problems)
+		}
+	}
+	for _, names := range [][]string{{"*"}, {"team-*"}, {"a"}, {strings.Repeat("a", 63)}, {strings.Repeat("a", 63) + "*"}, {"0-*"}} {
+		if _, problems := integrity.Compile("p", v1alpha1.ImageIntegrityPolicySpec{Match: v1alpha1.Match{ExcludedNamespaces: names}}); len(problems) > 0 {
+			t.Errorf("%s: %v", names, problems)
+		}
+	}
 }

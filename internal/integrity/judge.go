@@ -1,23 +1,12 @@
 package integrity
 
 import (
-	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/api/integrity/v1alpha1"
-)
-
-// Limits on what is told. The API server cuts warnings to 256 characters each
-// once they come to more than 4,096 together.
-const (
-	MaxMessage  = 8 << 10
-	MaxWarning  = 1 << 10
-	MaxWarnings = 4000
 )
 
 // Found is what was found about one image. The zero value is a denial.
@@ -41,7 +30,7 @@ type Image struct {
 // Outcome is what one image came to, under all policies that apply to it.
 type Outcome struct {
 	Excluded bool // by every policy that matches
-	Trusted  bool
+	Trusted  bool // by every policy that looks at it, and at least one does
 	Found    Found
 	// Since is set where it is from memory: when the registry last answered.
 	Since time.Time
@@ -82,7 +71,7 @@ func Judge(policies []*Policy, images []Image, c Context) Verdict {
 	j := &judge{c: c, images: images, findings: make([]finding, len(images))}
 	v := Verdict{Allowed: true, Images: make([]Outcome, len(images))}
 	for i := range images {
-		v.Images[i] = Outcome{Excluded: true, Trusted: true, Found: images[i].Found}
+		v.Images[i] = Outcome{Excluded: true, Found: images[i].Found}
 	}
 	for _, p := range policies {
 		a := Applied{Policy: p.name, Action: p.action}
@@ -91,13 +80,14 @@ func Judge(policies []*Policy, images []Image, c Context) Verdict {
 				continue
 			}
 			o := &v.Images[i]
-			o.Excluded = false
-			if !j.satisfies(p, i, o) {
+			passes, trusted := j.satisfies(p, i, o)
+			if !passes {
 				a.Fails++
-				o.Trusted = false
 			}
+			o.Trusted = trusted && (o.Excluded || o.Trusted)
+			o.Excluded = false
 		}
-		if a.Fails > 0 && p.action == v1alpha1.Deny {
+		if a.Fails > 0 && p.denies() {
 			v.Allowed = false
 		}
 		v.Applied = append(v.Applied, a)
@@ -123,8 +113,13 @@ type finding struct {
 	tag     bool // a tag stands that a node may resolve to something else
 }
 
-// satisfies reports whether the image satisfies the policy, and notes what to say.
-func (j *judge) satisfies(p *Policy, i int, o *Outcome) bool {
+// denies reports whether an object that fails the policy is not admitted: unless
+// the policy says otherwise in so many words.
+func (p *Policy) denies() bool { return p.action != v1alpha1.Warn && p.action != v1alpha1.DryRun }
+
+// satisfies reports whether the image satisfies the policy, and whether because
+// it is trusted, and notes what to say.
+func (j *judge) satisfies(p *Policy, i int, o *Outcome) (passes, trusted bool) {
 	img, f := &j.images[i], &j.findings[i]
 	r := img.Found
 	if r.Decision == boltseal.Unknown && r.Reason.Cause == boltseal.CauseUnavailable {
@@ -132,12 +127,17 @@ func (j *judge) satisfies(p *Policy, i int, o *Outcome) bool {
 		case v1alpha1.UnavailableAllow:
 			f.allowed = append(f.allowed, p.name)
 			f.reason = r.Reason
-			return true
+			return true, false
 		case v1alpha1.UnavailableLastKnownGood:
 			if img.Recall == nil {
 				break
 			}
-			if again, since := img.Recall(p.maxAge); again.Decision != boltseal.Unknown {
+			again, since := img.Recall(p.maxAge)
+			// Whoever remembers keeps to maxAge; a yes that is older stands for nothing.
+			if again.Decision == boltseal.Allow && (since.IsZero() || j.c.Now.Sub(since) > p.maxAge) {
+				break
+			}
+			if again.Decision != boltseal.Unknown {
 				r = again
 				f.since, o.Since, o.Found = since, since, again
 			}
@@ -148,7 +148,7 @@ func (j *judge) satisfies(p *Policy, i int, o *Outcome) bool {
 			f.tag = f.tag || j.c.Pod || !p.resolveTags // Pods made of a template are pinned when they come
 			o.Pin = o.Pin || (j.c.Pod && p.resolveTags)
 		}
-		return true
+		return true, true
 	}
 	f.reason = r.Reason
 	switch p.action {
@@ -159,127 +159,5 @@ func (j *judge) satisfies(p *Policy, i int, o *Outcome) bool {
 	default:
 		f.deny = append(f.deny, p.name)
 	}
-	return false
-}
-
-// tell writes the messages.
-func (j *judge) tell(v *Verdict) {
-	var denials []string
-	var warned, dry []string
-	for i := range j.images {
-		img, f := &j.images[i], &j.findings[i]
-		if len(f.deny) > 0 {
-			denials = append(denials, block(img, f, f.deny))
-		}
-		if len(f.warn) > 0 {
-			warned = append(warned, block(img, f, f.warn))
-		}
-		if len(f.dryrun) > 0 {
-			dry = append(dry, block(img, f, f.dryrun))
-		}
-		if len(f.allowed) > 0 {
-			warned = append(warned, fmt.Sprintf("%s: image %s was not judged, and %s lets it pass: %s", img.Where, img.Image, policyNames(f.allowed), f.reason.Message))
-		}
-		if !f.since.IsZero() {
-			warned = append(warned, fmt.Sprintf("%s: image %s was judged from memory, since its registry does not answer; it did %s ago", img.Where, img.Image, j.c.Now.Sub(f.since).Round(time.Second)))
-		}
-		if f.tag {
-			warned = append(warned, fmt.Sprintf("%s: image %s is a tag, and the node may pull something else than was verified (%s)", img.Where, img.Image, v.Images[i].Found.Digest))
-		}
-	}
-	if len(denials) > 0 {
-		v.Message = j.message(denials)
-	}
-	v.Warnings = bounded(warned)
-	v.Audit = j.audit(v, dry)
-}
-
-func (j *judge) message(denials []string) string {
-	var b strings.Builder
-	if n := len(j.images); len(denials) == 1 && n == 1 {
-		b.WriteString("the image is not trusted")
-	} else {
-		fmt.Fprintf(&b, "%d of %d images are not trusted", len(denials), n)
-	}
-	if j.c.Decision != "" {
-		b.WriteString(" (decision " + j.c.Decision + ")")
-	}
-	for i, d := range denials {
-		if b.Len()+len(d) > MaxMessage {
-			fmt.Fprintf(&b, "\n- and %d more", len(denials)-i)
-			break
-		}
-		b.WriteString("\n- " + d)
-	}
-	return b.String()
-}
-
-// block is one image's part of a message.
-func block(img *Image, f *finding, policies []string) string {
-	s := fmt.Sprintf("%s: image %s: %s; demanded by %s", img.Where, img.Image, f.reason.Message, policyNames(policies))
-	if f.reason.Remedy != "" {
-		s += ". What to do: " + f.reason.Remedy
-	}
-	return s
-}
-
-// maxNamed bounds how many policies a message names.
-const maxNamed = 5
-
-func policyNames(names []string) string {
-	word := "policy "
-	if len(names) > 1 {
-		word = "policies "
-	}
-	more := ""
-	if len(names) > maxNamed {
-		more = fmt.Sprintf(" and %d more", len(names)-maxNamed)
-		names = names[:maxNamed]
-	}
-	quoted := make([]string, len(names))
-	for i, n := range names {
-		quoted[i] = `"` + n + `"`
-	}
-	return word + strings.Join(quoted, ", ") + more
-}
-
-// bounded keeps warnings within what the API server hands on whole.
-func bounded(warnings []string) []string {
-	total := 0
-	for i, w := range warnings {
-		if len(w) > MaxWarning {
-			w = strings.ToValidUTF8(w[:MaxWarning-3], "") + "…"
-			warnings[i] = w
-		}
-		if total += len(w); total > MaxWarnings-40 {
-			return append(slices.Clip(warnings[:i]), fmt.Sprintf("and %d more warnings", len(warnings)-i))
-		}
-	}
-	return warnings
-}
-
-// audit is what goes into the API server's audit log.
-func (j *judge) audit(v *Verdict, dry []string) map[string]string {
-	m := map[string]string{}
-	if j.c.Decision != "" {
-		m["decision"] = j.c.Decision
-	}
-	if len(dry) > 0 {
-		m["dryrun"] = clip(strings.Join(dry, "\n"), MaxMessage)
-	}
-	var matched []string
-	for _, a := range v.Applied {
-		matched = append(matched, a.Policy+"="+string(a.Action))
-	}
-	if len(matched) > 0 {
-		m["policies"] = clip(strings.Join(matched, ","), MaxWarning)
-	}
-	return m
-}
-
-func clip(s string, most int) string {
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most-3], "") + "…"
+	return false, false
 }

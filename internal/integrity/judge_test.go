@@ -1,7 +1,6 @@
 package integrity_test
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -144,22 +143,44 @@ func TestTags(t *testing.T) {
 	}
 }
 
-func TestMessagesAreBounded(t *testing.T) {
-	var images []integrity.Image
-	for i := range 500 {
-		images = append(images, image(fmt.Sprint("c", i), denied()))
+// TestUnjudgedIsNotTrusted: an image may pass without being trusted.
+func TestUnjudgedIsNotTrusted(t *testing.T) {
+	allow := v1alpha1.ImageIntegrityPolicySpec{OnUnavailable: v1alpha1.OnUnavailable{Action: v1alpha1.UnavailableAllow}}
+	if v := judge(t, allow, image("a", outage(boltseal.CauseUnavailable))); !v.Allowed || v.Images[0].Trusted || v.Images[0].Pin {
+		t.Errorf("not judged: %+v", v)
 	}
-	for _, a := range []v1alpha1.EnforcementAction{v1alpha1.Deny, v1alpha1.Warn, v1alpha1.DryRun} {
-		v := judge(t, v1alpha1.ImageIntegrityPolicySpec{EnforcementAction: a}, images...)
-		total := 0
-		for _, w := range v.Warnings {
-			total += len(w)
-		}
-		if len(v.Message) > integrity.MaxMessage+100 || total > integrity.MaxWarnings || len(v.Audit["dryrun"]) > integrity.MaxMessage {
-			t.Errorf("%s: message %d, warnings %d, audit %d bytes", a, len(v.Message), total, len(v.Audit["dryrun"]))
-		}
-		if a == v1alpha1.Deny && !strings.Contains(v.Message, " more") {
-			t.Error("what was left out is not counted")
+	all := v1alpha1.ImageIntegrityPolicySpec{ExcludedImages: []string{"reg.example/*"}}
+	excluded := image("a", trusted())
+	excluded.Image = "reg.example/a:1"
+	if v := judge(t, all, excluded); !v.Allowed || v.Images[0].Trusted || !v.Images[0].Excluded {
+		t.Errorf("excluded: %+v", v)
+	}
+	if v := judge(t, allow, image("a", trusted())); !v.Allowed || !v.Images[0].Trusted {
+		t.Errorf("trusted: %+v", v)
+	}
+	if v := integrity.Judge([]*integrity.Policy{{}}, []integrity.Image{image("a", denied())}, integrity.Context{}); v.Allowed {
+		t.Error("a policy that nobody compiled admits")
+	}
+}
+
+// TestMemoryIsHeldToMaxAge: whatever Recall answers.
+func TestMemoryIsHeldToMaxAge(t *testing.T) {
+	spec := v1alpha1.ImageIntegrityPolicySpec{OnUnavailable: v1alpha1.OnUnavailable{Action: v1alpha1.UnavailableLastKnownGood, MaxAge: &metav1.Duration{Duration: time.Hour}}}
+	for name, tt := range map[string]struct {
+		found   integrity.Found
+		since   time.Time
+		allowed bool
+		says    string
+	}{
+		"within":            {trusted(), now.Add(-time.Hour), true, ""},
+		"too old":           {trusted(), now.Add(-time.Hour - 1), false, "503"},
+		"nobody knows when": {trusted(), time.Time{}, false, "503"},
+		"a no needs no age": {denied(), time.Time{}, false, "nothing signed"},
+	} {
+		img := image("a", outage(boltseal.CauseUnavailable))
+		img.Recall = func(time.Duration) (integrity.Found, time.Time) { return tt.found, tt.since }
+		if v := judge(t, spec, img); v.Allowed != tt.allowed || !strings.Contains(v.Message, tt.says) || v.Images[0].Trusted != tt.allowed {
+			t.Errorf("%s: %+v", name, v)
 		}
 	}
 }

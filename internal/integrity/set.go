@@ -2,6 +2,7 @@ package integrity
 
 import (
 	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -22,12 +23,7 @@ type Set struct {
 // kube-system: Boltseal's own.
 func NewSet(policies []*Policy, exempt ...string) *Set {
 	s := &Set{policies: slices.Clone(policies), exempt: append([]string{KubeSystem}, exempt...)}
-	slices.SortFunc(s.policies, func(a, b *Policy) int {
-		if a.name < b.name {
-			return -1
-		}
-		return 1
-	})
+	slices.SortStableFunc(s.policies, func(a, b *Policy) int { return strings.Compare(a.name, b.name) })
 	return s
 }
 
@@ -72,7 +68,8 @@ func (s *Set) Select(o Object) []*Policy {
 
 func (p *Policy) selects(o Object) bool {
 	switch {
-	case len(p.kinds) > 0 && !slices.Contains(p.kinds, o.Kind),
+	case p.owner != "" && p.owner != o.Namespace,
+		len(p.kinds) > 0 && !slices.Contains(p.kinds, o.Kind),
 		len(p.namespaces) > 0 && !matchesAny(p.namespaces, o.Namespace),
 		matchesAny(p.excluded, o.Namespace),
 		p.objectSel != nil && !p.objectSel.Matches(labels.Set(o.Labels)):
@@ -94,11 +91,26 @@ func (p *Policy) selects(o Object) bool {
 // Excludes reports whether the policy passes over an image, as it stands in an
 // object. An image that cannot be read is never passed over.
 func (p *Policy) Excludes(image string) bool {
-	if len(p.images) == 0 {
+	if len(p.images) == 0 || p.elsewhere(image) {
 		return false
 	}
 	ref, err := boltseal.ParseReference(image)
 	return err == nil && matchesAny(p.images, ref.String())
+}
+
+// elsewhere reports whether the image is plainly in a registry that the policy
+// excludes nothing of, which spares most images the full grammar. A host that
+// may have another canonical spelling is left to that.
+func (p *Policy) elsewhere(image string) bool {
+	host, _, ok := strings.Cut(image, "/")
+	if !ok || !strings.Contains(host, ".") || strings.ToLower(host) != host ||
+		strings.HasSuffix(host, ":443") || strings.HasSuffix(host, boltseal.DockerHub) {
+		return false
+	}
+	return !slices.ContainsFunc(p.images, func(q pattern) bool {
+		rest, ok := strings.CutPrefix(q.text, host)
+		return ok && strings.HasPrefix(rest, "/")
+	})
 }
 
 // PinsTags reports whether the policy wants the digest that was verified in Pods.

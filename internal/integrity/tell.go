@@ -1,0 +1,162 @@
+package integrity
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// Limits on what is told, in bytes. The API server cuts warnings to 256
+// characters each once they come to more than 4,096 together.
+const (
+	MaxMessage  = 8 << 10
+	MaxWarning  = 1 << 10
+	MaxWarnings = 4000
+)
+
+// Limits on the parts of a message, in bytes. A block with five policies' names
+// stays below MaxMessage, so that at least one image is always told of.
+const (
+	maxWhere  = 150
+	maxImage  = 512
+	maxFound  = 2 << 10
+	maxRemedy = 512
+	maxPolicy = 320 // NAMESPACE/NAME
+	maxID     = 64
+	maxNamed  = 5 // policies named in a message
+	reserve   = 40
+)
+
+// tell writes the messages.
+func (j *judge) tell(v *Verdict) {
+	var denials, warned, dry []string
+	for i := range j.images {
+		img, f := &j.images[i], &j.findings[i]
+		if len(f.deny) > 0 {
+			denials = append(denials, block(img, f, f.deny))
+		}
+		if len(f.warn) > 0 {
+			warned = append(warned, block(img, f, f.warn))
+		}
+		if len(f.dryrun) > 0 {
+			dry = append(dry, block(img, f, f.dryrun))
+		}
+		if len(f.allowed) > 0 {
+			warned = append(warned, fmt.Sprintf("%s was not judged, and %s lets it pass: %s", place(img), policyNames(f.allowed), oneLine(f.reason.Message, maxFound)))
+		}
+		if !f.since.IsZero() {
+			warned = append(warned, fmt.Sprintf("%s was judged from memory, since its registry does not answer; it did %s ago", place(img), j.c.Now.Sub(f.since).Round(time.Second)))
+		}
+		if f.tag {
+			warned = append(warned, fmt.Sprintf("%s is a tag, and the node may pull something else than was verified (%s)", place(img), v.Images[i].Found.Digest))
+		}
+	}
+	if len(denials) > 0 {
+		v.Message = j.message(denials)
+	}
+	v.Warnings = bounded(warned)
+	v.Audit = j.audit(v, dry)
+}
+
+func (j *judge) message(denials []string) string {
+	var b strings.Builder
+	if n := len(j.images); len(denials) == 1 && n == 1 {
+		b.WriteString("the image is not trusted")
+	} else {
+		fmt.Fprintf(&b, "%d of %d images are not trusted", len(denials), n)
+	}
+	if j.c.Decision != "" {
+		b.WriteString(" (decision " + oneLine(j.c.Decision, maxID) + ")")
+	}
+	for i, d := range denials {
+		if b.Len()+len(d)+reserve > MaxMessage {
+			fmt.Fprintf(&b, "\n- and %d more", len(denials)-i)
+			break
+		}
+		b.WriteString("\n- " + d)
+	}
+	return b.String()
+}
+
+func place(img *Image) string {
+	return oneLine(img.Where, maxWhere) + ": image " + oneLine(img.Image, maxImage)
+}
+
+// block is one image's part of a message.
+func block(img *Image, f *finding, policies []string) string {
+	s := place(img) + ": " + oneLine(f.reason.Message, maxFound) + "; demanded by " + policyNames(policies)
+	if f.reason.Remedy != "" {
+		s += ". What to do: " + oneLine(f.reason.Remedy, maxRemedy)
+	}
+	return s
+}
+
+func policyNames(names []string) string {
+	word := "policy "
+	if len(names) > 1 {
+		word = "policies "
+	}
+	more := ""
+	if len(names) > maxNamed {
+		more = fmt.Sprintf(" and %d more", len(names)-maxNamed)
+		names = names[:maxNamed]
+	}
+	quoted := make([]string, len(names))
+	for i, n := range names {
+		quoted[i] = `"` + oneLine(n, maxPolicy) + `"`
+	}
+	return word + strings.Join(quoted, ", ") + more
+}
+
+// bounded keeps warnings within what the API server hands on whole.
+func bounded(warnings []string) []string {
+	total := 0
+	for i, w := range warnings {
+		w = clip(w, MaxWarning)
+		warnings[i] = w
+		if total += len(w); total > MaxWarnings-reserve {
+			return append(slices.Clip(warnings[:i]), fmt.Sprintf("and %d more warnings", len(warnings)-i))
+		}
+	}
+	return warnings
+}
+
+// audit is what goes into the API server's audit log.
+func (j *judge) audit(v *Verdict, dry []string) map[string]string {
+	m := map[string]string{}
+	if j.c.Decision != "" {
+		m["decision"] = oneLine(j.c.Decision, maxID)
+	}
+	if len(dry) > 0 {
+		m["dryrun"] = clip(strings.Join(dry, "\n"), MaxMessage)
+	}
+	var matched []string
+	for _, a := range v.Applied {
+		matched = append(matched, a.Policy+"="+string(a.Action))
+	}
+	if len(matched) > 0 {
+		m["policies"] = oneLine(strings.Join(matched, ","), MaxWarning)
+	}
+	return m
+}
+
+// oneLine replaces what a terminal might obey, and cuts what is too long:
+// whoever writes objects, registries and certificates chooses these texts. The
+// API server drops a warning with a control character in it without a word.
+func oneLine(s string, most int) string {
+	return clip(strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, clip(s, most)), most)
+}
+
+func clip(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most-len("…")], "") + "…"
+}
