@@ -6,7 +6,7 @@ COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS   = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 FUZZTIME ?= 60s
 
-.PHONY: help build demo test check lint race fuzz bench clean
+.PHONY: help build demo test check lint race e2e e2e-build fuzz bench clean
 
 help: ## say what each target does
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,7 +18,7 @@ build: ## build bin/boltseal
 demo: build ## sign images in a registry of its own and verify them
 	./bin/boltseal demo
 
-test: lint race ## everything that must hold before a change lands
+test: lint race e2e ## everything that must hold before a change lands
 
 check: ## the quick loop while working: vet and the tests, without the race detector
 	$(GO) vet ./...
@@ -33,14 +33,22 @@ lint: ## format, vet, staticcheck (the import rules are tests)
 race: ## all tests under the race detector
 	$(GO) test -race ./...
 
+e2e-build: ## build the control plane and Gatekeeper for e2e (about 10 minutes once, then cached)
+	$(GO) -C e2e run ./cmd/kit build
+
+e2e: build e2e-build ## tests against a real control plane and a real Gatekeeper
+	$(GO) -C e2e vet ./...
+	$(GO) -C e2e test -timeout 30m ./...
+
 fuzz: ## every fuzz target for FUZZTIME (default 60s)
-	@for pkg in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
+	@for pkg in $$(grep -rl --include='*_test.go' --exclude-dir=e2e '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
 	  for f in $$(grep -h '^func Fuzz' $$pkg/*_test.go | sed 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/'); do \
-	    echo "== $$pkg $$f"; $(GO) test $$pkg -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) || exit 1; \
+	    echo "== $$pkg $$f"; $(GO) test $$pkg -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5s || exit 1; \
 	  done; done
 
-bench: ## the figures of docs/performance.md
+bench: build ## the figures of docs/performance.md
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+	$(GO) run ./bench serve -boltseal bin/boltseal
 
 clean: ## remove what the build made
 	rm -rf bin dist

@@ -61,6 +61,10 @@ func NewStore(kind Type, name string, certs []*x509.Certificate) (*Store, error)
 	return s, nil
 }
 
+// EmptyStore has no certificates: no signature can be trusted by it. It stands
+// in for a store whose certificates could not be had.
+func EmptyStore(kind Type, name string) *Store { return &Store{kind: kind, name: name} }
+
 func admit(kind Type, c *x509.Certificate) error {
 	ca := c.IsCA && c.BasicConstraintsValid
 	selfSigned := func() bool {

@@ -2,57 +2,15 @@ package compile
 
 import (
 	"crypto/x509"
-	"encoding/json"
-	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/boltseal/boltseal/api/config/v1beta1"
 	"github.com/boltseal/boltseal/internal/nearest"
 	"github.com/boltseal/boltseal/internal/strict"
 	"github.com/boltseal/boltseal/trust"
 )
-
-// certStores is verificationCertStores in either of its shapes: trust store →
-// providers, which means type ca, or type → trust store → providers.
-type certStores map[trust.Type]map[string][]string
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (c *certStores) UnmarshalJSON(b []byte) error {
-	var outer map[string]json.RawMessage
-	if err := json.Unmarshal(b, &outer); err != nil {
-		return fmt.Errorf("verificationCertStores must map trust stores to lists of providers")
-	}
-	out := certStores{}
-	for key, raw := range outer {
-		var list []string
-		if json.Unmarshal(raw, &list) == nil {
-			if out[trust.TypeCA] == nil {
-				out[trust.TypeCA] = map[string][]string{}
-			}
-			out[trust.TypeCA][key] = append(out[trust.TypeCA][key], list...)
-			continue
-		}
-		var inner map[string][]string
-		if json.Unmarshal(raw, &inner) != nil {
-			return fmt.Errorf("verificationCertStores.%s must be a list of providers, or map trust stores to such lists", key)
-		}
-		if !slices.Contains(trust.Types(), key) {
-			return fmt.Errorf("verificationCertStores: %q is no type of trust store; it must be one of %s%s", key, strings.Join(trust.Types(), ", "), nearest.Hint(key, trust.Types()))
-		}
-		kind := trust.Type(key)
-		if out[kind] == nil {
-			out[kind] = map[string][]string{}
-		}
-		for name, list := range inner {
-			out[kind][name] = append(out[kind][name], list...)
-		}
-	}
-	*c = out
-	return nil
-}
 
 // providerTypes are the kinds of providers known here.
 var providerTypes = []string{"inline"}
@@ -65,41 +23,58 @@ type keyring struct {
 
 // keys reads all providers. A KeyManagementProvider wins over a
 // CertificateStore of the same name.
-func (s *Set) keys() (keyring, strict.Problems) {
-	k := keyring{certs: map[string][]*x509.Certificate{}, bad: map[string]bool{}}
-	var problems strict.Problems
-	isStore := map[string]bool{}
-	for _, p := range s.providers {
-		key := p.namespace + "/" + p.name
-		store := p.kind == v1beta1.KindCertificateStore
-		if _, taken := k.certs[key]; (taken || k.bad[key]) && store && !isStore[key] {
-			continue
+func (s *Set) keys() (k keyring, problems strict.Problems, warnings []strict.Problem) {
+	k = keyring{certs: map[string][]*x509.Certificate{}, bad: map[string]bool{}}
+	for o := range s.broken {
+		if base := Key(o).base(); base == v1beta1.KindKeyManagementProvider || base == v1beta1.KindCertificateStore {
+			k.bad[o.Namespace+"/"+o.Name] = true
 		}
-		isStore[key] = store
-		certs, err := provide(p)
-		if err != nil {
-			k.bad[key] = true
-			delete(k.certs, key)
-			problems = collect(problems, err)
-			continue
-		}
-		delete(k.bad, key)
-		k.certs[key] = certs
 	}
-	return k, problems
+	for _, stores := range []bool{false, true} {
+		for _, p := range s.providers {
+			if stores != (p.kind == v1beta1.KindCertificateStore) {
+				continue
+			}
+			certs, err := provide(p)
+			problems = collect(problems, err)
+			key := p.namespace + "/" + p.name
+			if stores && k.has(key) {
+				warnings = append(warnings, p.problem("metadata.name", "it is not used: the KeyManagementProvider of the same name wins"))
+			}
+			k.add(key, certs, err == nil)
+		}
+	}
+	return k, problems, warnings
 }
 
+// provide reads one provider. The error is [strict.Problems].
 func provide(p resource[v1beta1.KeyManagementProviderSpec]) ([]*x509.Certificate, error) {
+	var problems strict.Problems
 	kind, field := p.spec.Type, "spec.type"
-	if kind == "" {
-		kind = p.spec.Provider
-	}
-	if _, ok := p.node.Get("spec", "provider"); ok {
+	if _, ok := p.node.Get("spec", "provider"); ok && (kind == "" || p.kind == v1beta1.KindCertificateStore) {
 		field = "spec.provider"
 	}
-	if kind != "inline" {
-		return nil, p.problem(field, "the provider %q is not known here; known: %s%s", kind, strings.Join(providerTypes, ", "), nearest.Hint(kind, providerTypes))
+	switch {
+	case kind == "":
+		kind = p.spec.Provider
+	case p.spec.Provider != "" && p.spec.Provider != kind:
+		problems = append(problems, p.problem("spec.provider", "it says %q, and type says %q: keep type", p.spec.Provider, kind))
 	}
+	if d, err := time.ParseDuration(p.spec.RefreshInterval); p.spec.RefreshInterval != "" && (err != nil || d < 0) {
+		problems = append(problems, p.problem("spec.refreshInterval", "%q is no time such as 30m or 1h", p.spec.RefreshInterval))
+	}
+	if kind != "inline" {
+		problems = append(problems, unknown(p, field, "provider", kind, providerTypes))
+		return nil, problems
+	}
+	certs, err := provideInline(p)
+	if problems = collect(problems, err); len(problems) > 0 {
+		return nil, problems
+	}
+	return certs, nil
+}
+
+func provideInline(p resource[v1beta1.KeyManagementProviderSpec]) ([]*x509.Certificate, error) {
 	var params inlineParameters
 	if err := p.parameters(&params); err != nil {
 		return nil, err
@@ -116,6 +91,14 @@ func provide(p resource[v1beta1.KeyManagementProviderSpec]) ([]*x509.Certificate
 		return nil, p.problem("spec.parameters.value", "%v", trim(err))
 	}
 	return certs, nil
+}
+
+// unknown is the problem of a name that no part here has.
+func unknown[T any](r resource[T], field, what, name string, known []string) strict.Problem {
+	if name == "" {
+		return r.problem(field, "it names no %s; known: %s", what, strings.Join(known, ", "))
+	}
+	return r.problem(field, "the %s %s is not known here; known: %s%s", what, strict.Label(name), strings.Join(known, ", "), nearest.Hint(name, known))
 }
 
 // trim drops the sentinel's word from a message whose place says it already.
@@ -149,87 +132,4 @@ func (k keyring) names() []string {
 	}
 	slices.Sort(names)
 	return names
-}
-
-// trustStores makes the trust stores of a notation verifier.
-func (k keyring) trustStores(v resource[v1beta1.VerifierSpec], p notationParameters) ([]*trust.Store, strict.Problems) {
-	const field = "spec.parameters.verificationCertStores"
-	var stores []*trust.Store
-	var problems strict.Problems
-	if len(p.VerificationCertStores) == 0 {
-		return fileStores(v, p)
-	}
-	for _, kind := range trust.Types() {
-		byName := p.VerificationCertStores[trust.Type(kind)]
-		names := make([]string, 0, len(byName))
-		for n := range byName {
-			names = append(names, n)
-		}
-		slices.Sort(names)
-		for _, name := range names {
-			var certs []*x509.Certificate
-			broken := false
-			for _, provider := range byName[name] {
-				found, ok, bad := k.find(v.namespace, provider)
-				broken = broken || !ok || bad
-				switch {
-				case !ok:
-					problems = append(problems, v.problem(field, "the trust store %q names the KeyManagementProvider or CertificateStore %q, which is not there%s", name, provider, nearest.Hint(provider, k.names())))
-				case bad:
-					problems = append(problems, v.problem(field, "the trust store %q names %q, which has a problem of its own", name, provider))
-				}
-				certs = append(certs, found...)
-			}
-			if broken {
-				continue
-			}
-			st, err := trust.NewStore(trust.Type(kind), name, certs)
-			if err != nil {
-				problems = append(problems, v.problem(field, "%s", trim(err)))
-				continue
-			}
-			stores = append(stores, st)
-		}
-	}
-	return stores, problems
-}
-
-// maxCertFiles bounds the files of one directory in verificationCerts.
-const maxCertFiles = 1000
-
-// fileStores reads verificationCerts: paths of files or directories, which make
-// the trust store ca:certs, as in Ratify.
-func fileStores(v resource[v1beta1.VerifierSpec], p notationParameters) ([]*trust.Store, strict.Problems) {
-	const field = "spec.parameters.verificationCerts"
-	var certs []*x509.Certificate
-	for _, path := range p.VerificationCerts {
-		files := []string{path}
-		if entries, err := os.ReadDir(path); err == nil {
-			files = nil
-			for _, e := range entries {
-				if !e.IsDir() && len(files) < maxCertFiles {
-					files = append(files, filepath.Join(path, e.Name()))
-				}
-			}
-		}
-		for _, file := range files {
-			b, err := readBounded(file, trust.MaxPEMBytes)
-			if err != nil {
-				return nil, strict.Problems{v.problem(field, "%v", err)}
-			}
-			found, err := trust.ParseCertificates(b)
-			if err != nil {
-				return nil, strict.Problems{v.problem(field, "%s: %s", file, trim(err))}
-			}
-			certs = append(certs, found...)
-		}
-	}
-	if len(certs) == 0 {
-		return nil, strict.Problems{v.problem("spec.parameters", "it names no certificates: verificationCertStores is missing")}
-	}
-	st, err := trust.NewStore(trust.TypeCA, "certs", certs)
-	if err != nil {
-		return nil, strict.Problems{v.problem(field, "%s", trim(err))}
-	}
-	return []*trust.Store{st}, nil
 }

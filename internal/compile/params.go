@@ -1,6 +1,10 @@
 package compile
 
-import "github.com/boltseal/boltseal/notation"
+import (
+	"encoding/json"
+
+	"github.com/boltseal/boltseal/notation"
+)
 
 // inlineParameters are those of the provider "inline".
 type inlineParameters struct {
@@ -10,12 +14,13 @@ type inlineParameters struct {
 
 // orasParameters are those of the store "oras": Ratify's, and from Scopes on ours.
 type orasParameters struct {
-	UseHTTP        bool          `json:"useHttp"`
-	CosignEnabled  bool          `json:"cosignEnabled"`
-	LocalCachePath string        `json:"localCachePath"`
-	CacheEnabled   bool          `json:"cacheEnabled"`
-	TTL            int           `json:"ttl"` // seconds
-	AuthProvider   *authProvider `json:"authProvider"`
+	UseHTTP        bool   `json:"useHttp"`
+	CosignEnabled  bool   `json:"cosignEnabled"`
+	LocalCachePath string `json:"localCachePath"`
+	CacheEnabled   bool   `json:"cacheEnabled"`
+	TTL            int    `json:"ttl"` // seconds
+	// AuthProvider has parameters of its own kind; see credentials.
+	AuthProvider json.RawMessage `json:"authProvider"`
 
 	Scopes     []string           `json:"scopes"`
 	CAFile     string             `json:"caFile"`
@@ -23,7 +28,8 @@ type orasParameters struct {
 	Registries []registrySettings `json:"registries"`
 }
 
-type authProvider struct {
+// dockerConfigParameters are those of the auth provider "dockerConfig".
+type dockerConfigParameters struct {
 	Name       string `json:"name"`
 	ConfigPath string `json:"configPath"`
 }
@@ -41,8 +47,9 @@ type registrySettings struct {
 
 // notationParameters are those of the verifier "notation".
 type notationParameters struct {
-	VerificationCerts      []string                     `json:"verificationCerts"`
-	VerificationCertStores certStores                   `json:"verificationCertStores"`
+	VerificationCerts []string `json:"verificationCerts"`
+	// VerificationCertStores has two shapes; see declaredStores.
+	VerificationCertStores json.RawMessage              `json:"verificationCertStores"`
 	TrustPolicyDoc         notation.TrustPolicyDocument `json:"trustPolicyDoc"`
 }
 

@@ -2,11 +2,10 @@
 package strict
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 
@@ -15,32 +14,54 @@ import (
 
 // Limits on one file.
 const (
-	MaxBytes     = 8 << 20
+	MaxBytes     = 4 << 20
 	MaxDocuments = 10_000
-	maxNodes     = 1_000_000 // aliases count each time they are used
-	maxDepth     = 64
-	maxProblems  = 20
+	// MaxProblems is how many problems of one document are told.
+	MaxProblems = 20
+
+	maxNodes = 1_000_000 // aliases count each time they are used
+	maxDepth = 64
+	maxShown = 40 // characters of a name or a value in a message
 )
+
+// Object names the resource that a document is, as it calls itself.
+type Object struct {
+	Kind      string
+	Namespace string // "" = cluster-wide
+	Name      string
+}
+
+// String is KIND NAME or KIND NAMESPACE/NAME, "" for the zero Object.
+func (o Object) String() string {
+	switch {
+	case o == Object{}:
+		return ""
+	case o.Name == "":
+		return Label(o.Kind)
+	case o.Namespace != "":
+		return Label(o.Kind) + " " + Label(o.Namespace) + "/" + Label(o.Name)
+	}
+	return Label(o.Kind) + " " + Label(o.Name)
+}
 
 // Problem is one thing that is wrong in a document.
 type Problem struct {
 	File    string
 	Line    int    // 1-based; 0 = not known
+	Object  Object // whose problem it is; zero = not known, or of no single one
 	Field   string // path, such as "spec.parameters.trustPolicyDoc"; "" = the document
 	Message string
 }
 
-// Error writes the problem as FILE:LINE: FIELD: MESSAGE.
+// Error writes the problem as FILE:LINE: OBJECT: FIELD: MESSAGE.
 func (p Problem) Error() string {
 	var b strings.Builder
-	if p.File != "" {
-		b.WriteString(p.File + ":")
-	}
-	if p.Line > 0 {
-		fmt.Fprintf(&b, "%d:", p.Line)
-	}
+	b.WriteString(p.Place())
 	if b.Len() > 0 {
-		b.WriteByte(' ')
+		b.WriteString(": ")
+	}
+	if o := p.Object.String(); o != "" {
+		b.WriteString(o + ": ")
 	}
 	if p.Field != "" {
 		b.WriteString(p.Field + ": ")
@@ -49,11 +70,35 @@ func (p Problem) Error() string {
 	return b.String()
 }
 
+// Place is FILE:LINE, as far as they are known.
+func (p Problem) Place() string { return place(p.File, p.Line) }
+
+func place(file string, line int) string {
+	switch {
+	case line <= 0:
+		return file
+	case file == "":
+		return "line " + strconv.Itoa(line)
+	}
+	return file + ":" + strconv.Itoa(line)
+}
+
 // Unwrap makes every problem one of the configuration.
 func (p Problem) Unwrap() error { return boltseal.ErrConfiguration }
 
 // Problems are all that is wrong, in the order of the text.
 type Problems []Problem
+
+// Of returns the problems of one object.
+func (ps Problems) Of(o Object) Problems {
+	var out Problems
+	for _, p := range ps {
+		if p.Object == o {
+			out = append(out, p)
+		}
+	}
+	return out
+}
 
 // Error writes one problem a line.
 func (ps Problems) Error() string {
@@ -67,90 +112,18 @@ func (ps Problems) Error() string {
 // Unwrap makes the problems ones of the configuration.
 func (ps Problems) Unwrap() error { return boltseal.ErrConfiguration }
 
-// Node is a part of a document, with its place.
+// Node is a part of a document, with its place. The zero Node has nothing in it.
 type Node struct {
 	file string
 	path string
-	yaml *yaml.Node
+	line int
+	yaml *yaml.Node // resolved: never an alias
 }
 
-// Documents splits a file into its documents; empty ones are left out, and the
-// items of a List are documents of their own. name is for messages.
-func Documents(name string, b []byte) ([]Node, error) {
-	fail := func(line int, format string, a ...any) error {
-		return Problem{File: name, Line: line, Message: fmt.Sprintf(format, a...)}
-	}
-	if len(b) > MaxBytes {
-		return nil, fail(0, "%d bytes, at most %d", len(b), MaxBytes)
-	}
-	var docs []Node
-	dec := yaml.NewDecoder(bytes.NewReader(b))
-	count := 0
-	for {
-		var doc yaml.Node
-		err := decode(dec, &doc)
-		if errors.Is(err, io.EOF) {
-			return docs, nil
-		}
-		if err != nil {
-			return nil, fail(0, "%s", strings.TrimPrefix(err.Error(), "yaml: "))
-		}
-		if len(doc.Content) == 0 || doc.Content[0].Tag == "!!null" {
-			continue
-		}
-		root := doc.Content[0]
-		if err := measure(root, 0, &count); err != nil {
-			return nil, fail(root.Line, "%v", err)
-		}
-		for _, n := range items(root) {
-			if len(docs) == MaxDocuments {
-				return nil, fail(n.Line, "more than %d documents", MaxDocuments)
-			}
-			docs = append(docs, Node{file: name, yaml: n})
-		}
-	}
-}
-
-// decode turns a panic of the parser into an error: the text may be a stranger's.
-func decode(dec *yaml.Decoder, into *yaml.Node) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("this is not YAML: %v", p)
-		}
-	}()
-	return dec.Decode(into)
-}
-
-// measure counts what a document expands to.
-func measure(n *yaml.Node, depth int, count *int) error {
-	*count++
-	switch {
-	case depth > maxDepth:
-		return fmt.Errorf("nested deeper than %d", maxDepth)
-	case *count > maxNodes:
-		return fmt.Errorf("more than %d values, aliases counted each time", maxNodes)
-	}
-	if n.Kind == yaml.AliasNode {
-		return measure(n.Alias, depth+1, count)
-	}
-	for _, c := range n.Content {
-		if err := measure(c, depth+1, count); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// items takes a Kubernetes List apart.
-func items(root *yaml.Node) []*yaml.Node {
-	if v := member(root, "kind"); v == nil || v.Value != "List" {
-		return []*yaml.Node{root}
-	}
-	list := member(root, "items")
-	if list == nil || list.Kind != yaml.SequenceNode {
-		return []*yaml.Node{root}
-	}
-	return list.Content
+// Member is a named part of a mapping.
+type Member struct {
+	Name string
+	Node Node
 }
 
 func resolve(n *yaml.Node) *yaml.Node {
@@ -160,39 +133,66 @@ func resolve(n *yaml.Node) *yaml.Node {
 	return n
 }
 
-func member(n *yaml.Node, name string) *yaml.Node {
-	n = resolve(n)
-	if n.Kind != yaml.MappingNode {
+// isNull tells whether a node holds nothing.
+func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
+
+// lineOf is where a reader looks for a member: at its name where the value
+// begins on a line below.
+func lineOf(key, value *yaml.Node) int {
+	if value.Kind == yaml.MappingNode || value.Kind == yaml.SequenceNode {
+		return key.Line
+	}
+	return value.Line
+}
+
+// Members returns the members of a mapping in the order of the text, none where
+// the node is no mapping.
+func (n Node) Members() []Member {
+	if n.yaml == nil || n.yaml.Kind != yaml.MappingNode {
 		return nil
 	}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		if n.Content[i].Value == name {
-			return resolve(n.Content[i+1])
+	ms := make([]Member, 0, len(n.yaml.Content)/2)
+	for i := 0; i+1 < len(n.yaml.Content); i += 2 {
+		key, value := resolve(n.yaml.Content[i]), n.yaml.Content[i+1]
+		if key.Kind == yaml.ScalarNode {
+			ms = append(ms, Member{key.Value, Node{file: n.file, path: join(n.path, key.Value), line: lineOf(key, value), yaml: resolve(value)}})
 		}
 	}
-	return nil
+	return ms
 }
 
-// Get returns a member by its path of names; ok is false where there is none.
-func (n Node) Get(names ...string) (Node, bool) {
+// Items returns the parts of a list, none where the node is no list.
+func (n Node) Items() []Node {
+	if n.yaml == nil || n.yaml.Kind != yaml.SequenceNode {
+		return nil
+	}
+	items := make([]Node, len(n.yaml.Content))
+	for i, c := range n.yaml.Content {
+		items[i] = Node{file: n.file, path: fmt.Sprintf("%s[%d]", n.path, i), line: c.Line, yaml: resolve(c)}
+	}
+	return items
+}
+
+// IsList and IsMapping tell what the node is.
+func (n Node) IsList() bool    { return n.yaml != nil && n.yaml.Kind == yaml.SequenceNode }
+func (n Node) IsMapping() bool { return n.yaml != nil && n.yaml.Kind == yaml.MappingNode }
+
+// Get returns a member by its path of names; ok is false where there is none, or
+// null.
+func (n Node) Get(names ...string) (m Node, ok bool) {
 	for _, name := range names {
-		if n.yaml == nil {
+		found := false
+		for _, m := range n.Members() {
+			if found = m.Name == name; found {
+				n = m.Node
+				break
+			}
+		}
+		if !found || isNull(n.yaml) {
 			return Node{}, false
 		}
-		v := member(n.yaml, name)
-		if v == nil || v.Tag == "!!null" {
-			return Node{}, false
-		}
-		n = Node{file: n.file, path: n.at(name), yaml: v}
 	}
 	return n, n.yaml != nil
-}
-
-func (n Node) at(name string) string {
-	if n.path == "" {
-		return name
-	}
-	return n.path + "." + name
 }
 
 // Text returns a member's scalar text, "" where there is none.
@@ -204,29 +204,74 @@ func (n Node) Text(names ...string) string {
 	return v.yaml.Value
 }
 
-// Problem makes a problem at the node's place.
-func (n Node) Problem(format string, a ...any) Problem {
-	p := Problem{File: n.file, Field: n.path, Message: fmt.Sprintf(format, a...)}
-	if n.yaml != nil {
-		p.Line = n.yaml.Line
+// What says what the node is, for a message: a mapping, a list, or its value.
+func (n Node) What() string {
+	if n.yaml == nil {
+		return "empty"
 	}
-	return p
+	return what(n.yaml)
 }
 
-// At is Problem at a member, or at the node where the member is not there.
+// Problem makes a problem at the node's place.
+func (n Node) Problem(format string, a ...any) Problem {
+	return Problem{File: n.file, Line: n.line, Field: n.path, Message: fmt.Sprintf(format, a...)}
+}
+
+// At is Problem at a member, or where the member would be.
 func (n Node) At(path string, format string, a ...any) Problem {
-	if m, ok := n.Get(strings.Split(path, ".")...); ok {
-		return m.Problem(format, a...)
+	names := strings.Split(path, ".")
+	for i := len(names); i > 0; i-- {
+		if m, ok := n.Get(names[:i]...); ok {
+			p := m.Problem(format, a...)
+			p.Field = join(n.path, path)
+			return p
+		}
 	}
 	p := n.Problem(format, a...)
-	p.Field = n.at(path)
+	p.Field = join(n.path, path)
 	return p
 }
 
 // Place is the node's file and line.
-func (n Node) Place() string {
-	if n.yaml == nil {
-		return n.file
+func (n Node) Place() string { return place(n.file, n.line) }
+
+// join adds a name to a path. A name is a stranger's: what would not show, or
+// would go on for pages, is written otherwise.
+func join(path, name string) string {
+	name = Label(name)
+	if path == "" {
+		return name
 	}
-	return fmt.Sprintf("%s:%d", n.file, n.yaml.Line)
+	return path + "." + name
+}
+
+// Label is a name as a message may show it: in quotes and shortened where it is
+// not plain.
+func Label(name string) string {
+	plain := name != "" && len(name) <= 2*maxShown
+	for _, r := range name {
+		if r < '!' || r > '~' || r == '"' {
+			plain = false
+			break
+		}
+	}
+	if plain {
+		return name
+	}
+	return strconv.QuoteToASCII(cut(name))
+}
+
+// cut shortens a text to its first line, and that to what a message has room for.
+func cut(s string) string {
+	line, _, more := strings.Cut(s, "\n")
+	for i := range line {
+		if i >= maxShown {
+			line, more = line[:i], true
+			break
+		}
+	}
+	if more {
+		line += "…"
+	}
+	return strings.ToValidUTF8(line, string(utf8.RuneError))
 }

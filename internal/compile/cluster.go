@@ -1,0 +1,346 @@
+package compile
+
+import (
+	"crypto/x509"
+	"slices"
+
+	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/api/config/v1beta1"
+	"github.com/boltseal/boltseal/internal/integrity"
+	"github.com/boltseal/boltseal/internal/strict"
+)
+
+// Entry is a resource of a cluster: as it is, and as it was when it last worked.
+type Entry struct {
+	Current *Resource
+	Good    *Resource // nil = it never worked, as far as is known
+}
+
+// Serving says what is in force for a resource.
+type Serving string
+
+// What may be in force for a resource. A stand-in says no to everything that the
+// resource would have judged, so that what is broken never lets anything through.
+const (
+	ServingCurrent  Serving = "Current"  // the resource as it is
+	ServingLastGood Serving = "LastGood" // the resource as it was when it last worked
+	ServingReduced  Serving = "Reduced"  // the resource, without certificates that it names and that are not there
+	ServingStandIn  Serving = "StandIn"
+)
+
+// Standing is how one resource stands.
+type Standing struct {
+	// Problems is why the resource is not in force as it is written. None means
+	// that it is.
+	Problems strict.Problems
+	// Warnings are what deserves a look and does no harm.
+	Warnings []strict.Problem
+	Serving  Serving
+	// Certificates are what a provider provides.
+	Certificates []*x509.Certificate
+}
+
+// OK reports whether the resource is in force as it is written.
+func (s *Standing) OK() bool { return len(s.Problems) == 0 }
+
+// ClusterOptions say how a cluster is read.
+type ClusterOptions struct {
+	// CertificateStores are the namespaces whose CertificateStores a verifier may
+	// name without their namespace; the first that has one wins. Whoever may write
+	// there has the trust of the whole cluster.
+	CertificateStores []string
+}
+
+// Cluster is all resources of a cluster.
+type Cluster struct {
+	o        ClusterOptions
+	entries  []Entry
+	standing map[Key]*Standing
+	policies []*integrity.Policy
+}
+
+// NewCluster takes resources together, in any order. In contrast to files, what
+// is broken takes down nothing else:
+//
+//   - a resource that does not work as it is stays in force as it last worked;
+//   - one that never did, or whose dependencies are gone, is replaced by a
+//     stand-in, which denies whatever the resource would have judged;
+//   - a Verifier whose certificates are not all there trusts those that are.
+//
+// None of the three turns a denial into anything else than the denial or the
+// verdict of a configuration that was in force and is still what is written
+// elsewhere.
+func NewCluster(o ClusterOptions, entries []Entry) *Cluster {
+	c := &Cluster{o: o, entries: slices.Clone(entries), standing: make(map[Key]*Standing, len(entries))}
+	slices.SortFunc(c.entries, func(a, b Entry) int {
+		if d := a.Current.created.Compare(b.Current.created); d != 0 {
+			return d
+		}
+		return a.Current.key.Compare(b.Current.key)
+	})
+	for _, e := range c.entries {
+		st := &Standing{Problems: placed(e.Current.key, e.Current.problems), Serving: ServingCurrent}
+		c.standing[e.Current.key] = st
+		if !e.Current.key.integrity() {
+			continue
+		}
+		switch {
+		case st.OK():
+			c.policies = append(c.policies, e.Current.set.integrity...)
+		case e.Good != nil && len(e.Good.problems) == 0:
+			st.Serving = ServingLastGood
+			c.policies = append(c.policies, e.Good.set.integrity...)
+		default:
+			st.Serving = ServingStandIn
+			c.policies = append(c.policies, e.Current.strict)
+		}
+	}
+	return c
+}
+
+// placed makes problems speak to somebody who looks at the resource: it has no
+// file and no lines, and its name need not be said.
+func placed(key Key, ps strict.Problems) strict.Problems {
+	out := make(strict.Problems, len(ps))
+	for i, p := range ps {
+		p.File, p.Line, p.Object = "", 0, strict.Object{}
+		out[i] = p
+	}
+	return out
+}
+
+// Integrity returns the ImageIntegrityPolicies that are in force.
+func (c *Cluster) Integrity() []*integrity.Policy { return c.policies }
+
+// clusterCompiler compiles a Cluster.
+type clusterCompiler struct {
+	*compiler
+	cluster *Cluster
+	owners  map[string][]Key // of the stores of each namespace, in their order
+}
+
+// Compile makes the engines, and says how each resource stands. It does not
+// fail: a cluster without resources has no engine, and denies.
+func (c *Cluster) Compile(deps Deps) (*Compiled, map[Key]*Standing) {
+	x := &clusterCompiler{compiler: newCompiler(deps), cluster: c, owners: map[string][]Key{}}
+	x.providers()
+	for _, e := range c.entries {
+		switch e.Current.key.base() {
+		case v1beta1.KindStore:
+			x.try(e, func(r *Resource) bool {
+				n := len(x.stores[r.key.Namespace])
+				for _, s := range r.set.stores {
+					x.store(s)
+				}
+				return len(x.stores[r.key.Namespace]) > n
+			}, x.denyStore)
+			x.owners[e.Current.key.Namespace] = append(x.owners[e.Current.key.Namespace], e.Current.key)
+		case v1beta1.KindVerifier:
+			x.try(e, func(r *Resource) bool {
+				n := len(x.verifiers[r.key.Namespace])
+				for _, v := range r.set.verifiers {
+					x.verifier(v)
+				}
+				return len(x.verifiers[r.key.Namespace]) > n
+			}, x.denyVerifier)
+		case v1beta1.KindPolicy:
+			x.tryPolicy(e)
+		}
+	}
+	x.allEngines()
+	return x.out, c.standing
+}
+
+// attempt runs f and returns what it found wrong.
+func (x *clusterCompiler) attempt(f func()) (ps strict.Problems, warnings []strict.Problem) {
+	x.problems, x.out.Warnings = nil, nil
+	f()
+	ps, warnings = x.problems, x.out.Warnings
+	x.problems, x.out.Warnings = nil, nil
+	return ps, warnings
+}
+
+// try puts a resource in force: as it is, else as it was, else with what is left
+// of it, else by a stand-in. add reports whether it added anything.
+func (x *clusterCompiler) try(e Entry, add func(*Resource) bool, deny func(Entry, strict.Problems)) {
+	st := x.cluster.standing[e.Current.key]
+	x.lenient = false
+	if st.OK() {
+		ps, warnings := x.attempt(func() { add(e.Current) })
+		st.Problems, st.Warnings = placed(e.Current.key, ps), warnings
+	}
+	if st.OK() {
+		return
+	}
+	if e.Good != nil && e.Good != e.Current {
+		done := false
+		if ps, _ := x.attempt(func() { done = add(e.Good) }); done && len(ps) == 0 {
+			st.Serving = ServingLastGood
+			return
+		}
+	}
+	x.lenient = true
+	defer func() { x.lenient = false }()
+	for _, r := range []*Resource{e.Current, e.Good} {
+		if r == nil || len(r.problems) > 0 {
+			continue
+		}
+		done := false
+		x.attempt(func() { done = add(r) })
+		if done {
+			st.Serving = ServingReduced
+			return
+		}
+	}
+	st.Serving = ServingStandIn
+	deny(e, st.Problems)
+}
+
+func (x *clusterCompiler) tryPolicy(e Entry) {
+	namespace := e.Current.key.Namespace
+	x.try(e, func(r *Resource) bool {
+		before := x.policies[namespace]
+		for _, p := range r.set.policies {
+			x.policy(p)
+		}
+		return x.policies[namespace] != before
+	}, func(e Entry, ps strict.Problems) {
+		// A Policy of another name than the one that counts never was in force.
+		if e.Current.key.Name == policyName {
+			x.policies[namespace] = denyPolicy{broken(e.Current.key, ps)}
+		}
+	})
+}
+
+// providers reads all KeyManagementProviders and CertificateStores.
+func (x *clusterCompiler) providers() {
+	x.keys = keyring{certs: map[string][]*x509.Certificate{}, bad: map[string]bool{}}
+	aliases := map[string]int{} // cluster-wide name of CertificateStores → place of their namespace
+	for _, stores := range []bool{false, true} {
+		for _, e := range x.cluster.entries {
+			key := e.Current.key
+			if key.base() != v1beta1.KindKeyManagementProvider && key.Kind != v1beta1.KindCertificateStore || stores != (key.Kind == v1beta1.KindCertificateStore) {
+				continue
+			}
+			certs, ok := x.provide(e)
+			x.keys.add(key.Namespace+"/"+key.Name, certs, ok)
+			if !stores {
+				continue
+			}
+			place := slices.Index(x.cluster.o.CertificateStores, key.Namespace)
+			alias := "/" + key.Name
+			if old, seen := aliases[alias]; place >= 0 && (!seen && !x.keys.has(alias) || seen && place < old) {
+				aliases[alias] = place
+				x.keys.drop(alias)
+				x.keys.add(alias, certs, ok)
+			}
+		}
+	}
+}
+
+// add adds a provider unless one of that name is there: a KeyManagementProvider
+// wins over a CertificateStore.
+func (k keyring) add(name string, certs []*x509.Certificate, ok bool) {
+	switch {
+	case k.has(name):
+	case ok:
+		k.certs[name] = certs
+	default:
+		k.bad[name] = true
+	}
+}
+
+func (k keyring) has(name string) bool { return k.certs[name] != nil || k.bad[name] }
+
+func (k keyring) drop(name string) { delete(k.certs, name); delete(k.bad, name) }
+
+func (x *clusterCompiler) provide(e Entry) (certs []*x509.Certificate, ok bool) {
+	st := x.cluster.standing[e.Current.key]
+	if st.OK() {
+		certs, err := e.Current.provide()
+		if err == nil {
+			st.Certificates = certs
+			return certs, true
+		}
+		st.Problems = placed(e.Current.key, collect(nil, err))
+	}
+	if e.Good != nil && len(e.Good.problems) == 0 {
+		if certs, err := e.Good.provide(); err == nil {
+			st.Serving, st.Certificates = ServingLastGood, certs
+			return certs, true
+		}
+	}
+	st.Serving = ServingStandIn
+	return nil, false
+}
+
+// allEngines makes one engine for the cluster and one for each namespace with
+// resources of its own. A namespace that has any does not fall back to the
+// cluster's where its own do not work.
+func (x *clusterCompiler) allEngines() {
+	if err := x.defaultPolicy(); err != nil {
+		x.policies[""] = denyPolicy{broken(Key{Kind: v1beta1.KindPolicy, Name: policyName}, collect(nil, err))}
+	}
+	x.untangle("")
+	namespaces := map[string]bool{}
+	for _, e := range x.cluster.entries {
+		switch e.Current.key.base() {
+		case v1beta1.KindStore, v1beta1.KindVerifier, v1beta1.KindPolicy:
+			namespaces[e.Current.key.Namespace] = true
+		}
+	}
+	delete(namespaces, "")
+	x.out.cluster = x.engine("")
+	for ns := range namespaces {
+		x.untangle(ns)
+		x.out.namespaces[ns] = x.engine(ns)
+	}
+}
+
+func (x *clusterCompiler) options(namespace string) boltseal.Options {
+	return boltseal.Options{Stores: own(x.stores, namespace), Verifiers: own(x.verifiers, namespace), Policy: ownPolicy(x.policies, namespace), Clock: x.deps.Clock}
+}
+
+// engine returns nil where there is no Store or no Verifier.
+func (x *clusterCompiler) engine(namespace string) *boltseal.Engine {
+	e, err := boltseal.New(x.options(namespace))
+	if err != nil {
+		return nil
+	}
+	return e
+}
+
+// untangle leaves out stores that serve what an older one serves already, and
+// stand-ins that serve what a store that works does.
+func (x *clusterCompiler) untangle(namespace string) {
+	type owned struct {
+		boltseal.ScopedStore
+		key Key
+	}
+	var stores []owned
+	for i, s := range x.stores[namespace] {
+		stores = append(stores, owned{s, x.owners[namespace][i]})
+	}
+	slices.SortStableFunc(stores, func(a, b owned) int { return rank(a.Store) - rank(b.Store) })
+	probe := boltseal.Options{Verifiers: []boltseal.Verifier{&denyVerifier{}}, Policy: denyPolicy{}}
+	var kept []boltseal.ScopedStore
+	for _, s := range stores {
+		probe.Stores = append(slices.Clip(kept), s.ScopedStore)
+		if _, err := boltseal.New(probe); err == nil {
+			kept = probe.Stores
+			continue
+		} else if rank(s.Store) == 0 {
+			st := x.cluster.standing[s.key]
+			st.Problems = append(st.Problems, strict.Problem{Field: "spec.parameters.scopes", Message: trim(err) + ": the older Store stays in force"})
+			st.Serving = ServingStandIn
+		}
+	}
+	x.stores[namespace] = kept
+}
+
+func rank(s boltseal.Store) int {
+	if _, standIn := s.(denyStore); standIn {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,195 @@
+package compile
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/boltseal/boltseal/api/config/v1beta1"
+	"github.com/boltseal/boltseal/api/integrity/v1alpha1"
+	"github.com/boltseal/boltseal/internal/integrity"
+	"github.com/boltseal/boltseal/internal/strict"
+	"github.com/boltseal/boltseal/oci"
+)
+
+// Key names a resource of a cluster.
+type Key struct {
+	Kind      string
+	Namespace string // "" = cluster-wide
+	Name      string
+}
+
+// String is the key as messages name it.
+func (k Key) String() string {
+	if k.Namespace != "" {
+		return k.Kind + " " + k.Namespace + "/" + k.Name
+	}
+	return k.Kind + " " + k.Name
+}
+
+// Compare orders keys by kind, namespace and name.
+func (k Key) Compare(o Key) int {
+	return cmp.Or(strings.Compare(k.Kind, o.Kind), strings.Compare(k.Namespace, o.Namespace), strings.Compare(k.Name, o.Name))
+}
+
+// Resource is one version of a resource of a cluster, decoded. It keeps what was
+// made of it, so that compiling again costs nothing for what has not changed. It
+// is safe for concurrent use.
+type Resource struct {
+	key      Key
+	created  time.Time
+	doc      strict.Node
+	problems strict.Problems // of decoding; set is then empty
+	set      Set             // this resource alone
+	// strict stands in for an ImageIntegrityPolicy that is not understood.
+	strict *integrity.Policy
+
+	mu       sync.Mutex
+	provided bool
+	certs    []*x509.Certificate
+	certsErr error
+	registry *oci.Registry
+}
+
+// object is what is read of a resource: the rest of the metadata is long, and
+// status is ours.
+type object struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	Metadata   struct {
+		Name      string    `json:"name"`
+		Namespace string    `json:"namespace,omitempty"`
+		Created   time.Time `json:"creationTimestamp,omitzero"`
+	} `json:"metadata"`
+	Spec json.RawMessage `json:"spec,omitempty"`
+}
+
+// DecodeObject decodes a resource as the API server has it, in JSON, as strictly
+// as Decode reads files. A resource that cannot be decoded is a Resource too: it
+// stands in a cluster, and has problems.
+func DecodeObject(data []byte) *Resource {
+	r := &Resource{}
+	var o object
+	if err := json.Unmarshal(data, &o); err != nil {
+		r.problems = strict.Problems{{Message: err.Error()}}
+		return r
+	}
+	r.key, r.created = Key{o.Kind, o.Metadata.Namespace, o.Metadata.Name}, o.Metadata.Created
+	o.Metadata.Created = time.Time{}
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(o); err != nil {
+		r.problems = strict.Problems{{Message: err.Error()}}
+		return r
+	}
+	docs, err := strict.Documents("", text.Bytes())
+	if err == nil && len(docs) != 1 {
+		err = fmt.Errorf("%d documents in place of one", len(docs))
+	}
+	if err == nil {
+		r.doc = docs[0]
+		err = r.set.add(r.doc, map[string]strict.Node{})
+	}
+	if err != nil {
+		r.problems, r.set = collect(nil, err), Set{}
+		if r.key.integrity() {
+			r.strict = strictest(docs, r.key)
+		}
+		return r
+	}
+	for i := range r.set.stores {
+		r.set.stores[i].from = r
+	}
+	for i := range r.set.providers {
+		// Here a CertificateStore has the namespace that it is in; see keyring.
+		r.set.providers[i].namespace = o.Metadata.Namespace
+	}
+	return r
+}
+
+// Key names the resource.
+func (r *Resource) Key() Key { return r.key }
+
+// Close releases connections. What still uses the resource opens new ones.
+func (r *Resource) Close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.registry != nil {
+		r.registry.Close()
+	}
+}
+
+// provide is what the provider provides, read once.
+func (r *Resource) provide() ([]*x509.Certificate, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.provided {
+		r.certs, r.certsErr = provide(r.set.providers[0])
+		r.provided = true
+	}
+	return r.certs, r.certsErr
+}
+
+// registryOf is the registry client of a Store, made once.
+func (r *Resource) registryOf(o oci.Options) (*oci.Registry, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.registry == nil {
+		reg, err := oci.NewRegistry(o)
+		if err != nil {
+			return nil, err
+		}
+		r.registry = reg
+	}
+	return r.registry, nil
+}
+
+// base is the kind without "Namespaced".
+func (k Key) base() string { return strings.TrimPrefix(k.Kind, v1beta1.NamespacedPrefix) }
+
+func (k Key) integrity() bool { return k.base() == v1alpha1.KindImageIntegrityPolicy }
+
+// strictest is a policy in place of one that is not understood: every field that
+// is wrong is read as the strictest that could be meant.
+func strictest(docs []strict.Node, key Key) *integrity.Policy {
+	everything, _ := integrity.Compile(key.Name, v1alpha1.ImageIntegrityPolicySpec{})
+	if len(docs) != 1 {
+		return everything.Of(key.Namespace)
+	}
+	spec, err := integritySpec(docs[0], key)
+	if err != nil {
+		return everything.Of(key.Namespace)
+	}
+	_, problems := integrity.Compile(key.Name, spec)
+	for _, p := range problems {
+		switch p.Field {
+		case "spec.match.kinds":
+			spec.Match.Kinds = nil
+		case "spec.match.namespaces":
+			spec.Match.Namespaces = nil
+		case "spec.match.excludedNamespaces":
+			spec.Match.ExcludedNamespaces = nil
+		case "spec.match.namespaceSelector":
+			spec.Match.NamespaceSelector = nil
+		case "spec.match.labelSelector":
+			spec.Match.LabelSelector = nil
+		case "spec.excludedImages":
+			spec.ExcludedImages = nil
+		case "spec.enforcementAction":
+			spec.EnforcementAction = v1alpha1.Deny
+		default:
+			spec.OnUnavailable = v1alpha1.OnUnavailable{}
+		}
+	}
+	p, problems := integrity.Compile(key.Name, spec)
+	if len(problems) > 0 {
+		p = everything
+	}
+	return p.Of(key.Namespace)
+}

@@ -1,0 +1,247 @@
+package compile
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/api/config/v1beta1"
+	"github.com/boltseal/boltseal/internal/strict"
+	"github.com/boltseal/boltseal/oci"
+	"github.com/boltseal/boltseal/trust"
+)
+
+var (
+	storeTypes    = []string{"oras"}
+	authProviders = []string{"dockerConfig"}
+)
+
+const fieldScopes = "spec.parameters.scopes"
+
+// store adds a Store to those of its namespace, or says all that is wrong with it.
+func (c *compiler) store(r resource[v1beta1.StoreSpec]) {
+	if r.spec.Name != storeTypes[0] {
+		c.fail(unknown(r, "spec.name", "store", r.spec.Name, storeTypes))
+		return
+	}
+	before := len(c.problems)
+	c.noPlugin(r.problem, r.spec.Source)
+	var p orasParameters
+	if err := r.parameters(&p); err != nil {
+		c.fail(err)
+		return
+	}
+	o := oci.Options{PlainHTTP: p.UseHTTP, UserAgent: c.deps.UserAgent, Clock: c.deps.Clock, Hosts: map[string]oci.HostOptions{}}
+	var err error
+	if o.RootCAs, err = rootCAs(p.CAFile, p.CACert); err != nil {
+		c.fail(r.problem("spec.parameters", "%v", err))
+	}
+	c.registries(r, p, o.Hosts)
+	c.scopes(r, p.Scopes)
+	o.Credentials = c.credentials(r)
+	c.ignored(r, p)
+	if len(c.problems) > before {
+		return
+	}
+	var reg *oci.Registry
+	if r.from != nil {
+		reg, err = r.from.registryOf(o) // it outlives the configuration, and closes it
+	} else if reg, err = oci.NewRegistry(o); err == nil {
+		c.out.closers = append(c.out.closers, reg.Close)
+	}
+	if err != nil {
+		c.fail(r.problem("spec.parameters", "%s", trim(err)))
+		return
+	}
+	var store boltseal.Store = reg
+	if c.deps.Wrap != nil {
+		store = c.deps.Wrap(store)
+	}
+	c.stores[r.namespace] = append(c.stores[r.namespace], boltseal.ScopedStore{Name: r.name, Scopes: p.Scopes, Store: store})
+}
+
+// noPlugin refuses what says where a plugin's binary is.
+func (c *compiler) noPlugin(problem func(field, format string, a ...any) strict.Problem, source *v1beta1.PluginSource) {
+	if source != nil {
+		c.fail(problem("spec.source", "plugins are not run; leave it out"))
+	}
+}
+
+// ignored warns of what Ratify has and we need not, and of what cannot be meant.
+func (c *compiler) ignored(r resource[v1beta1.StoreSpec], p orasParameters) {
+	warn := func(field, why string) {
+		c.out.Warnings = append(c.out.Warnings, r.problem("spec.parameters."+field, "it has no effect: %s", why))
+	}
+	if p.LocalCachePath != "" {
+		warn("localCachePath", "nothing is kept on disk")
+	}
+	if p.CosignEnabled {
+		warn("cosignEnabled", "cosign signatures are not known here")
+	}
+	if p.UseHTTP && p.CAFile != "" {
+		warn("caFile", "useHttp speaks without TLS")
+	}
+	if p.UseHTTP && p.CACert != "" {
+		warn("caCert", "useHttp speaks without TLS")
+	}
+}
+
+// registries reads the settings of single registries into hosts.
+func (c *compiler) registries(r resource[v1beta1.StoreSpec], p orasParameters, hosts map[string]oci.HostOptions) {
+	list, _ := r.node.Get("spec", "parameters", "registries")
+	for i, n := range list.Items() {
+		reg := p.Registries[i]
+		fail := func(field, format string, a ...any) { c.fail(r.own(n.At(field, format, a...))) }
+		host, err := registryHost(reg.Host)
+		if err != nil {
+			fail("host", "%v", err)
+			continue
+		}
+		if _, twice := hosts[host]; twice {
+			fail("host", "%s stands here twice", host)
+		}
+		h := oci.HostOptions{PlainHTTP: reg.UseHTTP || p.UseHTTP && reg.CAFile == "" && reg.CACert == "", AuthRealms: reg.AuthRealms}
+		if h.RootCAs, err = rootCAs(reg.CAFile, reg.CACert); err != nil {
+			fail("host", "%s: %v", host, err)
+		}
+		if h.Certificates, err = clientCertificates(reg); err != nil {
+			fail("host", "%s: %v", host, err)
+		}
+		if reg.UseHTTP && (h.RootCAs != nil || h.Certificates != nil) {
+			fail("useHttp", "%s: certificates are of no use without TLS: keep one of the two", host)
+		}
+		hosts[host] = h
+	}
+}
+
+// registryHost is a registry's host in the form that image references are read in.
+func registryHost(text string) (string, error) {
+	if text == "" {
+		return "", errors.New("it names no host")
+	}
+	ref, err := boltseal.ParseReference(text + "/host/of")
+	if err != nil || ref.Repository != "host/of" {
+		return "", fmt.Errorf("%s is no host as it stands in an image's name, such as ghcr.io or registry.example:5000", strict.Label(text))
+	}
+	return ref.Registry, nil
+}
+
+// probe makes an engine of stores alone, to see whether their scopes fit.
+func probe(stores ...boltseal.ScopedStore) error {
+	_, err := boltseal.New(boltseal.Options{Stores: stores, Verifiers: []boltseal.Verifier{&denyVerifier{}}, Policy: denyPolicy{}})
+	return err
+}
+
+func (c *compiler) scopes(r resource[v1beta1.StoreSpec], scopes []string) {
+	list, _ := r.node.Get(strings.Split(fieldScopes, ".")...)
+	for i, n := range list.Items() {
+		if err := probe(boltseal.ScopedStore{Name: r.name, Scopes: scopes[i : i+1]}); err != nil {
+			c.fail(r.own(n.Problem("%s is no scope: write *, a host, *.domain or host/path", strict.Label(scopes[i]))))
+		}
+	}
+}
+
+// collide finds out whether the namespace's youngest Store serves what another
+// one does, and then leaves it out.
+func (c *compiler) collide(r resource[v1beta1.StoreSpec]) {
+	stores := c.stores[r.namespace]
+	if len(stores) == 0 || stores[len(stores)-1].Name != r.name {
+		return
+	}
+	if err := probe(stores...); err != nil {
+		c.fail(r.problem(fieldScopes, "%s: give one of them other scopes", trim(err)))
+		c.stores[r.namespace] = stores[:len(stores)-1]
+	}
+}
+
+// credentials reads authProvider.
+func (c *compiler) credentials(r resource[v1beta1.StoreSpec]) oci.CredentialSource {
+	n, ok := r.node.Get("spec", "parameters", "authProvider")
+	if !ok {
+		return c.deps.DockerConfig("")
+	}
+	var p dockerConfigParameters
+	switch name := n.Text("name"); {
+	case !n.IsMapping():
+		c.fail(r.own(n.Problem("must be a mapping, and is %s", n.What())))
+	case name != authProviders[0]:
+		c.fail(unknown(r, "spec.parameters.authProvider.name", "auth provider", name, authProviders))
+	default:
+		c.fail(r.owned(n.Decode(&p)))
+	}
+	return c.deps.DockerConfig(p.ConfigPath)
+}
+
+func rootCAs(file, inline string) (*x509.CertPool, error) {
+	if file == "" && inline == "" {
+		return nil, nil
+	}
+	if file != "" && inline != "" {
+		return nil, errors.New("caFile and caCert are both there; keep one")
+	}
+	pem, what := []byte(inline), "caCert"
+	if file != "" {
+		var err error
+		if pem, err = readBounded(file, trust.MaxPEMBytes); err != nil {
+			return nil, fmt.Errorf("caFile: %w", err)
+		}
+		what = "caFile " + file
+	}
+	certs, err := trust.ParseCertificates(pem)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %s", what, trim(err))
+	}
+	pool := x509.NewCertPool()
+	for _, c := range certs {
+		pool.AddCert(c)
+	}
+	return pool, nil
+}
+
+func clientCertificates(r registrySettings) ([]tls.Certificate, error) {
+	if r.ClientCertFile == "" && r.ClientKeyFile == "" {
+		return nil, nil
+	}
+	if r.ClientCertFile == "" || r.ClientKeyFile == "" {
+		return nil, errors.New("clientCertFile and clientKeyFile belong together")
+	}
+	certPEM, err := readBounded(r.ClientCertFile, trust.MaxPEMBytes)
+	if err != nil {
+		return nil, fmt.Errorf("clientCertFile: %w", err)
+	}
+	keyPEM, err := readBounded(r.ClientKeyFile, trust.MaxPEMBytes)
+	if err != nil {
+		return nil, fmt.Errorf("clientKeyFile: %w", err)
+	}
+	cert, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		return nil, fmt.Errorf("clientCertFile %s and clientKeyFile %s: %w", r.ClientCertFile, r.ClientKeyFile, err)
+	}
+	return []tls.Certificate{cert}, nil
+}
+
+// readBounded reads a regular file: anything else might never end.
+func readBounded(path string, most int64) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a file", path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(b)) > most {
+		err = fmt.Errorf("%s has more than %d bytes", path, most)
+	}
+	return b, err
+}

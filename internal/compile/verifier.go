@@ -1,0 +1,129 @@
+package compile
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/boltseal/boltseal/api/config/v1beta1"
+	"github.com/boltseal/boltseal/internal/nearest"
+	"github.com/boltseal/boltseal/internal/strict"
+	"github.com/boltseal/boltseal/notation"
+	"github.com/boltseal/boltseal/trust"
+)
+
+var verifierTypes = []string{notation.VerifierType}
+
+const fieldTrustPolicy = "spec.parameters.trustPolicyDoc"
+
+// verifier adds a Verifier to those of its namespace, or says all that is wrong
+// with it.
+func (c *compiler) verifier(r resource[v1beta1.VerifierSpec]) {
+	kind, field := r.spec.Type, "spec.type"
+	if kind == "" {
+		kind, field = r.spec.Name, "spec.name"
+	}
+	if kind != notation.VerifierType {
+		c.fail(unknown(r, field, "verifier", kind, verifierTypes))
+		return
+	}
+	before := len(c.problems)
+	c.noPlugin(r.problem, r.spec.Source)
+	types := artifactTypes(r.spec.ArtifactTypes)
+	for _, t := range types {
+		if t != "*" && !mediaType.MatchString(t) {
+			c.fail(r.problem("spec.artifactTypes", "%s is no media type, such as %s", strict.Label(t), notation.ArtifactType))
+		}
+	}
+	var p notationParameters
+	if err := r.parameters(&p); err != nil {
+		c.fail(err)
+		return
+	}
+	tp := c.trustPolicy(r, p.TrustPolicyDoc)
+	hard := len(c.problems) > before
+	stores, names, problems := c.keys.trustStores(r, p, c.lenient)
+	c.problems = append(c.problems, problems...)
+	if tp != nil && names != nil && c.unnamed(r, tp, names) {
+		hard = true
+	}
+	if hard || len(problems) > 0 && !c.lenient {
+		return
+	}
+	c.expired(r, stores)
+	v, err := notation.New(notation.Options{Name: r.name, ArtifactTypes: types, TrustPolicy: tp, TrustStores: stores,
+		Revocation: c.deps.Revocation, Chains: c.deps.Chains, Clock: c.deps.Clock})
+	if err != nil {
+		c.fail(r.problem(fieldTrustPolicy, "%s", trim(err)))
+		return
+	}
+	c.verifiers[r.namespace] = append(c.verifiers[r.namespace], v)
+}
+
+// trustPolicy reads the document, or says all that is wrong with it: the document
+// as a whole tells its first problem only, so each statement is asked alone too.
+func (c *compiler) trustPolicy(r resource[v1beta1.VerifierSpec], doc notation.TrustPolicyDocument) *notation.TrustPolicy {
+	tp, err := notation.NewTrustPolicy(doc)
+	if err == nil {
+		return tp
+	}
+	said := map[string]bool{}
+	list, _ := r.node.Get(strings.Split(fieldTrustPolicy+".trustPolicies", ".")...)
+	for i, n := range list.Items() {
+		alone := notation.TrustPolicyDocument{Version: "1.0", TrustPolicies: doc.TrustPolicies[i : i+1]}
+		if _, err := notation.NewTrustPolicy(alone); err != nil {
+			said[err.Error()] = true
+			c.fail(r.own(n.Problem("%s", policyWords(err))))
+		}
+	}
+	if !said[err.Error()] {
+		c.fail(r.problem(fieldTrustPolicy, "%s", policyWords(err)))
+	}
+	return nil
+}
+
+func policyWords(err error) string { return strings.TrimPrefix(trim(err), "trustPolicyDoc: ") }
+
+// unnamed finds the trust stores that the trust policy names and that the
+// Verifier does not declare.
+func (c *compiler) unnamed(r resource[v1beta1.VerifierSpec], tp *notation.TrustPolicy, names []string) (found bool) {
+	for _, name := range tp.TrustStores() {
+		if slices.Contains(names, name) {
+			continue
+		}
+		found = true
+		place, _ := r.node.Get(strings.Split(fieldTrustPolicy, ".")...)
+		list, _ := place.Get("trustPolicies")
+		for _, statement := range slices.Backward(list.Items()) { // the first that names it is told
+			stores, _ := statement.Get("trustStores")
+			for _, n := range stores.Items() {
+				if n.Text() == name {
+					place = n
+				}
+			}
+		}
+		c.fail(r.own(place.Problem("the trust store %s is not there: verificationCertStores does not declare it%s", name, nearest.Hint(name, names))))
+	}
+	return found
+}
+
+func (c *compiler) expired(r resource[v1beta1.VerifierSpec], stores []*trust.Store) {
+	for _, s := range stores {
+		for _, text := range s.Problems(c.deps.Clock()) {
+			c.out.Warnings = append(c.out.Warnings, r.problem(fieldCertStores, "%s", text))
+		}
+	}
+}
+
+// mediaType is the form of an artifact type (RFC 6838, section 4.2).
+var mediaType = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}$`)
+
+func artifactTypes(list string) []string {
+	var types []string
+	for _, t := range strings.Split(list, ",") {
+		if t = strings.TrimSpace(t); t != "" {
+			types = append(types, t)
+		}
+	}
+	return types
+}
