@@ -103,7 +103,7 @@ them by the rules of the Notary Project.`,
 	)
 	root.SetHelpCommandGroupID("more")
 	root.SetCompletionCommandGroupID("more")
-	root.AddCommand(newVerify(env), newDemo(env), newServe(env), newExplain(env), newVersion(env))
+	root.AddCommand(newVerify(env), newDemo(env), newServe(env), newCRDs(env), newExplain(env), newVersion(env))
 	return root
 }
 

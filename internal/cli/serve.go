@@ -22,12 +22,13 @@ type serveFlags struct {
 	report, auditLog    string
 	logFormat, logLevel string
 	cacheMB, memoryMB   int
+	cluster             clusterFlags
 }
 
 func newServe(env Env) *cobra.Command {
 	var f serveFlags
 	cmd := &cobra.Command{
-		Use:   "serve --config FILE",
+		Use:   "serve [--config FILE | --kubeconfig FILE | --in-cluster]",
 		Short: "Answer Gatekeeper and the Kubernetes API server",
 		Long: `Answer two questions about images over HTTPS:
 
@@ -38,14 +39,18 @@ func newServe(env Env) *cobra.Command {
     POST ` + server.PathValidate + `
     POST ` + server.PathPin + `
 
-Configuration, certificates and client CAs are watched: an edit is live without a
-restart, and a broken one leaves the last good one serving (see /readyz?verbose
-at the health address). Every flag can be set by an environment variable too:
+The configuration is in files, or in the custom resources of a cluster. It is
+watched, as are certificates and client CAs: an edit is live without a restart,
+and a broken one leaves the last good one serving (see /readyz?verbose at the
+health address, and the resources' statuses). Every flag can be set by an environment variable too:
 --tls-cert is BOLTSEAL_TLS_CERT.`,
 		Example: `  A first try on this machine:
     boltseal serve --config verify-config.yaml --tls-self-signed --listen 127.0.0.1:6001
 
-  In a cluster:
+  In a cluster, by its custom resources:
+    boltseal serve --in-cluster --tls-cert /tls/tls.crt --tls-key /tls/tls.key
+
+  By files, for callers with a certificate:
     boltseal serve --config /etc/boltseal/config.yaml \
       --tls-cert /tls/tls.crt --tls-key /tls/tls.key --client-ca /tls/ca.crt`,
 		GroupID: "serve",
@@ -65,6 +70,7 @@ func (f *serveFlags) register(fl *pflag.FlagSet) {
 	fl.SortFlags = false
 	o := &f.o
 	fl.StringArrayVarP(&o.Files, "config", "c", nil, "YAML `FILE` with the configuration; may be repeated; watched")
+	f.cluster.register(fl)
 	fl.StringVar(&o.Listen, "listen", ":6001", "`ADDRESS` for Gatekeeper and the API server")
 	fl.StringVar(&o.Health, "health-listen", ":9099", "`ADDRESS` of /healthz and /readyz, plain HTTP; empty for none")
 	fl.StringVar(&o.Metrics, "metrics-listen", ":8888", "`ADDRESS` of /metrics, plain HTTP; empty for none")
@@ -110,9 +116,6 @@ func environmentName(flag string) string {
 
 func runServe(cmd *cobra.Command, env Env, f serveFlags) error {
 	bad := func(err error) error { return usageError{command: cmd.CommandPath(), err: err} }
-	if len(f.o.Files) == 0 {
-		return bad(errors.New("no configuration: name a file with --config"))
-	}
 	var err error
 	if f.o.Report, err = externaldata.ParseReportVersion(f.report); err != nil {
 		return bad(err)
@@ -120,6 +123,10 @@ func runServe(cmd *cobra.Command, env Env, f serveFlags) error {
 	if f.o.Log, err = logger(env.Stderr, f.logFormat, f.logLevel); err != nil {
 		return bad(err)
 	}
+	if f.o.Cluster, err = f.cluster.cluster(env, f.o.Files, f.o.Log); err != nil {
+		return bad(err)
+	}
+	f.o.Exempt = exempt(f.o.Exempt, f.o.Cluster)
 	f.o.Memo.Bytes, f.o.MemoryBytes = int64(f.cacheMB)<<20, int64(f.memoryMB)<<20
 	f.o.Deps = env.deps()
 	audit, done, err := openAudit(env, f.auditLog)

@@ -66,6 +66,9 @@ func NewMetrics(s Sources) *Metrics {
 	return m
 }
 
+// Register adds collectors of others.
+func (m *Metrics) Register(cs ...prometheus.Collector) { m.registry.MustRegister(cs...) }
+
 func (m *Metrics) sources(s Sources) {
 	counter := func(name, help string, f func() float64) {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, f))

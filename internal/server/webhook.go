@@ -68,8 +68,7 @@ func (s *Server) review(in question, conclude func(*integrity.Verdict, *admissio
 		return encode(q.UID, admission.Answer{Allowed: true})
 	}
 	id := audit.NewID()
-	images, encoded := s.images(in, snap, policies, &q)
-	v := integrity.Judge(policies, images, integrity.Context{Pod: q.Kind == "Pod", Decision: id, Now: in.start})
+	v, encoded := s.judge(in, snap, policies, &q, id)
 	if final {
 		s.count(&v)
 		s.auditReview(snap, id, &q, &v, encoded, in.start)
@@ -77,15 +76,16 @@ func (s *Server) review(in question, conclude func(*integrity.Verdict, *admissio
 	return encode(q.UID, conclude(&v, &q))
 }
 
-// images finds what is known about every image that some policy wants judged.
-// encoded is how each is recorded.
-func (s *Server) images(in question, snap *snapshot.Snapshot, policies []*integrity.Policy, q *admission.Request) (images []integrity.Image, encoded []memo.Encoded) {
-	e := snap.Engines.EngineFor("") // a policy for the cluster is verified with the cluster's resources
+// images finds what is known about every image that some policy wants judged, by
+// the resources of a namespace, or of the cluster where that is "". encoded is how
+// each is recorded.
+func (s *Server) images(in question, snap *snapshot.Snapshot, policies []*integrity.Policy, q *admission.Request, namespace string) (images []integrity.Image, encoded []memo.Encoded) {
+	e := snap.Engines.EngineFor(namespace)
 	images, encoded = make([]integrity.Image, len(q.Images)), make([]memo.Encoded, len(q.Images))
 	for i, img := range q.Images {
 		images[i] = integrity.Image{Where: img.Where(), Image: img.Image, Pinned: strings.Contains(img.Image, "@")}
 		if e == nil {
-			images[i].Found.Reason = boltseal.Reason{Cause: boltseal.CauseNoVerifier, Message: noEngine(""), Remedy: "add a Store and a Verifier for the cluster"}
+			images[i].Found.Reason = boltseal.Reason{Cause: boltseal.CauseNoVerifier, Message: noEngine(namespace), Remedy: "add a Store and a Verifier for the cluster"}
 		}
 	}
 	if e == nil {

@@ -9,11 +9,13 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/audit"
 	"github.com/boltseal/boltseal/internal/compile"
+	"github.com/boltseal/boltseal/internal/controller"
 	"github.com/boltseal/boltseal/internal/externaldata"
 	"github.com/boltseal/boltseal/internal/filewatch"
 	"github.com/boltseal/boltseal/internal/integrity"
@@ -31,8 +33,11 @@ const DefaultDrain = 15 * time.Second
 
 // Options make a Service.
 type Options struct {
-	// Files hold the configuration; they are watched. At least one.
+	// Files hold the configuration; they are watched. At least one, where Cluster
+	// is nil.
 	Files []string
+	// Cluster, where set, is where the configuration is in place of Files.
+	Cluster *ClusterOptions
 	// Deps are what engines are made with; Wrap, Chains and Revocation are
 	// filled in.
 	Deps compile.Deps
@@ -81,8 +86,10 @@ type Service struct {
 	server    *server.Server
 	tls       *tlsfiles.Server // nil = plain HTTP
 	endpoints []server.Endpoint
-	files     *filewatch.Watcher
-	tlsFiles  *filewatch.Watcher // nil where no certificate file is used
+	files     *filewatch.Watcher     // nil where a cluster is watched
+	cluster   *controller.Controller // nil where files are
+	complaint string                 // what was last said about broken resources
+	tlsFiles  *filewatch.Watcher     // nil where no certificate file is used
 }
 
 // New opens the listeners and loads the configuration. A configuration that does
@@ -103,16 +110,28 @@ func New(o Options) (*Service, error) {
 	o.Deps.Clock = o.Clock
 	o.Deps.Chains = notation.NewChainCache(0)
 	o.Deps.Revocation = notation.NewRevocation(notation.RevocationOptions{Clock: o.Clock})
-	s := &Service{o: o, files: filewatch.New(filewatch.Options{Paths: o.Files}), memory: lastgood.New(o.MemoryBytes, o.Clock), audit: audit.NewLog(o.Audit, 0)}
+	s := &Service{o: o, memory: lastgood.New(o.MemoryBytes, o.Clock), audit: audit.NewLog(o.Audit, 0)}
 	s.metrics = server.NewMetrics(server.Sources{Live: &s.live, Memo: &s.stats, Memory: s.memory, Audit: s.audit})
 	so := o.Server
+	if o.Cluster != nil {
+		var err error
+		if s.cluster, err = s.watchCluster(); err != nil {
+			return nil, err
+		}
+		s.metrics.Register(s.cluster.Metrics()...)
+		so.NamespaceLabels = s.cluster.NamespaceLabels
+	} else {
+		s.files = filewatch.New(filewatch.Options{Paths: o.Files})
+	}
 	so.Live, so.Metrics, so.Audit, so.Memory, so.Log, so.Exempt, so.Encode, so.Clock = &s.live, s.metrics, s.audit, s.memory, o.Log, o.Exempt, s.encode, o.Clock
 	s.server = server.New(so)
 	if err := s.listen(); err != nil {
 		s.close()
 		return nil, err
 	}
-	s.load()
+	if s.files != nil {
+		s.load()
+	}
 	return s, nil
 }
 
@@ -127,14 +146,28 @@ func (s *Service) Run(ctx context.Context) error {
 	defer s.close()
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
-	go s.files.Run(watching, s.load)
+	var failed error
+	var wg sync.WaitGroup
+	if s.cluster != nil {
+		ctx = watching
+		wg.Go(func() {
+			if failed = s.cluster.Run(watching); failed != nil {
+				stop()
+			}
+		})
+	} else {
+		go s.files.Run(watching, s.load)
+	}
 	if s.tlsFiles != nil {
 		go s.tlsFiles.Run(watching, s.reloadTLS)
 	}
 	for _, e := range s.endpoints {
 		s.o.Log.Info("listening", "what", e.Name, "address", e.Listener.Addr().String(), "tls", e.TLS != nil)
 	}
-	return server.Run(ctx, s.endpoints, s.server.Drain, s.o.Grace, s.o.Drain, s.o.Log)
+	err := server.Run(ctx, s.endpoints, s.server.Drain, s.o.Grace, s.o.Drain, s.o.Log)
+	stop()
+	wg.Wait()
+	return errors.Join(failed, err)
 }
 
 func (s *Service) close() {
@@ -223,14 +256,25 @@ func (s *Service) compile() error {
 		return err
 	}
 	policies := integrity.NewSet(set.Integrity(), s.o.Exempt...)
+	compiled, err := set.Compile(s.deps(policies))
+	if err != nil {
+		return err
+	}
+	s.swap(compiled, policies)
+	return nil
+}
+
+// deps is what engines are made with.
+func (s *Service) deps(policies *integrity.Set) compile.Deps {
 	deps := s.o.Deps
 	if policies.Recalls() {
 		deps.Wrap = s.memory.Wrap
 	}
-	compiled, err := set.Compile(deps)
-	if err != nil {
-		return err
-	}
+	return deps
+}
+
+// swap puts engines and policies in force.
+func (s *Service) swap(compiled *compile.Compiled, policies *integrity.Set) {
 	mo := s.o.Memo
 	mo.Encode, mo.Stats, mo.Clock = s.encode, &s.stats, s.o.Clock
 	generation := s.live.Swap(snapshot.Snapshot{Engines: compiled, Policies: policies, Memo: memo.New(mo)})
@@ -239,11 +283,10 @@ func (s *Service) compile() error {
 		s.o.Log.Warn("configuration", "warning", w.Error())
 	}
 	for _, p := range policies.Policies() {
-		if p.NeedsNamespaceLabels() && s.o.Server.NamespaceLabels == nil {
+		if p.NeedsNamespaceLabels() && s.o.Server.NamespaceLabels == nil && s.cluster == nil {
 			s.o.Log.Warn("a policy selects namespaces by labels, which are not known without a cluster: it applies to all that its other conditions select", "policy", p.Name())
 		}
 	}
-	return nil
 }
 
 // encode keeps what was found as Gatekeeper's report, and records the evidence.

@@ -1,4 +1,8 @@
 // Package v1beta1 has the resources that Ratify's users apply: group config.ratify.deislabs.io.
+//
+// +kubebuilder:object:generate=true
+// +groupName=config.ratify.deislabs.io
+// +versionName=v1beta1
 package v1beta1
 
 import (
@@ -26,6 +30,8 @@ type PluginSource struct {
 	// Artifact is the OCI artifact that holds the plugin.
 	Artifact string `json:"artifact,omitempty"`
 	// AuthProvider says how to authenticate to the artifact's registry.
+	// +kubebuilder:pruning:PreserveUnknownFields
+	// +optional
 	AuthProvider *runtime.RawExtension `json:"authProvider,omitempty"`
 }
 
@@ -40,6 +46,8 @@ type StoreSpec struct {
 	// Source of the plugin. Not supported.
 	Source *PluginSource `json:"source,omitempty"`
 	// Parameters of the store, see docs/configuration.md.
+	// +kubebuilder:pruning:PreserveUnknownFields
+	// +optional
 	Parameters runtime.RawExtension `json:"parameters,omitempty"`
 }
 
@@ -58,6 +66,8 @@ type VerifierSpec struct {
 	// Source of the plugin. Not supported.
 	Source *PluginSource `json:"source,omitempty"`
 	// Parameters of the verifier, see docs/configuration.md.
+	// +kubebuilder:pruning:PreserveUnknownFields
+	// +optional
 	Parameters runtime.RawExtension `json:"parameters,omitempty"`
 }
 
@@ -70,6 +80,8 @@ type KeyManagementProviderSpec struct {
 	// RefreshInterval is how often they are fetched anew, such as 1h; empty is never.
 	RefreshInterval string `json:"refreshInterval,omitempty"`
 	// Parameters of the provider, see docs/configuration.md.
+	// +kubebuilder:pruning:PreserveUnknownFields
+	// +optional
 	Parameters runtime.RawExtension `json:"parameters,omitempty"`
 }
 
@@ -78,6 +90,8 @@ type CertificateStoreSpec struct {
 	// Provider is the kind of provider: inline.
 	Provider string `json:"provider"`
 	// Parameters of the provider, see docs/configuration.md.
+	// +kubebuilder:pruning:PreserveUnknownFields
+	// +optional
 	Parameters runtime.RawExtension `json:"parameters,omitempty"`
 }
 
@@ -86,52 +100,9 @@ type PolicySpec struct {
 	// Type is the kind of policy: config-policy.
 	Type string `json:"type"`
 	// Parameters of the policy, see docs/configuration.md.
+	// +kubebuilder:pruning:PreserveUnknownFields
+	// +optional
 	Parameters runtime.RawExtension `json:"parameters,omitempty"`
-}
-
-// Store says where images and signatures are read.
-type Store struct {
-	metav1.TypeMeta   `json:",inline"`
-	metav1.ObjectMeta `json:"metadata,omitempty"`
-
-	Spec   StoreSpec `json:"spec"`
-	Status Status    `json:"status,omitempty"`
-}
-
-// Verifier says how signatures are judged, and who is trusted.
-type Verifier struct {
-	metav1.TypeMeta   `json:",inline"`
-	metav1.ObjectMeta `json:"metadata,omitempty"`
-
-	Spec   VerifierSpec `json:"spec"`
-	Status Status       `json:"status,omitempty"`
-}
-
-// KeyManagementProvider provides certificates and keys for verification.
-type KeyManagementProvider struct {
-	metav1.TypeMeta   `json:",inline"`
-	metav1.ObjectMeta `json:"metadata,omitempty"`
-
-	Spec   KeyManagementProviderSpec `json:"spec"`
-	Status ProviderStatus            `json:"status,omitempty"`
-}
-
-// CertificateStore provides certificates for verification.
-type CertificateStore struct {
-	metav1.TypeMeta   `json:",inline"`
-	metav1.ObjectMeta `json:"metadata,omitempty"`
-
-	Spec   CertificateStoreSpec `json:"spec"`
-	Status ProviderStatus       `json:"status,omitempty"`
-}
-
-// Policy says how many signatures must hold.
-type Policy struct {
-	metav1.TypeMeta   `json:",inline"`
-	metav1.ObjectMeta `json:"metadata,omitempty"`
-
-	Spec   PolicySpec `json:"spec"`
-	Status Status     `json:"status,omitempty"`
 }
 
 // Status says whether a resource is in use.
@@ -142,7 +113,10 @@ type Status struct {
 	Error string `json:"error,omitempty"`
 	// BriefError is the beginning of Error.
 	BriefError string `json:"brieferror,omitempty"`
-	// Conditions in the standard form.
+	// Conditions: Ready says whether the resource is in use as it is written.
+	// +listType=map
+	// +listMapKey=type
+	// +optional
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
@@ -150,7 +124,11 @@ type Status struct {
 type ProviderStatus struct {
 	Status `json:",inline"`
 	// LastFetchedTime is when they were fetched.
+	// +optional
 	LastFetchedTime *metav1.Time `json:"lastfetchedtime,omitempty"`
-	// Properties of what was fetched.
+	// Properties of what was fetched: for each certificate its subject, issuer, serial number,
+	// times and fingerprint.
+	// +kubebuilder:pruning:PreserveUnknownFields
+	// +optional
 	Properties *runtime.RawExtension `json:"properties,omitempty"`
 }

@@ -1,4 +1,8 @@
 // Package v1alpha1 has ImageIntegrityPolicy, which says where Boltseal's own webhook demands trusted images: group boltseal.dev.
+//
+// +kubebuilder:object:generate=true
+// +groupName=boltseal.dev
+// +versionName=v1alpha1
 package v1alpha1
 
 import (
@@ -9,8 +13,12 @@ import (
 // GroupVersion of all types in this package.
 var GroupVersion = schema.GroupVersion{Group: "boltseal.dev", Version: "v1alpha1"}
 
-// KindImageIntegrityPolicy is a policy for the whole cluster.
-const KindImageIntegrityPolicy = "ImageIntegrityPolicy"
+// Kinds of this group: policies for the whole cluster, and those that a namespace
+// sets itself.
+const (
+	KindImageIntegrityPolicy           = "ImageIntegrityPolicy"
+	KindNamespacedImageIntegrityPolicy = "NamespacedImageIntegrityPolicy"
+)
 
 // EnforcementAction is what becomes of an object with an image that is not trusted.
 // +kubebuilder:validation:Enum=deny;warn;dryrun
@@ -39,15 +47,22 @@ const (
 type Match struct {
 	// Kinds of objects, such as Pod or Deployment. Empty means all that have containers.
 	// +kubebuilder:validation:MaxItems=20
+	// +kubebuilder:validation:items:Enum=CronJob;DaemonSet;Deployment;Job;Pod;PodTemplate;ReplicaSet;ReplicationController;StatefulSet
 	// +optional
 	Kinds []string `json:"kinds,omitempty"`
 	// Namespaces by name; a trailing * stands for any ending. Empty means all.
 	// +kubebuilder:validation:MaxItems=1000
+	// +kubebuilder:validation:items:Pattern=`^[a-z0-9-]*\*?$`
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=64
 	// +optional
 	Namespaces []string `json:"namespaces,omitempty"`
 	// ExcludedNamespaces by name; a trailing * stands for any ending. They win over Namespaces.
 	// kube-system and Boltseal's own namespace are always excluded.
 	// +kubebuilder:validation:MaxItems=1000
+	// +kubebuilder:validation:items:Pattern=`^[a-z0-9-]*\*?$`
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=64
 	// +optional
 	ExcludedNamespaces []string `json:"excludedNamespaces,omitempty"`
 	// NamespaceSelector selects namespaces by their labels.
@@ -61,6 +76,7 @@ type Match struct {
 
 // OnUnavailable says what to do with images that could not be judged because a registry,
 // a key store or a revocation service did not answer.
+// +kubebuilder:validation:XValidation:rule="!has(self.maxAge) || self.action == 'lastKnownGood'",message="maxAge means something with action lastKnownGood only"
 type OnUnavailable struct {
 	// Action is deny (the default), allow, or lastKnownGood: what the registry said before is
 	// verified again against today's trust configuration. A registry that answers, be it with
@@ -68,8 +84,10 @@ type OnUnavailable struct {
 	// +kubebuilder:default=deny
 	// +optional
 	Action UnavailableAction `json:"action,omitempty"`
-	// MaxAge is how long ago the registry must have answered last, for lastKnownGood. The
-	// default is 24h.
+	// MaxAge is how long ago the registry may have answered last, for lastKnownGood, such as
+	// 12h. The default is 24h.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h))+$`
 	// +optional
 	MaxAge *metav1.Duration `json:"maxAge,omitempty"`
 }
@@ -83,6 +101,8 @@ type ImageIntegrityPolicySpec struct {
 	// compared with the canonical name (docker.io/library/nginx:1.27). A * before the first /
 	// is refused: myregistry* would name myregistry.evil.example too.
 	// +kubebuilder:validation:MaxItems=1000
+	// +kubebuilder:validation:items:Pattern=`^([^*]+|([^*/]*[.:][^*/]*|localhost)/[^*]*\*)$`
+	// +kubebuilder:validation:items:MaxLength=512
 	// +optional
 	ExcludedImages []string `json:"excludedImages,omitempty"`
 	// EnforcementAction is deny (the default), warn or dryrun.
@@ -112,15 +132,45 @@ type ImageIntegrityPolicyStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
-// ImageIntegrityPolicy demands trusted images of the objects it matches. Of several policies
-// that match, the strictest wins.
-type ImageIntegrityPolicy struct {
-	metav1.TypeMeta   `json:",inline"`
-	metav1.ObjectMeta `json:"metadata,omitempty"`
-
-	// Spec is what is demanded.
-	Spec ImageIntegrityPolicySpec `json:"spec"`
-	// Status is how the policy stands.
+// NamespacedMatch selects objects of one namespace. Every condition that is set must
+// hold; an empty NamespacedMatch selects all.
+type NamespacedMatch struct {
+	// Kinds of objects, such as Pod or Deployment. Empty means all that have containers.
+	// +kubebuilder:validation:MaxItems=20
+	// +kubebuilder:validation:items:Enum=CronJob;DaemonSet;Deployment;Job;Pod;PodTemplate;ReplicaSet;ReplicationController;StatefulSet
 	// +optional
-	Status ImageIntegrityPolicyStatus `json:"status,omitempty"`
+	Kinds []string `json:"kinds,omitempty"`
+	// LabelSelector selects objects by their own labels. Whoever creates an object chooses
+	// its labels, so this keeps out nobody who wants to be kept out.
+	// +optional
+	LabelSelector *metav1.LabelSelector `json:"labelSelector,omitempty"`
+}
+
+// NamespacedImageIntegrityPolicySpec says which objects of a namespace may only have
+// trusted images.
+type NamespacedImageIntegrityPolicySpec struct {
+	// Match selects the objects. Empty means all that have containers.
+	// +optional
+	Match NamespacedMatch `json:"match,omitempty"`
+	// ExcludedImages are not looked at: an exact image, or a beginning with a trailing *,
+	// compared with the canonical name (docker.io/library/nginx:1.27). A * before the first /
+	// is refused: myregistry* would name myregistry.evil.example too.
+	// +kubebuilder:validation:MaxItems=1000
+	// +kubebuilder:validation:items:Pattern=`^([^*]+|([^*/]*[.:][^*/]*|localhost)/[^*]*\*)$`
+	// +kubebuilder:validation:items:MaxLength=512
+	// +optional
+	ExcludedImages []string `json:"excludedImages,omitempty"`
+	// EnforcementAction is deny (the default), warn or dryrun.
+	// +kubebuilder:default=deny
+	// +optional
+	EnforcementAction EnforcementAction `json:"enforcementAction,omitempty"`
+	// OnUnavailable says what to do when a registry does not answer. The default is to deny.
+	// +optional
+	OnUnavailable OnUnavailable `json:"onUnavailable,omitempty"`
+	// ResolveTags pins the digest that was verified into Pods, and keeps the tag: repo:tag@digest.
+	// The default is true. Without it a node may pull something else under the same tag, and
+	// whoever applies an object with a tag is warned of that.
+	// +kubebuilder:default=true
+	// +optional
+	ResolveTags *bool `json:"resolveTags,omitempty"`
 }

@@ -1,0 +1,50 @@
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// ImageIntegrityPolicy demands trusted images of the objects it matches. They are verified
+// with the resources of the cluster, whatever a namespace defines. Of several policies that
+// match, the strictest wins.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,categories=boltseal,shortName=iip
+// +kubebuilder:printcolumn:name="Action",type=string,JSONPath=`.spec.enforcementAction`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Message",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,priority=1
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type ImageIntegrityPolicy struct {
+	metav1.TypeMeta `json:",inline"`
+	// Metadata of the policy.
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// Spec is what is demanded.
+	Spec ImageIntegrityPolicySpec `json:"spec"`
+	// Status is how the policy stands. Boltseal writes it.
+	// +optional
+	Status ImageIntegrityPolicyStatus `json:"status,omitempty"`
+}
+
+// NamespacedImageIntegrityPolicy demands trusted images of objects in its own namespace,
+// beside what the cluster demands. They are verified with the namespace's resources, kind by
+// kind, and with the cluster's where it has none. It can only add: whatever it says, the
+// policies of the cluster must be satisfied too.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Namespaced,categories=boltseal,shortName=niip
+// +kubebuilder:printcolumn:name="Action",type=string,JSONPath=`.spec.enforcementAction`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Message",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,priority=1
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type NamespacedImageIntegrityPolicy struct {
+	metav1.TypeMeta `json:",inline"`
+	// Metadata of the policy.
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// Spec is what is demanded.
+	Spec NamespacedImageIntegrityPolicySpec `json:"spec"`
+	// Status is how the policy stands. Boltseal writes it.
+	// +optional
+	Status ImageIntegrityPolicyStatus `json:"status,omitempty"`
+}

@@ -1,0 +1,86 @@
+package cli
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/boltseal/boltseal/internal/controller"
+	"github.com/boltseal/boltseal/internal/service"
+)
+
+const (
+	defaultNamespace = "boltseal-system"
+	// namespaceFile is where Kubernetes tells a Pod its namespace.
+	namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
+)
+
+// clusterFlags say which cluster the configuration is read from.
+type clusterFlags struct {
+	kubeconfig, namespace string
+	inCluster             bool
+}
+
+func (f *clusterFlags) register(fl *pflag.FlagSet) {
+	fl.StringVar(&f.kubeconfig, "kubeconfig", "", "read the configuration from the custom resources of the cluster that `FILE` names, in place of --config")
+	fl.BoolVar(&f.inCluster, "in-cluster", false, "read it from the cluster that this Pod runs in; the default in a Pod without --config")
+	fl.StringVar(&f.namespace, "namespace", "", "Boltseal's own `NAMESPACE` in the cluster; default: the Pod's, or "+defaultNamespace)
+}
+
+// cluster returns what the flags say, nil where files are to be read.
+func (f *clusterFlags) cluster(env Env, files []string, log *slog.Logger) (*service.ClusterOptions, error) {
+	inPod := env.Getenv("KUBERNETES_SERVICE_HOST") != ""
+	from := 0
+	for _, set := range []bool{len(files) > 0, f.kubeconfig != "", f.inCluster} {
+		if set {
+			from++
+		}
+	}
+	switch {
+	case from > 1:
+		return nil, errors.New("choose one of --config, --kubeconfig and --in-cluster")
+	case len(files) > 0:
+		return nil, nil
+	case from == 0 && !inPod:
+		return nil, errors.New("no configuration: name a file with --config, or a cluster with --kubeconfig")
+	}
+	o := &service.ClusterOptions{Namespace: f.namespace}
+	var err error
+	if f.kubeconfig != "" {
+		o.Config, err = clientcmd.BuildConfigFromFlags("", f.kubeconfig)
+	} else {
+		o.Config, err = rest.InClusterConfig()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the cluster's configuration: %w", err)
+	}
+	if o.Namespace == "" {
+		o.Namespace = defaultNamespace
+		if b, err := os.ReadFile(namespaceFile); err == nil && f.kubeconfig == "" {
+			o.Namespace = strings.TrimSpace(string(b))
+		}
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "boltseal"
+	}
+	o.Identity = host + "_" + rand.Text()
+	controller.LogTo(log)
+	return o, nil
+}
+
+// exempt adds Boltseal's own namespace to those that are never judged.
+func exempt(namespaces []string, o *service.ClusterOptions) []string {
+	if o == nil || slices.Contains(namespaces, o.Namespace) {
+		return namespaces
+	}
+	return append(slices.Clip(namespaces), o.Namespace)
+}

@@ -1,0 +1,344 @@
+// Package controller turns a cluster's resources into the live configuration, and writes how each stands into its status.
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/rest"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+
+	"github.com/boltseal/boltseal/internal/compile"
+)
+
+// Defaults of Options.
+const (
+	// DefaultQuiet is how long nothing must change before the resources are
+	// compiled, DefaultMost how long that is put off at most.
+	DefaultQuiet = 20 * time.Millisecond
+	DefaultMost  = 150 * time.Millisecond
+	// retryKind is how often a kind is looked for that the cluster does not have.
+	retryKind = time.Second
+)
+
+// clientQPS and clientBurst bound what statuses and events cost the API server,
+// in requests a second.
+const (
+	clientQPS   = 100
+	clientBurst = 200
+)
+
+// Options make a Controller.
+type Options struct {
+	// Config is the way to the API server. Required.
+	Config *rest.Config
+	// Apply puts the resources in force, and returns how each stands. Required.
+	Apply func(*compile.Cluster) map[compile.Key]*compile.Standing
+	// Cluster says how resources are read.
+	Cluster compile.ClusterOptions
+	// Namespace is Boltseal's own, for the lease of the replica that writes
+	// statuses. Required.
+	Namespace string
+	// Identity names this replica. Required, and different for each.
+	Identity string
+	// Quiet and Most bound how long events are gathered. 0 means the defaults.
+	Quiet, Most time.Duration
+	// Log receives what an operator should know. Nil discards it.
+	Log *slog.Logger
+	// Clock tells the time. Nil means time.Now.
+	Clock func() time.Time
+}
+
+// Controller watches a cluster.
+type Controller struct {
+	o          Options
+	cache      cache.Cache
+	table      *table
+	changed    chan struct{} // room for one: somebody has to look
+	synced     atomic.Int32  // kinds whose resources are all known
+	namespaces sync.Map      // name → map[string]string, its labels
+	resources  *prometheus.GaugeVec
+	writer     *writer
+}
+
+// New makes a Controller. It does not talk to the cluster yet.
+func New(o Options) (*Controller, error) {
+	if o.Quiet <= 0 {
+		o.Quiet = DefaultQuiet
+	}
+	if o.Most <= 0 {
+		o.Most = DefaultMost
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	config := rest.CopyConfig(o.Config)
+	config.QPS, config.Burst = clientQPS, clientBurst
+	rest.AddUserAgent(config, "boltseal")
+	hc, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("the way to the cluster: %w", err)
+	}
+	mapper, err := apiutil.NewDynamicRESTMapper(config, hc)
+	if err != nil {
+		return nil, fmt.Errorf("the way to the cluster: %w", err)
+	}
+	c := &Controller{o: o, table: newTable(), changed: make(chan struct{}, 1),
+		resources: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "boltseal_resources",
+			Help: "Resources of the cluster, by kind and by whether they are in force as they are written."}, []string{"kind", "ready"})}
+	// What the API server keeps about who changed which field is longer than most resources.
+	c.cache, err = cache.New(config, cache.Options{HTTPClient: hc, Mapper: mapper, DefaultTransform: strip,
+		DefaultWatchErrorHandler: func(_ context.Context, _ *toolscache.Reflector, err error) {
+			o.Log.Warn("watching the cluster failed, and is tried again", "error", err.Error())
+		}})
+	if err != nil {
+		return nil, fmt.Errorf("the way to the cluster: %w", err)
+	}
+	cl, err := client.New(config, client.Options{HTTPClient: hc, Mapper: mapper})
+	if err != nil {
+		return nil, fmt.Errorf("the way to the cluster: %w", err)
+	}
+	if c.writer, err = newWriter(c, config, cl); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// strip keeps of an object what is looked at.
+func strip(in any) (any, error) {
+	if o, err := meta.Accessor(in); err == nil {
+		o.SetManagedFields(nil)
+		o.SetAnnotations(nil)
+	}
+	return in, nil
+}
+
+// Metrics are what Prometheus reads.
+func (c *Controller) Metrics() []prometheus.Collector { return []prometheus.Collector{c.resources} }
+
+// NamespaceLabels returns a namespace's labels, nil where they are not known.
+func (c *Controller) NamespaceLabels(name string) map[string]string {
+	v, ok := c.namespaces.Load(name)
+	if !ok {
+		return nil
+	}
+	return v.(map[string]string)
+}
+
+// Run watches until ctx ends.
+func (c *Controller) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		if err := c.cache.Start(ctx); err != nil {
+			cancel(fmt.Errorf("watching the cluster: %w", err))
+		}
+	})
+	all := kinds()
+	for _, gvk := range all {
+		wg.Go(func() { c.watchKind(ctx, objectOf(gvk), gvk.Kind, c.resourceHandler(gvk)) })
+	}
+	ns := &metav1.PartialObjectMetadata{}
+	ns.SetGroupVersionKind(schema.GroupVersionKind{Version: "v1", Kind: "Namespace"})
+	wg.Go(func() { c.watchKind(ctx, ns, "Namespace", c.namespaceHandler()) })
+	wg.Go(func() { c.writer.run(ctx) })
+	c.loop(ctx, int32(len(all)+1))
+	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// watchKind hands a kind's objects to the handler, and counts the kind once all
+// that are there were handed over. A kind that the cluster does not know has no
+// objects; it is looked for again and again.
+func (c *Controller) watchKind(ctx context.Context, o client.Object, kind string, h toolscache.ResourceEventHandler) {
+	counted, told := false, false
+	count := func() {
+		if !counted {
+			counted = true
+			c.synced.Add(1)
+			c.poke()
+		}
+	}
+	for {
+		inf, err := c.cache.GetInformer(ctx, o, cache.BlockUntilSynced(false))
+		var reg toolscache.ResourceEventHandlerRegistration
+		if err == nil {
+			reg, err = inf.AddEventHandler(h)
+		}
+		switch {
+		case err == nil:
+			if toolscache.WaitForCacheSync(ctx.Done(), reg.HasSynced) {
+				count()
+			}
+			return
+		case ctx.Err() != nil:
+			return
+		case meta.IsNoMatchError(err):
+			count()
+			if !told {
+				c.o.Log.Warn("the cluster does not know a kind; apply the CustomResourceDefinitions (boltseal crds)", "kind", kind)
+			}
+		case !told:
+			c.o.Log.Warn("a kind cannot be watched yet, and is tried again", "kind", kind, "error", err.Error())
+		}
+		told = true
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(retryKind):
+		}
+	}
+}
+
+func (c *Controller) poke() {
+	select {
+	case c.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (c *Controller) resourceHandler(gvk schema.GroupVersionKind) toolscache.ResourceEventHandler {
+	observe := func(in any) {
+		u, ok := in.(*unstructured.Unstructured)
+		if !ok {
+			return
+		}
+		changed, err := c.table.observe(u)
+		if err != nil {
+			c.o.Log.Error("a resource could not be read", "error", err.Error())
+		}
+		if changed {
+			c.poke()
+		}
+	}
+	return toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    observe,
+		UpdateFunc: func(_, in any) { observe(in) },
+		DeleteFunc: func(in any) {
+			if o := deleted(in); o != nil && c.table.forget(compile.Key{Kind: gvk.Kind, Namespace: o.GetNamespace(), Name: o.GetName()}) {
+				c.poke()
+			}
+		},
+	}
+}
+
+func (c *Controller) namespaceHandler() toolscache.ResourceEventHandler {
+	observe := func(in any) {
+		if o, err := meta.Accessor(in); err == nil {
+			labels := o.GetLabels()
+			if labels == nil {
+				labels = map[string]string{} // known to have none
+			}
+			c.namespaces.Store(o.GetName(), labels)
+		}
+	}
+	return toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    observe,
+		UpdateFunc: func(_, in any) { observe(in) },
+		DeleteFunc: func(in any) {
+			if o := deleted(in); o != nil {
+				c.namespaces.Delete(o.GetName())
+			}
+		},
+	}
+}
+
+// deleted is the object that a deletion is about, which may have been seen only
+// by its absence.
+func deleted(in any) metav1.Object {
+	if gone, ok := in.(toolscache.DeletedFinalStateUnknown); ok {
+		in = gone.Obj
+	}
+	o, err := meta.Accessor(in)
+	if err != nil {
+		return nil
+	}
+	return o
+}
+
+// loop compiles whenever something changed and then was quiet for a moment. It
+// begins when everything that is there is known: half a configuration would deny
+// what the whole one allows, and the other way round.
+func (c *Controller) loop(ctx context.Context, want int32) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.changed:
+		}
+		if c.synced.Load() < want {
+			continue // the last kind to be known pokes again
+		}
+		c.settle(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		c.compile()
+	}
+}
+
+// settle waits until nothing changes, but not for long.
+func (c *Controller) settle(ctx context.Context) {
+	most := time.NewTimer(c.o.Most)
+	defer most.Stop()
+	for {
+		quiet := time.NewTimer(c.o.Quiet)
+		select {
+		case <-c.changed:
+			quiet.Stop()
+			continue
+		case <-quiet.C:
+		case <-most.C:
+		case <-ctx.Done():
+		}
+		quiet.Stop()
+		return
+	}
+}
+
+func (c *Controller) compile() {
+	entries, versions := c.table.entries()
+	standing := c.o.Apply(compile.NewCluster(c.o.Cluster, entries))
+	c.table.settle(entries, standing)
+	c.count(standing)
+	c.writer.set(versions, standing)
+}
+
+// count sets the metric, for every kind, so that one that is gone reads 0.
+func (c *Controller) count(standing map[compile.Key]*compile.Standing) {
+	type label struct{ kind, ready string }
+	n := map[label]int{}
+	for _, gvk := range kinds() {
+		n[label{gvk.Kind, "true"}], n[label{gvk.Kind, "false"}] = 0, 0
+	}
+	for k, st := range standing {
+		ready := "false"
+		if st.OK() {
+			ready = "true"
+		}
+		n[label{k.Kind, ready}]++
+	}
+	for l, v := range n {
+		c.resources.WithLabelValues(l.kind, l.ready).Set(float64(v))
+	}
+}

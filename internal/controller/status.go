@@ -1,0 +1,204 @@
+package controller
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/boltseal/boltseal/api/config/v1beta1"
+	"github.com/boltseal/boltseal/api/integrity/v1alpha1"
+	"github.com/boltseal/boltseal/internal/compile"
+)
+
+// Limits on what a status says.
+const (
+	maxError        = 4 << 10
+	maxBrief        = 100
+	maxCertificates = 20
+)
+
+// ConditionReady says whether a resource is in force as it is written.
+const ConditionReady = "Ready"
+
+// Reasons of ConditionReady.
+const (
+	ReasonInForce  = "InForce"
+	ReasonLastGood = "LastGoodInForce"
+	ReasonReduced  = "CertificatesMissing"
+	ReasonDenying  = "Denying"
+	ReasonBroken   = "Broken"
+)
+
+// verdict is a standing in words.
+type verdict struct {
+	ready                  bool
+	reason, message, error string
+}
+
+func judge(key compile.Key, st *compile.Standing) verdict {
+	if st.OK() {
+		return verdict{ready: true, reason: ReasonInForce, message: "in force as it is written"}
+	}
+	v := verdict{error: clip(st.Problems.Error(), maxError)}
+	var now string
+	switch {
+	case st.Serving == compile.ServingLastGood:
+		v.reason, now = ReasonLastGood, "As long as this is not mended, the resource as it last worked stays in force."
+	case st.Serving == compile.ServingReduced:
+		v.reason, now = ReasonReduced, "As long as this is not mended, only signatures by the certificates that are there are trusted."
+	case strings.HasSuffix(key.Kind, v1alpha1.KindImageIntegrityPolicy):
+		v.reason, now = ReasonDenying, "As long as this is not mended, what is wrong is read as the strictest that could be meant."
+	case isProvider(key):
+		v.reason, now = ReasonBroken, "As long as this is not mended, it provides no certificates."
+	default:
+		v.reason, now = ReasonDenying, "As long as this is not mended, what it is to judge is denied."
+	}
+	v.message = clip(v.error, maxError-len(now)-1) + "\n" + now
+	return v
+}
+
+func isProvider(key compile.Key) bool {
+	return strings.HasSuffix(key.Kind, v1beta1.KindKeyManagementProvider) || key.Kind == v1beta1.KindCertificateStore
+}
+
+// clip cuts a text to at most most bytes.
+func clip(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	const end = "…"
+	return strings.ToValidUTF8(s[:most-len(end)], "") + end
+}
+
+// certificate is what a provider's status tells of one.
+type certificate struct {
+	Subject      string      `json:"subject"`
+	Issuer       string      `json:"issuer"`
+	SerialNumber string      `json:"serialNumber"` // hexadecimal
+	NotBefore    metav1.Time `json:"notBefore"`
+	NotAfter     metav1.Time `json:"notAfter"`
+	Fingerprint  string      `json:"sha256"`
+}
+
+// properties are those of a provider's status.
+type properties struct {
+	Certificates []certificate `json:"certificates"`
+	// Count is how many there are; the list is bounded.
+	Count int `json:"count"`
+}
+
+func propertiesOf(certs []*x509.Certificate) (*runtime.RawExtension, error) {
+	if len(certs) == 0 {
+		return nil, nil
+	}
+	p := properties{Count: len(certs)}
+	for _, c := range certs[:min(len(certs), maxCertificates)] {
+		sum := sha256.Sum256(c.Raw)
+		p.Certificates = append(p.Certificates, certificate{clip(c.Subject.String(), 500), clip(c.Issuer.String(), 500), c.SerialNumber.Text(16),
+			metav1.NewTime(c.NotBefore), metav1.NewTime(c.NotAfter), hex.EncodeToString(sum[:])})
+	}
+	b, err := json.Marshal(p)
+	return &runtime.RawExtension{Raw: b}, err
+}
+
+// report is what is to stand in a resource's status.
+type report struct {
+	key      compile.Key
+	version  version
+	verdict  verdict
+	provider bool
+	props    *runtime.RawExtension
+	fetched  time.Time // when the certificates were read; zero = not
+}
+
+// status writes the report as a status, given the one that stands there: times
+// are kept where nothing else changed. changed is false where nothing is to be
+// written.
+func (r *report) status(old map[string]any, now time.Time) (status map[string]any, changed bool, err error) {
+	condition := metav1.Condition{Type: ConditionReady, Status: metav1.ConditionFalse, Reason: r.verdict.reason, Message: r.verdict.message,
+		ObservedGeneration: r.version.generation, LastTransitionTime: metav1.NewTime(now)}
+	if r.verdict.ready {
+		condition.Status = metav1.ConditionTrue
+	}
+	var typed any
+	if groupVersion(r.key.Kind) == v1alpha1.GroupVersion {
+		st := v1alpha1.ImageIntegrityPolicyStatus{ObservedGeneration: r.version.generation}
+		st.Conditions = conditions(old)
+		meta.SetStatusCondition(&st.Conditions, condition)
+		typed = &st
+	} else {
+		st := v1beta1.ProviderStatus{Status: v1beta1.Status{IsSuccess: r.verdict.ready, Error: r.verdict.error, BriefError: clip(firstLine(r.verdict.error), maxBrief)}}
+		st.Conditions = conditions(old)
+		meta.SetStatusCondition(&st.Conditions, condition)
+		if r.provider {
+			st.Properties = r.props
+			if !r.fetched.IsZero() {
+				t := metav1.NewTime(r.fetched)
+				st.LastFetchedTime = &t
+			}
+		}
+		typed = &st
+	}
+	if status, err = runtime.DefaultUnstructuredConverter.ToUnstructured(typed); err != nil {
+		return nil, false, fmt.Errorf("status of %s: %w", r.key, err)
+	}
+	if fetched, ok := old[fetchedField]; ok && r.provider && !r.fetched.IsZero() {
+		// Only a version of the resource that was not read before is a new reading.
+		if c := meta.FindStatusCondition(conditions(old), ConditionReady); c != nil && c.ObservedGeneration == r.version.generation {
+			status[fetchedField] = fetched
+		}
+	}
+	return status, !same(old, status), nil
+}
+
+const fetchedField = "lastfetchedtime"
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(s, "\n")
+	return line
+}
+
+// conditions reads the conditions of a status; what cannot be read is written anew.
+func conditions(status map[string]any) []metav1.Condition {
+	var st v1beta1.Status
+	if status == nil || runtime.DefaultUnstructuredConverter.FromUnstructured(map[string]any{"conditions": status["conditions"]}, &st) != nil {
+		return nil
+	}
+	return st.Conditions
+}
+
+// same compares statuses as JSON has them.
+func same(a, b map[string]any) bool {
+	normal := func(m map[string]any) (out map[string]any) {
+		data, err := json.Marshal(m)
+		if err != nil || json.Unmarshal(data, &out) != nil {
+			return nil
+		}
+		return out
+	}
+	return reflect.DeepEqual(normal(a), normal(b))
+}
+
+// patch is the JSON merge patch (RFC 7386) from one status to the other. It
+// applies to the resource with the given identity only.
+func (r *report) patch(old, status map[string]any) ([]byte, error) {
+	fields := make(map[string]any, len(status))
+	for k, v := range status {
+		fields[k] = v
+	}
+	for k := range old {
+		if _, ok := fields[k]; !ok {
+			fields[k] = nil
+		}
+	}
+	return json.Marshal(map[string]any{"metadata": map[string]any{"uid": r.version.uid}, "status": fields})
+}

@@ -1,0 +1,117 @@
+package controller
+
+import (
+	"encoding/json"
+	"fmt"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/boltseal/boltseal/internal/compile"
+)
+
+// table holds every resource of the cluster, decoded, as it is and as it last
+// worked. It is safe for concurrent use.
+type table struct {
+	mu   sync.Mutex
+	rows map[compile.Key]*row
+}
+
+type row struct {
+	uid        types.UID
+	generation int64
+	current    *compile.Resource
+	good       *compile.Resource
+}
+
+func newTable() *table { return &table{rows: map[compile.Key]*row{}} }
+
+// observe takes a version of a resource in, and reports whether anything in it
+// changed that counts: the API server numbers the versions of a spec.
+func (t *table) observe(u *unstructured.Unstructured) (changed bool, err error) {
+	key := keyOf(u)
+	t.mu.Lock()
+	old := t.rows[key]
+	t.mu.Unlock()
+	if old != nil && old.uid == u.GetUID() && old.generation == u.GetGeneration() {
+		return false, nil
+	}
+	data, err := json.Marshal(u.Object)
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", key, err)
+	}
+	r := &row{uid: u.GetUID(), generation: u.GetGeneration(), current: compile.DecodeObject(data)}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	// What was deleted and made again is something else, and nothing of it is good yet.
+	if old = t.rows[key]; old != nil {
+		if old.uid == r.uid {
+			r.good = old.good
+		}
+		old.drop(r.good)
+	}
+	t.rows[key] = r
+	return true, nil
+}
+
+// drop closes what is not kept.
+func (r *row) drop(kept *compile.Resource) {
+	for _, res := range []*compile.Resource{r.current, r.good} {
+		if res != nil && res != kept {
+			res.Close()
+		}
+	}
+}
+
+// forget takes a resource out, and reports whether it was there.
+func (t *table) forget(key compile.Key) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r, ok := t.rows[key]
+	if ok {
+		delete(t.rows, key)
+		r.drop(nil)
+	}
+	return ok
+}
+
+// version is which version of a resource an answer is about.
+type version struct {
+	uid        types.UID
+	generation int64
+}
+
+// entries returns all resources, and their versions.
+func (t *table) entries() ([]compile.Entry, map[compile.Key]version) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	entries := make([]compile.Entry, 0, len(t.rows))
+	versions := make(map[compile.Key]version, len(t.rows))
+	for k, r := range t.rows {
+		entries = append(entries, compile.Entry{Current: r.current, Good: r.good})
+		versions[k] = version{r.uid, r.generation}
+	}
+	return entries, versions
+}
+
+// settle notes which of the resources that were compiled work.
+func (t *table) settle(entries []compile.Entry, standing map[compile.Key]*compile.Standing) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range entries {
+		key := e.Current.Key()
+		r, st := t.rows[key], standing[key]
+		if r == nil || r.current != e.Current || st == nil || !st.OK() {
+			continue
+		}
+		if r.good != nil && r.good != r.current {
+			r.good.Close()
+		}
+		r.good = r.current
+	}
+}
+
+func keyOf(u *unstructured.Unstructured) compile.Key {
+	return compile.Key{Kind: u.GetKind(), Namespace: u.GetNamespace(), Name: u.GetName()}
+}
