@@ -84,35 +84,48 @@ them by the rules of the Notary Project.`,
   An image in a folder, with no registry at all:
     boltseal verify --config verify-config.yaml --oci-layout ./images v1.2`,
 		SilenceErrors: true, SilenceUsage: true,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args:        knownCommand,
+		RunE:        func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Annotations: map[string]string{exitCodes: "shown"},
 	}
 	root.SetIn(env.Stdin)
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
 	root.SetHelpTemplate(helpTemplate)
 	root.SetUsageTemplate(helpTemplate)
-	root.CompletionOptions.DisableDefaultCmd = false
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageError{command: cmd.CommandPath(), err: err}
+		return usageError{command: cmd.CommandPath(), err: flagWords(cmd, err)}
 	})
 	root.AddGroup(
 		&cobra.Group{ID: "verify", Title: "Verify:"},
 		&cobra.Group{ID: "serve", Title: "Serve a cluster:"},
 		&cobra.Group{ID: "more", Title: "More:"},
 	)
-	root.SetHelpCommandGroupID("more")
+	root.SetHelpCommand(newHelp())
 	root.SetCompletionCommandGroupID("more")
 	root.AddCommand(newVerify(env), newDemo(env), newServe(env), newCRDs(env), newExplain(env), newVersion(env))
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() == "completion" {
+			describeCompletion(cmd)
+		}
+		plainHelpFlag(cmd)
+	}
+	plainHelpFlag(root)
 	return root
 }
 
+// exitCodes is the annotation of commands whose help tells the exit codes.
+const exitCodes = "exit-codes"
+
+// helpWidth is how wide a help text is at most: what a narrow terminal shows.
+const helpWidth = 80
+
 const helpTemplate = `{{with (or .Long .Short)}}{{. | trimTrailingWhitespaces}}
 
-{{end}}{{if .Runnable}}Usage:
-  {{.UseLine}}{{if .HasAvailableSubCommands}}
-  {{.CommandPath}} COMMAND [flags]{{end}}
-{{end}}{{if .HasExample}}
+{{end}}Usage:
+  {{if .HasAvailableSubCommands}}{{.CommandPath}} COMMAND [flags]{{else}}{{.UseLine}}{{end}}
+{{if .HasExample}}
 Examples:
 {{.Example}}
 {{end}}{{if .HasAvailableSubCommands}}{{$cmds := .Commands}}{{range $group := .Groups}}
@@ -123,17 +136,17 @@ Commands:{{range $cmds}}{{if .IsAvailableCommand}}
   {{rpad .Name .NamePadding }} {{.Short}}{{end}}{{end}}
 {{end}}{{end}}{{if .HasAvailableLocalFlags}}
 Flags:
-{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}
-{{end}}{{if eq .CommandPath "boltseal"}}
+{{.LocalFlags.FlagUsagesWrapped 80 | trimTrailingWhitespaces}}
+{{end}}{{if index .Annotations "exit-codes"}}
 Exit codes:
   0  all trusted, or the command succeeded
   1  at least one image is not trusted
   2  undecided or not understood: an outage, the configuration, the command line
-
+{{end}}{{if not .HasParent}}
 Run 'boltseal COMMAND --help' for more about a command.
 {{end}}`
 
-// exactly wraps a cobra argument check so that its failure counts as usage.
+// usage wraps a cobra argument check so that its failure counts as usage.
 func usage(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {
@@ -143,7 +156,7 @@ func usage(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-// isTerminal tells whether w is a terminal whose user has not asked for plain text.
+// colour tells whether w is a terminal whose user has not asked for plain text.
 func (env Env) colour(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && env.Getenv("NO_COLOR") == "" && env.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/compile"
@@ -58,10 +61,7 @@ func (env Env) deps() compile.Deps {
 }
 
 func compileSources(sources []compile.Source, deps compile.Deps) (*compile.Compiled, error) {
-	set, err := compile.Decode(sources)
-	if err != nil {
-		return nil, configError{err}
-	}
+	set, _ := compile.Decode(sources) // Compile tells what Decode found too
 	c, err := set.Compile(deps)
 	if err != nil {
 		return nil, configError{err}
@@ -89,7 +89,7 @@ func readSources(env Env, files []string) ([]compile.Source, error) {
 		if name != "-" {
 			f, err := os.Open(name)
 			if err != nil {
-				return nil, err
+				return nil, fmt.Errorf("--config: %w", err)
 			}
 			defer f.Close()
 			in = f
@@ -120,23 +120,57 @@ func (v *verifier) verify(ctx context.Context, image string) (boltseal.Result, e
 	if v.layout == nil {
 		return e.Verify(ctx, image)
 	}
-	r, err := e.Verify(ctx, v.inLayout(image))
+	ref, err := v.inLayout(image)
+	if err != nil {
+		return boltseal.Result{}, err
+	}
+	r, err := e.Verify(ctx, ref)
 	if err == nil {
 		r.Image = image
 	}
 	return r, err
 }
 
-// inLayout makes a reference of TAG, DIGEST, DIR:TAG and DIR@DIGEST. The
-// repository is what trust policies see: oci-layout.local/image.
-func (v *verifier) inLayout(image string) string {
-	rest := strings.TrimPrefix(strings.TrimPrefix(image, v.layoutDir), strings.TrimSuffix(v.layoutDir, "/"))
-	sep := ":"
-	switch {
-	case strings.HasPrefix(rest, "@"), strings.HasPrefix(rest, ":") && rest != image:
-		sep, rest = rest[:1], rest[1:]
-	case strings.Contains(rest, ":"): // a digest
-		sep = "@"
+// tag is the grammar of a tag (distribution-spec 1.1, "Pulling manifests").
+var tag = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
+
+// inLayout makes a reference of TAG, DIGEST, DIR:TAG, DIR@DIGEST and
+// DIR:TAG@DIGEST. The repository is what trust policies see:
+// oci-layout.local/image. Errors wrap [boltseal.ErrInvalidReference].
+func (v *verifier) inLayout(image string) (string, error) {
+	const repository = layoutHost + "/image"
+	if tag.MatchString(image) {
+		return repository + ":" + image, nil
 	}
-	return layoutHost + "/image" + sep + rest
+	if d, err := digest.Parse(image); err == nil {
+		return repository + "@" + d.String(), nil
+	}
+	name, suffix := image, ""
+	if at := strings.LastIndexByte(name, '@'); at >= 0 {
+		d, err := digest.Parse(name[at+1:])
+		if err != nil {
+			return "", fmt.Errorf("%q is %w: after the @ must stand a digest such as sha256:4f5…, with all of its digits", image, boltseal.ErrInvalidReference)
+		}
+		name, suffix = name[:at], "@"+d.String()
+	}
+	if suffix != "" && v.isLayout(name) {
+		return repository + suffix, nil
+	}
+	if colon := strings.LastIndexByte(name, ':'); colon >= 0 && tag.MatchString(name[colon+1:]) && v.isLayout(name[:colon]) {
+		return repository + name[colon:] + suffix, nil
+	}
+	return "", fmt.Errorf("%q is %w: with --oci-layout, write a TAG, a DIGEST, %[3]s:TAG or %[3]s@DIGEST", image, boltseal.ErrInvalidReference, v.layoutDir)
+}
+
+// isLayout tells whether a path leads to the layout that is open.
+func (v *verifier) isLayout(path string) bool {
+	if path == v.layoutDir {
+		return true
+	}
+	a, err := os.Stat(path)
+	if err != nil {
+		return false
+	}
+	b, err := os.Stat(v.layoutDir)
+	return err == nil && os.SameFile(a, b)
 }

@@ -22,7 +22,8 @@ func newExplain(env Env) *cobra.Command {
 today's configuration, and say what would have led to another decision.
 
 ID is the decision that a denial names, or the traceID of a report for Gatekeeper.
-Without ID it is the last decision in the log. A FILE in ID's place is read as a log.`,
+Without ID it is the last decision in the log. Without --audit-log, a FILE in ID's
+place is read as a log.`,
 		Example: `    boltseal explain 7c3f0a9d51e2b846 --audit-log /var/log/boltseal.jsonl
     kubectl -n boltseal-system logs deploy/boltseal | boltseal explain 7c3f0a9d51e2b846 --audit-log -`,
 		GroupID: "serve",
@@ -32,11 +33,11 @@ Without ID it is the last decision in the log. A FILE in ID's place is read as a
 			if len(args) == 1 {
 				id = args[0]
 			}
+			if st, err := os.Stat(id); log == "" && err == nil && st.Mode().IsRegular() {
+				id, log = "", id
+			}
 			if log == "" {
 				log = env.Getenv("BOLTSEAL_AUDIT_LOG")
-			}
-			if st, err := os.Stat(id); err == nil && st.Mode().IsRegular() {
-				id, log = "", id
 			}
 			if log == "" {
 				return usageError{command: cmd.CommandPath(), err: errors.New("no audit log: name it with --audit-log, - for standard input")}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -78,6 +79,18 @@ func runVerify(cmd *cobra.Command, env Env, f verifyFlags, args []string) error 
 	bad := func(format string, a ...any) error {
 		return usageError{command: cmd.CommandPath(), err: fmt.Errorf(format, a...)}
 	}
+	if len(f.config) == 0 && env.Getenv("BOLTSEAL_CONFIG") != "" {
+		f.config = []string{env.Getenv("BOLTSEAL_CONFIG")}
+	}
+	fromStdin := 0
+	for _, name := range append(slices.Clone(f.config), f.imagesFrom) {
+		if name == "-" {
+			fromStdin++
+		}
+	}
+	if fromStdin > 1 {
+		return bad("standard input can be read once only: give --config and --images-from one - between them")
+	}
 	images, err := readImages(env, f.imagesFrom, args)
 	switch {
 	case err != nil:
@@ -88,11 +101,7 @@ func runVerify(cmd *cobra.Command, env Env, f verifyFlags, args []string) error 
 		return bad("--concurrency must be between 1 and %d", maxConcurrency)
 	case f.timeout <= 0:
 		return bad("--timeout must be positive")
-	}
-	if len(f.config) == 0 && env.Getenv("BOLTSEAL_CONFIG") != "" {
-		f.config = []string{env.Getenv("BOLTSEAL_CONFIG")}
-	}
-	if len(f.config) == 0 {
+	case len(f.config) == 0:
 		return bad("no configuration: name a file with --config")
 	}
 	v, err := newVerifier(cmd.Context(), env, f)

@@ -19,6 +19,7 @@ var providerTypes = []string{"inline"}
 type keyring struct {
 	certs map[string][]*x509.Certificate // by "namespace/name", "/name" cluster-wide
 	bad   map[string]bool                // providers with problems of their own
+	trace func(lookup)                   // nil = nobody wants to know what is looked up
 }
 
 // keys reads all providers. A KeyManagementProvider wins over a
@@ -123,6 +124,15 @@ func (k keyring) find(namespace, name string) (certs []*x509.Certificate, ok, ba
 		}
 	}
 	return nil, false, false
+}
+
+// traced is find, and notes what was found.
+func (k keyring) traced(namespace, name string) (certs []*x509.Certificate, ok, bad bool) {
+	certs, ok, bad = k.find(namespace, name)
+	if k.trace != nil {
+		k.trace(found(namespace, name, certs, ok, bad))
+	}
+	return certs, ok, bad
 }
 
 func (k keyring) names() []string {

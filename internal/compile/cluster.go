@@ -79,7 +79,7 @@ func NewCluster(o ClusterOptions, entries []Entry) *Cluster {
 		return a.Current.key.Compare(b.Current.key)
 	})
 	for _, e := range c.entries {
-		st := &Standing{Problems: placed(e.Current.key, e.Current.problems), Serving: ServingCurrent}
+		st := &Standing{Problems: placed(e.Current.problems), Serving: ServingCurrent}
 		c.standing[e.Current.key] = st
 		if !e.Current.key.integrity() {
 			continue
@@ -100,7 +100,7 @@ func NewCluster(o ClusterOptions, entries []Entry) *Cluster {
 
 // placed makes problems speak to somebody who looks at the resource: it has no
 // file and no lines, and its name need not be said.
-func placed(key Key, ps strict.Problems) strict.Problems {
+func placed(ps strict.Problems) strict.Problems {
 	out := make(strict.Problems, len(ps))
 	for i, p := range ps {
 		p.File, p.Line, p.Object = "", 0, strict.Object{}
@@ -117,44 +117,46 @@ type clusterCompiler struct {
 	*compiler
 	cluster *Cluster
 	owners  map[string][]Key // of the stores of each namespace, in their order
+	cache   *Cache           // of the compilation before
+	results map[Key]*result  // for the next one, as is kept
+	kept    map[string]cachedEngine
+	lookups []lookup // of the Verifier that is compiled now
 }
 
 // Compile makes the engines, and says how each resource stands. It does not
-// fail: a cluster without resources has no engine, and denies.
-func (c *Cluster) Compile(deps Deps) (*Compiled, map[Key]*Standing) {
-	x := &clusterCompiler{compiler: newCompiler(deps), cluster: c, owners: map[string][]Key{}}
+// fail: a cluster without resources has no engine, and denies. A nil cache means
+// that nothing is known from before.
+func (c *Cluster) Compile(deps Deps, cache *Cache) (*Compiled, map[Key]*Standing) {
+	if cache == nil {
+		cache = &Cache{}
+	}
+	x := &clusterCompiler{compiler: newCompiler(deps), cluster: c, owners: map[string][]Key{},
+		cache: cache, results: map[Key]*result{}, kept: map[string]cachedEngine{}}
 	x.providers()
+	x.keys.trace = func(l lookup) { x.lookups = append(x.lookups, l) }
 	for _, e := range c.entries {
-		switch e.Current.key.base() {
+		switch key := e.Current.key; key.base() {
 		case v1beta1.KindStore:
-			x.try(e, func(r *Resource) bool {
-				n := len(x.stores[r.key.Namespace])
-				for _, s := range r.set.stores {
-					x.store(s)
-				}
-				return len(x.stores[r.key.Namespace]) > n
-			}, x.denyStore)
-			x.owners[e.Current.key.Namespace] = append(x.owners[e.Current.key.Namespace], e.Current.key)
+			x.cached(e, func() { x.tryStore(e) })
+			x.owners[key.Namespace] = append(x.owners[key.Namespace], key)
 		case v1beta1.KindVerifier:
-			x.try(e, func(r *Resource) bool {
-				n := len(x.verifiers[r.key.Namespace])
-				for _, v := range r.set.verifiers {
-					x.verifier(v)
-				}
-				return len(x.verifiers[r.key.Namespace]) > n
-			}, x.denyVerifier)
+			x.cached(e, func() { x.tryVerifier(e) })
 		case v1beta1.KindPolicy:
-			x.tryPolicy(e)
+			x.cached(e, func() { x.tryPolicy(e) })
 		}
 	}
 	x.allEngines()
+	cache.results, cache.engines = x.results, x.kept
 	return x.out, c.standing
 }
 
-// attempt runs f and returns what it found wrong.
+// attempt runs f and returns what it found wrong. A panic is one resource's
+// problem, and not the end of the process that answers for all others.
 func (x *clusterCompiler) attempt(f func()) (ps strict.Problems, warnings []strict.Problem) {
 	x.problems, x.out.Warnings = nil, nil
-	f()
+	if err := guarded(func() error { f(); return nil }); err != nil {
+		x.fail(err)
+	}
 	ps, warnings = x.problems, x.out.Warnings
 	x.problems, x.out.Warnings = nil, nil
 	return ps, warnings
@@ -167,7 +169,7 @@ func (x *clusterCompiler) try(e Entry, add func(*Resource) bool, deny func(Entry
 	x.lenient = false
 	if st.OK() {
 		ps, warnings := x.attempt(func() { add(e.Current) })
-		st.Problems, st.Warnings = placed(e.Current.key, ps), warnings
+		st.Problems, st.Warnings = placed(ps), placed(warnings)
 	}
 	if st.OK() {
 		return
@@ -194,6 +196,26 @@ func (x *clusterCompiler) try(e Entry, add func(*Resource) bool, deny func(Entry
 	}
 	st.Serving = ServingStandIn
 	deny(e, st.Problems)
+}
+
+func (x *clusterCompiler) tryStore(e Entry) {
+	x.try(e, func(r *Resource) bool {
+		n := len(x.stores[r.key.Namespace])
+		for _, s := range r.set.stores {
+			x.store(s)
+		}
+		return len(x.stores[r.key.Namespace]) > n
+	}, x.denyStore)
+}
+
+func (x *clusterCompiler) tryVerifier(e Entry) {
+	x.try(e, func(r *Resource) bool {
+		n := len(x.verifiers[r.key.Namespace])
+		for _, v := range r.set.verifiers {
+			x.verifier(v)
+		}
+		return len(x.verifiers[r.key.Namespace]) > n
+	}, x.denyVerifier)
 }
 
 func (x *clusterCompiler) tryPolicy(e Entry) {
@@ -262,7 +284,7 @@ func (x *clusterCompiler) provide(e Entry) (certs []*x509.Certificate, ok bool) 
 			st.Certificates = certs
 			return certs, true
 		}
-		st.Problems = placed(e.Current.key, collect(nil, err))
+		st.Problems = placed(collect(nil, err))
 	}
 	if e.Good != nil && len(e.Good.problems) == 0 {
 		if certs, err := e.Good.provide(); err == nil {
@@ -278,8 +300,14 @@ func (x *clusterCompiler) provide(e Entry) (certs []*x509.Certificate, ok bool) 
 // resources of its own. A namespace that has any does not fall back to the
 // cluster's where its own do not work.
 func (x *clusterCompiler) allEngines() {
-	if err := x.defaultPolicy(); err != nil {
-		x.policies[""] = denyPolicy{broken(Key{Kind: v1beta1.KindPolicy, Name: policyName}, collect(nil, err))}
+	if _, ok := x.policies[""]; !ok {
+		if x.cache.fallback == nil {
+			if err := x.defaultPolicy(); err != nil {
+				x.policies[""] = denyPolicy{broken(Key{Kind: v1beta1.KindPolicy, Name: policyName}, collect(nil, err))}
+			}
+			x.cache.fallback = x.policies[""]
+		}
+		x.policies[""] = x.cache.fallback
 	}
 	x.untangle("")
 	namespaces := map[string]bool{}
@@ -295,19 +323,6 @@ func (x *clusterCompiler) allEngines() {
 		x.untangle(ns)
 		x.out.namespaces[ns] = x.engine(ns)
 	}
-}
-
-func (x *clusterCompiler) options(namespace string) boltseal.Options {
-	return boltseal.Options{Stores: own(x.stores, namespace), Verifiers: own(x.verifiers, namespace), Policy: ownPolicy(x.policies, namespace), Clock: x.deps.Clock}
-}
-
-// engine returns nil where there is no Store or no Verifier.
-func (x *clusterCompiler) engine(namespace string) *boltseal.Engine {
-	e, err := boltseal.New(x.options(namespace))
-	if err != nil {
-		return nil
-	}
-	return e
 }
 
 // untangle leaves out stores that serve what an older one serves already, and

@@ -49,6 +49,20 @@ func (c *Compiled) EngineFor(namespace string) *boltseal.Engine {
 	return c.cluster
 }
 
+// Engines returns every engine, in no order.
+func (c *Compiled) Engines() []*boltseal.Engine {
+	var out []*boltseal.Engine
+	if c.cluster != nil {
+		out = append(out, c.cluster)
+	}
+	for _, e := range c.namespaces {
+		if e != nil {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
 // Close releases connections. Verifications under way are not cut off.
 func (c *Compiled) Close() {
 	for _, f := range c.closers {

@@ -74,34 +74,54 @@ type object struct {
 // stands in a cluster, and has problems.
 func DecodeObject(data []byte) *Resource {
 	r := &Resource{}
-	var o object
-	if err := json.Unmarshal(data, &o); err != nil {
-		r.problems = strict.Problems{{Message: err.Error()}}
-		return r
-	}
-	r.key, r.created = Key{o.Kind, o.Metadata.Namespace, o.Metadata.Name}, o.Metadata.Created
-	o.Metadata.Created = time.Time{}
-	var text bytes.Buffer
-	enc := json.NewEncoder(&text)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(o); err != nil {
-		r.problems = strict.Problems{{Message: err.Error()}}
-		return r
-	}
-	docs, err := strict.Documents("", text.Bytes())
-	if err == nil && len(docs) != 1 {
-		err = fmt.Errorf("%d documents in place of one", len(docs))
-	}
-	if err == nil {
-		r.doc = docs[0]
-		err = r.set.add(r.doc, map[string]strict.Node{})
-	}
+	var docs []strict.Node
+	err := guarded(func() (err error) {
+		docs, err = r.decode(data)
+		return err
+	})
 	if err != nil {
 		r.problems, r.set = collect(nil, err), Set{}
 		if r.key.integrity() {
 			r.strict = strictest(docs, r.key)
 		}
-		return r
+	}
+	return r
+}
+
+// guarded runs f, and makes a panic an error.
+func guarded(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("a fault in Boltseal, which deserves a report: %v", p)
+		}
+	}()
+	return f()
+}
+
+func (r *Resource) decode(data []byte) ([]strict.Node, error) {
+	var o object
+	err := json.Unmarshal(data, &o)
+	r.key, r.created = Key{o.Kind, o.Metadata.Namespace, o.Metadata.Name}, o.Metadata.Created
+	if err != nil {
+		return nil, err
+	}
+	o.Metadata.Created = time.Time{}
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(o); err != nil {
+		return nil, err
+	}
+	docs, err := strict.Documents("", text.Bytes())
+	switch {
+	case err != nil:
+		return nil, err
+	case len(docs) != 1:
+		return nil, fmt.Errorf("%d documents in place of one", len(docs))
+	}
+	r.doc = docs[0]
+	if err := r.set.add(r.doc, map[string]strict.Node{}); err != nil {
+		return docs, err
 	}
 	for i := range r.set.stores {
 		r.set.stores[i].from = r
@@ -110,7 +130,7 @@ func DecodeObject(data []byte) *Resource {
 		// Here a CertificateStore has the namespace that it is in; see keyring.
 		r.set.providers[i].namespace = o.Metadata.Namespace
 	}
-	return r
+	return docs, nil
 }
 
 // Key names the resource.
@@ -130,7 +150,10 @@ func (r *Resource) provide() ([]*x509.Certificate, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.provided {
-		r.certs, r.certsErr = provide(r.set.providers[0])
+		r.certsErr = guarded(func() (err error) {
+			r.certs, err = provide(r.set.providers[0])
+			return err
+		})
 		r.provided = true
 	}
 	return r.certs, r.certsErr

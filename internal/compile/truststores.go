@@ -117,7 +117,7 @@ func (k keyring) certificates(v resource[v1beta1.VerifierSpec], d declared) (cer
 			problems = collect(problems, v.owned(err))
 			continue
 		}
-		found, ok, bad := k.find(v.namespace, provider)
+		found, ok, bad := k.traced(v.namespace, provider)
 		switch {
 		case provider == "":
 			problems = append(problems, v.own(n.Problem("the trust store %s names a provider without a name", strict.Label(d.name))))

@@ -99,6 +99,21 @@ func (c *Cache[K, V]) Delete(k K) {
 	}
 }
 
+// DeleteFunc forgets every key that gone reports true for. gone must not use the
+// cache.
+func (c *Cache[K, V]) DeleteFunc(gone func(K) bool) {
+	for i := range c.shard {
+		s := &c.shard[i]
+		s.mu.Lock()
+		for k, e := range s.entries {
+			if gone(k) {
+				s.drop(e)
+			}
+		}
+		s.mu.Unlock()
+	}
+}
+
 // Usage returns the number of entries and the sum of their costs.
 func (c *Cache[K, V]) Usage() (entries int, cost int64) {
 	for i := range c.shard {

@@ -135,6 +135,13 @@ func or[T int | int64 | time.Duration](v *T, def T) {
 // Usage returns the number of answers that are kept and roughly their bytes.
 func (m *Memo) Usage() (entries int, bytes int64) { return m.kept.Usage() }
 
+// Retain forgets the answers of engines that keep does not want.
+func (m *Memo) Retain(keep func(*boltseal.Engine) bool) {
+	gone := func(k key) bool { return !keep(k.engine) }
+	m.kept.DeleteFunc(gone)
+	m.tags.DeleteFunc(gone)
+}
+
 // Peek returns what is known about the image, nil where it has to be verified.
 func (m *Memo) Peek(e *boltseal.Engine, image string) *Answer {
 	a, ok := m.get(key{e, image})

@@ -7,9 +7,11 @@ import (
 
 	"k8s.io/client-go/rest"
 
+	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/compile"
 	"github.com/boltseal/boltseal/internal/controller"
 	"github.com/boltseal/boltseal/internal/integrity"
+	"github.com/boltseal/boltseal/internal/memo"
 )
 
 // ClusterOptions say which cluster the configuration is read from.
@@ -37,8 +39,11 @@ func (s *Service) watchCluster() (*controller.Controller, error) {
 // apply puts the cluster's resources in force.
 func (s *Service) apply(c *compile.Cluster) map[compile.Key]*compile.Standing {
 	policies := integrity.NewSet(c.Integrity(), s.o.Exempt...)
-	compiled, standing := c.Compile(s.deps(policies))
-	s.swap(compiled, policies)
+	// Once wanted, it stays: a namespace that adds and removes such a policy is not
+	// to have every engine made anew, and every answer forgotten, each time.
+	s.recalls = s.recalls || policies.Recalls()
+	compiled, standing := c.Compile(s.deps(s.recalls), &s.compiled)
+	s.swap(compiled, policies, s.memoFor(compiled))
 	err := brokenResources(standing)
 	s.server.Loaded(err)
 	text := ""
@@ -51,6 +56,21 @@ func (s *Service) apply(c *compile.Cluster) map[compile.Key]*compile.Standing {
 	}
 	s.complaint = text
 	return standing
+}
+
+// memoFor is the memo of the configuration before, without the answers of engines
+// that are gone: an edit in one namespace costs the others nothing.
+func (s *Service) memoFor(compiled *compile.Compiled) *memo.Memo {
+	snap := s.live.Load()
+	if snap == nil {
+		return s.newMemo()
+	}
+	engines := map[*boltseal.Engine]bool{}
+	for _, e := range compiled.Engines() {
+		engines[e] = true
+	}
+	snap.Memo.Retain(func(e *boltseal.Engine) bool { return engines[e] })
+	return snap.Memo
 }
 
 // maxBroken bounds how many broken resources a message names.

@@ -88,6 +88,8 @@ type Service struct {
 	endpoints []server.Endpoint
 	files     *filewatch.Watcher     // nil where a cluster is watched
 	cluster   *controller.Controller // nil where files are
+	compiled  compile.Cache          // of the cluster's resources
+	recalls   bool                   // some policy of the cluster's wanted memory
 	complaint string                 // what was last said about broken resources
 	tlsFiles  *filewatch.Watcher     // nil where no certificate file is used
 }
@@ -256,28 +258,32 @@ func (s *Service) compile() error {
 		return err
 	}
 	policies := integrity.NewSet(set.Integrity(), s.o.Exempt...)
-	compiled, err := set.Compile(s.deps(policies))
+	compiled, err := set.Compile(s.deps(policies.Recalls()))
 	if err != nil {
 		return err
 	}
-	s.swap(compiled, policies)
+	s.swap(compiled, policies, s.newMemo())
 	return nil
 }
 
-// deps is what engines are made with.
-func (s *Service) deps(policies *integrity.Set) compile.Deps {
+// deps is what engines are made with; recalls has what registries say remembered.
+func (s *Service) deps(recalls bool) compile.Deps {
 	deps := s.o.Deps
-	if policies.Recalls() {
+	if recalls {
 		deps.Wrap = s.memory.Wrap
 	}
 	return deps
 }
 
-// swap puts engines and policies in force.
-func (s *Service) swap(compiled *compile.Compiled, policies *integrity.Set) {
+func (s *Service) newMemo() *memo.Memo {
 	mo := s.o.Memo
 	mo.Encode, mo.Stats, mo.Clock = s.encode, &s.stats, s.o.Clock
-	generation := s.live.Swap(snapshot.Snapshot{Engines: compiled, Policies: policies, Memo: memo.New(mo)})
+	return memo.New(mo)
+}
+
+// swap puts engines and policies in force.
+func (s *Service) swap(compiled *compile.Compiled, policies *integrity.Set, m *memo.Memo) {
+	generation := s.live.Swap(snapshot.Snapshot{Engines: compiled, Policies: policies, Memo: m})
 	s.o.Log.Info("configuration in force", "generation", generation, "policies", len(policies.Policies()))
 	for _, w := range compiled.Warnings {
 		s.o.Log.Warn("configuration", "warning", w.Error())

@@ -1,0 +1,99 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/boltseal/boltseal/internal/nearest"
+)
+
+// knownCommand refuses what is no command, and names the nearest that is.
+func knownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return usageError{command: cmd.CommandPath(), err: unknown("command", args[0], commandNames(cmd))}
+}
+
+func commandNames(cmd *cobra.Command) []string {
+	var names []string
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+		}
+	}
+	return names
+}
+
+// unknown says that a word is not known, and which one may be meant.
+func unknown(what, word string, words []string) error {
+	if near := nearest.Word(word, words); near != "" {
+		return fmt.Errorf("unknown %s %q; did you mean %s?", what, word, near)
+	}
+	return fmt.Errorf("unknown %s %q", what, word)
+}
+
+// flagWords says in our words what is wrong with a flag.
+func flagWords(cmd *cobra.Command, err error) error {
+	name, ok := strings.CutPrefix(err.Error(), "unknown flag: --")
+	if !ok {
+		return err
+	}
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			names = append(names, f.Name)
+		}
+	})
+	if near := nearest.Word(name, names); near != "" {
+		return fmt.Errorf("unknown flag --%s; did you mean --%s?", name, near)
+	}
+	return fmt.Errorf("unknown flag --%s", name)
+}
+
+func newHelp() *cobra.Command {
+	return &cobra.Command{
+		Use:     "help [COMMAND]",
+		Short:   "Show what a command does and which flags it has",
+		GroupID: "more",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			found, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return usageError{command: cmd.Root().Name(), err: unknown("command", strings.Join(args, " "), commandNames(cmd.Root()))}
+			}
+			return found.Help()
+		},
+		ValidArgsFunction: func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+			return commandNames(cmd.Root()), cobra.ShellCompDirectiveNoFileComp
+		},
+	}
+}
+
+func describeCompletion(cmd *cobra.Command) {
+	cmd.Short = "Print a completion script for your shell"
+	cmd.Long = "Print a script that lets your shell complete boltseal's commands and flags."
+	for _, c := range cmd.Commands() {
+		c.Short = "Print the script for " + c.Name()
+		c.Long = "Print a script that lets " + c.Name() + " complete boltseal's commands and flags.\n\n" + completionUse[c.Name()]
+	}
+}
+
+// plainHelpFlag describes -h the same way everywhere.
+func plainHelpFlag(cmd *cobra.Command) {
+	cmd.InitDefaultHelpFlag()
+	cmd.Flags().Lookup("help").Usage = "show this text"
+	for _, c := range cmd.Commands() {
+		plainHelpFlag(c)
+	}
+}
+
+// completionUse says how each shell takes the script.
+var completionUse = map[string]string{
+	"bash":       "For this session:\n  source <(boltseal completion bash)\nFor all (needs the package bash-completion):\n  boltseal completion bash > /etc/bash_completion.d/boltseal",
+	"zsh":        "For this session:\n  source <(boltseal completion zsh)\nFor all:\n  boltseal completion zsh > \"${fpath[1]}/_boltseal\"",
+	"fish":       "For this session:\n  boltseal completion fish | source\nFor all:\n  boltseal completion fish > ~/.config/fish/completions/boltseal.fish",
+	"powershell": "For this session:\n  boltseal completion powershell | Out-String | Invoke-Expression\nFor all, add that line to your profile.",
+}

@@ -1,0 +1,134 @@
+package compile
+
+import (
+	"crypto/x509"
+	"slices"
+
+	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/api/config/v1beta1"
+)
+
+// Cache keeps what a cluster's resources were compiled to, so that an edit costs
+// what it changes, and engines that it does not touch stay the same. It belongs
+// to one sequence of compilations with the same [Deps], Wrap excepted. The zero
+// value is ready.
+type Cache struct {
+	results  map[Key]*result
+	engines  map[string]cachedEngine // by namespace
+	fallback boltseal.Policy
+}
+
+// result is what became of one Store, Verifier or Policy.
+type result struct {
+	current, good *Resource
+	wrapped       bool
+	lookups       []lookup
+	standing      Standing
+	stores        []boltseal.ScopedStore // at most one, as of the rest
+	verifiers     []boltseal.Verifier
+	policy        boltseal.Policy
+}
+
+// lookup is one name that a Verifier looked up, and what was there.
+type lookup struct {
+	namespace, name string
+	first           *x509.Certificate // tells one version of a provider from another
+	ok, bad         bool
+}
+
+type cachedEngine struct {
+	options boltseal.Options
+	engine  *boltseal.Engine // nil = there is none
+}
+
+// cached runs do for an entry unless what it would do is known from before.
+func (x *clusterCompiler) cached(e Entry, do func()) {
+	key := e.Current.key
+	ns := key.Namespace
+	// Where the resource works, what was before it has no say.
+	if r := x.cache.results[key]; r != nil && r.current == e.Current && (r.good == e.Good || r.standing.OK()) && r.wrapped == (x.deps.Wrap != nil) && x.same(r.lookups) {
+		x.stores[ns] = append(x.stores[ns], r.stores...)
+		x.verifiers[ns] = append(x.verifiers[ns], r.verifiers...)
+		if r.policy != nil {
+			x.policies[ns] = r.policy
+		}
+		st := r.standing
+		st.Problems = slices.Clone(st.Problems) // others add to them
+		*x.cluster.standing[key] = st
+		x.results[key] = r
+		return
+	}
+	stores, verifiers, policy := len(x.stores[ns]), len(x.verifiers[ns]), x.policies[ns]
+	x.lookups = nil
+	do()
+	r := &result{current: e.Current, good: e.Good, wrapped: x.deps.Wrap != nil, lookups: x.lookups, standing: *x.cluster.standing[key],
+		stores: slices.Clone(x.stores[ns][stores:]), verifiers: slices.Clone(x.verifiers[ns][verifiers:])}
+	r.standing.Problems = slices.Clone(r.standing.Problems)
+	if p := x.policies[ns]; p != policy {
+		r.policy = p
+	}
+	if !x.volatile(e, &r.standing) {
+		x.results[key] = r
+	}
+}
+
+// volatile reports whether the next compilation may come to something else with
+// the same resources: where files have a say.
+func (x *clusterCompiler) volatile(e Entry, st *Standing) bool {
+	switch e.Current.key.base() {
+	case v1beta1.KindVerifier:
+		for _, r := range []*Resource{e.Current, e.Good} {
+			if r == nil {
+				continue
+			}
+			if _, ok := r.doc.Get("spec", "parameters", "verificationCerts"); ok {
+				return true
+			}
+		}
+		return false
+	case v1beta1.KindStore:
+		return !st.OK()
+	}
+	return false
+}
+
+// same reports whether every lookup finds what it found.
+func (x *clusterCompiler) same(ls []lookup) bool {
+	for _, l := range ls {
+		certs, ok, bad := x.keys.find(l.namespace, l.name)
+		if l != found(l.namespace, l.name, certs, ok, bad) {
+			return false
+		}
+	}
+	return true
+}
+
+func found(namespace, name string, certs []*x509.Certificate, ok, bad bool) lookup {
+	l := lookup{namespace: namespace, name: name, ok: ok, bad: bad}
+	if len(certs) > 0 {
+		l.first = certs[0]
+	}
+	return l
+}
+
+// engine returns the engine of a namespace, the same as before where nothing in
+// it changed, and nil where there is no Store or no Verifier.
+func (x *clusterCompiler) engine(namespace string) *boltseal.Engine {
+	o := boltseal.Options{Stores: own(x.stores, namespace), Verifiers: own(x.verifiers, namespace), Policy: ownPolicy(x.policies, namespace), Clock: x.deps.Clock}
+	c, ok := x.cache.engines[namespace]
+	if !ok || !sameOptions(c.options, o) {
+		e, err := boltseal.New(o)
+		if err != nil {
+			e = nil
+		}
+		c = cachedEngine{o, e}
+	}
+	x.kept[namespace] = c
+	return c.engine
+}
+
+func sameOptions(a, b boltseal.Options) bool {
+	return a.Policy == b.Policy && slices.Equal(a.Verifiers, b.Verifiers) && slices.EqualFunc(a.Stores, b.Stores, func(a, b boltseal.ScopedStore) bool {
+		return a.Name == b.Name && a.Store == b.Store && slices.Equal(a.Scopes, b.Scopes)
+	})
+}
