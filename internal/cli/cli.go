@@ -118,9 +118,6 @@ them by the rules of the Notary Project.`,
 // exitCodes is the annotation of commands whose help tells the exit codes.
 const exitCodes = "exit-codes"
 
-// helpWidth is how wide a help text is at most: what a narrow terminal shows.
-const helpWidth = 80
-
 const helpTemplate = `{{with (or .Long .Short)}}{{. | trimTrailingWhitespaces}}
 
 {{end}}Usage:
