@@ -68,6 +68,9 @@ func ParseCertificates(b []byte) ([]*x509.Certificate, error) {
 	}
 }
 
+// maxKind is longer than the names of blocks are (RFC 7468).
+const maxKind = 40
+
 var begin = []byte("-----BEGIN")
 
 func brokenBlock(n int) error {
@@ -83,7 +86,10 @@ func wrongBlock(kind string, n int) error {
 	case strings.Contains(kind, "CERTIFICATE REQUEST"):
 		return fmt.Errorf("%w: block %d is %w but a request for one; put what the CA answered here", boltseal.ErrConfiguration, n, ErrBadCertificate)
 	}
-	return fmt.Errorf("%w: block %d is %w but %.40q", boltseal.ErrConfiguration, n, ErrBadCertificate, kind)
+	if len(kind) > maxKind || strings.ContainsFunc(kind, func(r rune) bool { return r != ' ' && (r < 'A' || r > 'Z') && (r < '0' || r > '9') }) {
+		kind = "something else" // it may be a piece of a key, and is not repeated
+	}
+	return fmt.Errorf("%w: block %d is %w but %q", boltseal.ErrConfiguration, n, ErrBadCertificate, kind)
 }
 
 // finish judges what is left when no further block is found: a block that was

@@ -25,7 +25,8 @@ ID is the decision that a denial names, or the traceID of a report for Gatekeepe
 Without ID it is the last decision in the log. Without --audit-log, a FILE in ID's
 place is read as a log.`,
 		Example: `    boltseal explain 7c3f0a9d51e2b846 --audit-log /var/log/boltseal.jsonl
-    kubectl -n boltseal-system logs deploy/boltseal | boltseal explain 7c3f0a9d51e2b846 --audit-log -`,
+    kubectl -n boltseal-system logs deploy/boltseal |
+      boltseal explain 7c3f0a9d51e2b846 --audit-log -`,
 		GroupID: "serve",
 		Args:    usage(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -42,8 +42,10 @@ func newServe(env Env) *cobra.Command {
 The configuration is in files, or in the custom resources of a cluster. It is
 watched, as are certificates and client CAs: an edit is live without a restart,
 and a broken one leaves the last good one serving (see /readyz?verbose at the
-health address, and the resources' statuses). Every flag can be set by an environment variable too:
---tls-cert is BOLTSEAL_TLS_CERT.`,
+health address, and the resources' statuses).
+
+Every flag can be set by an environment variable too: --tls-cert is
+BOLTSEAL_TLS_CERT.`,
 		Example: `  A first try on this machine:
     boltseal serve --config verify-config.yaml --tls-self-signed --listen 127.0.0.1:6001
 
