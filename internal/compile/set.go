@@ -175,11 +175,11 @@ func (s *Set) decode(doc strict.Node, seen map[string]strict.Node) error {
 	base, namespaced := strings.CutPrefix(kind, v1beta1.NamespacedPrefix)
 	switch {
 	case name == "":
-		return doc.At("metadata.name", "a %s needs a name", kind)
+		return doc.At("metadata.name", "a %s needs a name", strict.Label(kind))
 	case len(validation.IsDNS1123Subdomain(name)) > 0:
 		return doc.At("metadata.name", "%s is no name to Kubernetes: lower-case letters, digits, - and . only", strict.Label(name))
 	case namespaced && namespace == "":
-		return doc.At("metadata.namespace", "a %s needs a namespace", kind)
+		return doc.At("metadata.namespace", "a %s needs a namespace", strict.Label(kind))
 	case namespaced && len(validation.IsDNS1123Label(namespace)) > 0:
 		return doc.At("metadata.namespace", "%s is no name to Kubernetes: lower-case letters, digits and - only", strict.Label(namespace))
 	case !namespaced && base != v1beta1.KindCertificateStore:
