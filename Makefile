@@ -6,10 +6,10 @@ COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS   = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 FUZZTIME ?= 60s
 
-.PHONY: help build image demo test check lint race e2e e2e-build fuzz bench clean
+.PHONY: help build image demo cluster cluster-down test check lint race e2e e2e-build fuzz bench clean
 
 help: ## say what each target does
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/boltseal
 	@mkdir -p bin
@@ -22,6 +22,12 @@ image: ## a container image in dist/image, without a container engine; PUSH=REPO
 
 demo: build ## sign images in a registry of its own and verify them
 	./bin/boltseal demo
+
+cluster: e2e-build ## a cluster to play with: Gatekeeper, Boltseal and a registry with images, no container engine
+	$(GO) -C e2e run ./cmd/cluster up
+
+cluster-down: ## stop it
+	$(GO) -C e2e run ./cmd/cluster down
 
 test: lint race e2e ## everything that must hold before a change lands
 

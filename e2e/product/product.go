@@ -30,14 +30,20 @@ const (
 	pollEvery    = 20 * time.Millisecond
 )
 
+// Root is the folder of Boltseal's module. The working folder must be in the module of this package.
+func Root(ctx context.Context) (string, error) {
+	root, err := output(ctx, "", "go", "list", "-m", "-f", "{{.Dir}}", module)
+	return strings.TrimSpace(root), err
+}
+
 // Build builds the program into a folder and returns its path.
 func Build(ctx context.Context, dir string) (string, error) {
-	root, err := output(ctx, "", "go", "list", "-m", "-f", "{{.Dir}}", module)
+	root, err := Root(ctx)
 	if err != nil {
 		return "", err
 	}
 	binary := filepath.Join(dir, "boltseal")
-	if _, err := output(ctx, strings.TrimSpace(root), "go", "build", "-o", binary, "./cmd/boltseal"); err != nil {
+	if _, err := output(ctx, root, "go", "build", "-o", binary, "./cmd/boltseal"); err != nil {
 		return "", err
 	}
 	return binary, nil

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// envMain makes the test program be the command.
+const envMain = "BOLTSEAL_E2E_TEST_MAIN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(envMain) != "" {
+		main()
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func command(t *testing.T, args ...string) (stdout, stderr string, status int) {
+	t.Helper()
+	var out, errOut strings.Builder
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), envMain+"=1")
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return out.String(), errOut.String(), cmd.ProcessState.ExitCode()
+}
+
+// TestPlayground types what the command says one can type.
+func TestPlayground(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "playground")
+	out, errOut, status := command(t, "up", "-dir", dir)
+	t.Cleanup(func() { command(t, "down", "-dir", dir) })
+	if status != 0 {
+		t.Fatalf("status %d\n%s%s", status, out, errOut)
+	}
+	got, err := exec.Command("/bin/sh", "-c", out).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, got)
+	}
+	for _, want := range []string{
+		"pod/demo-signed created\n",
+		`container "demo-unsigned": image 127.0.0.1:`, "is not trusted: nothing signed",
+		`container "demo-stranger"`, "who is not trusted",
+		"verifier.config.ratify.deislabs.io/verifier-notation",
+		"EnforcementAction is deny",
+		"name: only-trusted-images",
+	} {
+		if !strings.Contains(string(got), want) {
+			t.Errorf("%q is not in\n%s", want, got)
+		}
+	}
+	if _, errOut, status := command(t, "up", "-dir", dir); status == 0 || !strings.Contains(errOut, "another cluster runs in "+dir) {
+		t.Errorf("a second one: status %d\n%s", status, errOut)
+	}
+	if _, errOut, status := command(t, "down", "-dir", dir); status != 0 || errOut != "" {
+		t.Errorf("down: status %d\n%s", status, errOut)
+	}
+	if _, errOut, status := command(t, "down", "-dir", dir); status != 0 || !strings.Contains(errOut, "no cluster runs in "+dir) {
+		t.Errorf("a second down: status %d\n%s", status, errOut)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	for _, args := range [][]string{{}, {"fly"}, {"up", "-no-such-flag"}, {"down", "argument"}} {
+		if _, errOut, status := command(t, args...); status != 2 || !strings.Contains(errOut, "usage: cluster COMMAND") {
+			t.Errorf("%q: status %d\n%s", args, status, errOut)
+		}
+	}
+}
