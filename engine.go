@@ -2,10 +2,8 @@ package boltseal
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -40,6 +38,9 @@ type Options struct {
 	Clock func() time.Time
 	// Limits bound the work for one image. The zero value means the defaults.
 	Limits Limits
+	// Panicked is told of every panic of a store, a verifier or a policy, with its
+	// stack. The image is denied in any case. Nil means that nobody wants to know.
+	Panicked func(what string, value any, stack []byte)
 }
 
 // Engine verifies images. It is immutable and safe for concurrent use; it
@@ -51,6 +52,7 @@ type Engine struct {
 	policy    Policy
 	clock     func() time.Time
 	limits    Limits
+	panicked  func(what string, value any, stack []byte)
 }
 
 // New checks the options and makes an Engine. Errors wrap [ErrConfiguration].
@@ -65,7 +67,7 @@ func New(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{stores: stores, verifiers: o.Verifiers, policy: o.Policy, clock: o.Clock, limits: o.Limits}
+	e := &Engine{stores: stores, verifiers: o.Verifiers, policy: o.Policy, clock: o.Clock, limits: o.Limits, panicked: o.Panicked}
 	if e.clock == nil {
 		e.clock = time.Now
 	}
@@ -137,7 +139,7 @@ func (e *Engine) Collect(ctx context.Context, ref Reference) Findings {
 	}
 	f.Store = name
 	if ref.Digest == "" {
-		desc, err := resolve(ctx, store, ref)
+		desc, err := e.resolve(ctx, store, ref)
 		if err != nil {
 			f.Failure = ReasonOf(err)
 			return f
@@ -154,7 +156,7 @@ func (e *Engine) Collect(ctx context.Context, ref Reference) Findings {
 	defer cancel()
 	go func() {
 		defer close(resolved)
-		if desc, resolveErr = resolve(ctx, store, ref); resolveErr != nil {
+		if desc, resolveErr = e.resolve(ctx, store, ref); resolveErr != nil {
 			cancel()
 		}
 	}()
@@ -180,7 +182,7 @@ func (e *Engine) Resolve(ctx context.Context, ref Reference) (ocispec.Descriptor
 	if !ok {
 		return ocispec.Descriptor{}, fmt.Errorf("%w: no store covers %s", ErrConfiguration, ref.Name())
 	}
-	return resolve(ctx, store, ref)
+	return e.resolve(ctx, store, ref)
 }
 
 // CollectResolved is Collect for an image whose descriptor is known already,
@@ -232,8 +234,9 @@ func (e *Engine) collect(ctx context.Context, store Store, f Findings, desc ocis
 
 // resolve holds every store to its contract: a digest that was asked for is the
 // digest that is answered.
-func resolve(ctx context.Context, s Store, ref Reference) (ocispec.Descriptor, error) {
-	desc, err := s.Resolve(ctx, ref)
+func (e *Engine) resolve(ctx context.Context, s Store, ref Reference) (desc ocispec.Descriptor, err error) {
+	defer e.caught("resolving "+ref.String(), &err)
+	desc, err = s.Resolve(ctx, ref)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
@@ -247,229 +250,7 @@ func resolve(ctx context.Context, s Store, ref Reference) (ocispec.Descriptor, e
 	return desc, nil
 }
 
-func (e *Engine) list(ctx context.Context, s Store, ref Reference) (Listing, error) {
+func (e *Engine) list(ctx context.Context, s Store, ref Reference) (l Listing, err error) {
+	defer e.caught("listing referrers of "+ref.String(), &err)
 	return s.Referrers(ctx, ref, ref.Digest, e.types)
 }
-
-// job is one candidate with the verifiers that judge it. Its evidence stands in
-// Findings.Evidence from first on, one slot for each verifier.
-type job struct {
-	desc      ocispec.Descriptor
-	verifiers []Verifier
-	first     int
-}
-
-// judge runs the verifiers over the listing. It fills f.Evidence, f.PassedOver
-// and f.Truncated.
-func (e *Engine) judge(ctx context.Context, store Store, f *Findings, listing Listing) {
-	f.Truncated = listing.Truncated
-	jobs := e.plan(f, listing.Referrers)
-	if len(jobs) == 0 {
-		return
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	run := &run{engine: e, store: store, findings: f, jobs: jobs, cancel: cancel,
-		subject: Subject{Reference: f.Reference.WithDigest(f.Subject.Digest), Descriptor: f.Subject}}
-	n := min(e.limits.Concurrency, len(jobs))
-	var wg sync.WaitGroup
-	for range n - 1 {
-		wg.Go(func() { run.work(ctx) })
-	}
-	run.work(ctx)
-	wg.Wait()
-	run.settle()
-}
-
-// plan picks the candidates, in the listing's order, and reserves their evidence.
-func (e *Engine) plan(f *Findings, referrers []ocispec.Descriptor) []job {
-	var jobs []job
-	over := 0
-	for _, d := range referrers {
-		var vs []Verifier
-		for _, v := range e.verifiers {
-			if handles(v, d.ArtifactType) {
-				vs = append(vs, v)
-			}
-		}
-		switch {
-		case len(vs) == 0:
-			f.passOver(d, "no verifier handles this artifact type")
-		case len(jobs) >= e.limits.MaxSignatures:
-			over++
-			f.passOver(d, fmt.Sprintf("only the first %d signatures are judged", e.limits.MaxSignatures))
-		default:
-			jobs = append(jobs, job{desc: d, verifiers: vs, first: len(f.Evidence)})
-			for _, v := range vs {
-				f.Evidence = append(f.Evidence, Evidence{
-					Referrer: d.Digest, ArtifactType: d.ArtifactType, Verifier: v.Name(), VerifierType: v.Type(),
-					Outcome: Undetermined, Reason: Reason{Cause: CauseUndecided, Message: "not looked at"},
-				})
-			}
-		}
-	}
-	if over > 0 {
-		f.Truncated = fmt.Sprintf("%d of %d signatures were not judged: the limit is %d", over, over+len(jobs), e.limits.MaxSignatures)
-	}
-	return jobs
-}
-
-func (f *Findings) passOver(d ocispec.Descriptor, why string) {
-	if len(f.PassedOver) < maxPassedOver {
-		f.PassedOver = append(f.PassedOver, PassedOver{Referrer: d.Digest, ArtifactType: d.ArtifactType, Why: why})
-	}
-}
-
-func handles(v Verifier, artifactType string) bool {
-	for _, t := range v.ArtifactTypes() {
-		if t == artifactType || t == "*" {
-			return true
-		}
-	}
-	return false
-}
-
-// run is the shared state of one image's workers.
-type run struct {
-	engine   *Engine
-	store    Store
-	subject  Subject
-	jobs     []job
-	cancel   context.CancelFunc
-	mu       sync.Mutex
-	findings *Findings
-	next     int
-	decided  bool
-}
-
-func (r *run) work(ctx context.Context) {
-	for {
-		r.mu.Lock()
-		if r.decided || r.next == len(r.jobs) {
-			r.mu.Unlock()
-			return
-		}
-		j := r.jobs[r.next]
-		r.next++
-		r.mu.Unlock()
-		r.do(ctx, j)
-	}
-}
-
-// do judges one candidate by each of its verifiers, and notes whether the
-// policy can decide now.
-func (r *run) do(ctx context.Context, j job) {
-	candidate, err := r.fetch(ctx, j)
-	for i, v := range j.verifiers {
-		ev := Evidence{Reason: Reason{}}
-		verr := err
-		if verr == nil {
-			ev, verr = verify(ctx, v, r.subject, candidate)
-		}
-		if verr != nil {
-			ev = Evidence{Reason: ReasonOf(verr)}
-			if undetermined(ev.Reason.Cause) {
-				ev.Outcome = Undetermined
-			}
-		}
-		ev.Referrer, ev.ArtifactType = j.desc.Digest, j.desc.ArtifactType
-		ev.Verifier, ev.VerifierType = v.Name(), v.Type()
-		if r.record(j.first+i, ev) {
-			return
-		}
-	}
-}
-
-// record stores evidence unless the work was ended meanwhile, and reports
-// whether the policy has decided.
-func (r *run) record(slot int, ev Evidence) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.decided {
-		return true
-	}
-	r.findings.Evidence[slot] = ev
-	if d, _ := r.engine.policy.Decide(r.findings); d != Unknown {
-		r.decided = true
-		r.cancel()
-	}
-	return r.decided
-}
-
-// settle moves candidates that the decision did not need from the evidence to
-// those passed over.
-func (r *run) settle() {
-	if !r.decided {
-		return
-	}
-	f := r.findings
-	kept := f.Evidence[:0]
-	for _, ev := range f.Evidence {
-		if ev.Outcome == Undetermined && ev.Reason.Cause == CauseUndecided {
-			f.passOver(ocispec.Descriptor{Digest: ev.Referrer, ArtifactType: ev.ArtifactType}, "the policy had decided already")
-			continue
-		}
-		kept = append(kept, ev)
-	}
-	f.Evidence = kept
-}
-
-// fetch reads a candidate's manifest and holds it against what it must be: a
-// registry can list anything as a referrer.
-func (r *run) fetch(ctx context.Context, j job) (c Candidate, err error) {
-	if err := ValidateDescriptor(j.desc); err != nil {
-		return Candidate{}, err
-	}
-	ref := r.subject.Reference
-	b, err := r.store.Manifest(ctx, ref, j.desc)
-	if errors.Is(err, ErrNotFound) {
-		return Candidate{}, fmt.Errorf("%w: listed as a referrer, but its manifest is not there", ErrMalformed)
-	}
-	if err != nil {
-		return Candidate{}, err
-	}
-	m, err := ParseArtifactManifest(j.desc.MediaType, b)
-	if err != nil {
-		return Candidate{}, err
-	}
-	if m.ArtifactType != j.desc.ArtifactType {
-		return Candidate{}, fmt.Errorf("%w: listed as %q, but its manifest says %q", ErrMalformed, j.desc.ArtifactType, m.ArtifactType)
-	}
-	if m.Subject == nil || m.Subject.Digest != r.subject.Descriptor.Digest {
-		return Candidate{}, errOtherSubject
-	}
-	return Candidate{Descriptor: j.desc, Manifest: m, Blob: r.blobs(ref, len(j.verifiers) > 1)}, nil
-}
-
-// blobs returns the fetch function of one candidate. Where several verifiers
-// read the same blob it is fetched once.
-func (r *run) blobs(ref Reference, shared bool) func(context.Context, ocispec.Descriptor) ([]byte, error) {
-	if !shared {
-		return func(ctx context.Context, d ocispec.Descriptor) ([]byte, error) { return r.store.Blob(ctx, ref, d) }
-	}
-	var last ocispec.Descriptor
-	var content []byte
-	return func(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
-		if content != nil && d.Digest == last.Digest && d.Size == last.Size {
-			return content, nil
-		}
-		b, err := r.store.Blob(ctx, ref, d)
-		if err == nil {
-			last, content = d, b
-		}
-		return b, err
-	}
-}
-
-// verify calls a verifier and turns a panic into an error: what a stranger put
-// into a registry must not take the process down.
-func verify(ctx context.Context, v Verifier, s Subject, c Candidate) (ev Evidence, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			ev, err = Evidence{}, fmt.Errorf("verifier %s: panic: %v", v.Name(), p)
-		}
-	}()
-	return v.Verify(ctx, s, c)
-}
-
-var errOtherSubject = errors.New("its manifest does not name this image as its subject")

@@ -121,7 +121,12 @@ func (t *tokens) bearer(ctx context.Context, h *host, c challenge, repository st
 		return token, nil
 	}
 	// The first caller's leaving must not fail the others.
-	ch := t.flight.DoChan(h.name+" "+repository, func() (any, error) {
+	ch := t.flight.DoChan(h.name+" "+repository, func() (token any, err error) {
+		defer func() { // a panic here, in a goroutine of its own, would end the process
+			if p := recover(); p != nil {
+				token, err = nil, fmt.Errorf("the token for %s: panic: %.200v", h.name, p)
+			}
+		}()
 		if token, ok := t.kept(k); ok {
 			return token, nil // the one that everybody waited for came in between
 		}

@@ -176,8 +176,9 @@ func placeOf(group, kind string) (place, string) {
 	return 0, ""
 }
 
-// Decode reads a review. On an error the Request is to be denied: its UID is set
-// where it could be read, so that the answer finds its question.
+// Decode reads a review. On an error the Request is to be denied, unless its
+// Namespace is never judged: its UID is set where it could be read, so that the
+// answer finds its question, and its Namespace where all but the object could.
 func Decode(body []byte) (Request, error) {
 	if len(body) > MaxBytes {
 		return Request{}, fmt.Errorf("%w: %d bytes, at most %d", ErrLimit, len(body), MaxBytes)
@@ -194,8 +195,10 @@ func Decode(body []byte) (Request, error) {
 	q := Request{UID: r.UID, Operation: r.Operation, Group: r.Kind.Group, Kind: r.Kind.Kind, Namespace: r.Namespace, Name: r.Name, User: r.UserInfo.Username, DryRun: r.DryRun}
 	switch {
 	case err != nil:
+		q.Namespace = "" // a second one may have followed
 		return q, unread("", err)
 	case rv.Kind != "AdmissionReview" || rv.APIVersion != Version:
+		q.Namespace = "" // it may mean something else there
 		return q, fmt.Errorf("%w of %s: kind %.60q, apiVersion %.60q", ErrMalformed, Version, rv.Kind, rv.APIVersion)
 	case r.UID == "":
 		return q, fmt.Errorf("%w: no usable request.uid", ErrMalformed)

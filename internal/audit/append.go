@@ -3,11 +3,19 @@ package audit
 import (
 	"encoding/json"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/boltseal/boltseal/internal/plain"
+)
+
+// Limits on one line: a caller must not be able to ask so much that its decision
+// goes unrecorded.
+const (
+	maxLineBytes  = 2 << 20 // of images; half of what a Log queues
+	maxImageBytes = 1 << 10 // of an image's text; a reference has at most half of it
 )
 
 // AppendDecision appends a decision's line, without its end, to dst. It writes
@@ -42,22 +50,39 @@ func AppendDecision(dst []byte, d *Decision) []byte {
 		dst = append(dst, ']')
 	}
 	dst = append(dst, `,"images":[`...)
+	omitted, most := d.Omitted, len(dst)+maxLineBytes
 	for i := range d.Images {
+		before := len(dst)
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = appendImage(dst, &d.Images[i])
+		if dst = appendImage(dst, &d.Images[i]); len(dst) > most {
+			dst = dst[:before]
+			omitted += len(d.Images) - i
+			break
+		}
 	}
-	return append(dst, "]}"...)
+	dst = append(dst, ']')
+	if omitted > 0 {
+		dst = strconv.AppendInt(append(dst, `,"imagesOmitted":`...), int64(omitted), 10)
+	}
+	return append(dst, '}')
 }
 
 func appendImage(dst []byte, img *Image) []byte {
-	dst = text(append(dst, `{"image":`...), img.Image)
+	image := img.Image
+	if len(image) > maxImageBytes {
+		image = strings.ToValidUTF8(image[:maxImageBytes], "") + "…"
+	}
+	dst = text(append(dst, `{"image":`...), image)
 	if img.Container != "" {
 		dst = text(append(dst, `,"container":`...), img.Container)
 	}
 	if img.Namespace != "" {
 		dst = text(append(dst, `,"namespace":`...), img.Namespace)
+	}
+	if img.Digest != "" && !strings.HasSuffix(image, img.Digest) {
+		dst = text(append(dst, `,"digest":`...), img.Digest)
 	}
 	if img.LastGood != "" {
 		dst = text(append(dst, `,"lastKnownGood":`...), img.LastGood)

@@ -3,8 +3,9 @@ package audit
 
 import (
 	"bytes"
+	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"sync"
@@ -46,6 +47,8 @@ type Decision struct {
 	Request    *Request      `json:"request,omitempty"`
 	Policies   []string      `json:"policies,omitempty"` // those that matched, with their action
 	Images     []Image       `json:"images"`
+	// Omitted is how many images are not in Images, for the line would be too long.
+	Omitted int `json:"imagesOmitted,omitempty"`
 }
 
 // Request is what was asked to be admitted.
@@ -64,6 +67,9 @@ type Image struct {
 	Image     string `json:"image"`
 	Container string `json:"container,omitempty"`
 	Namespace string `json:"namespace,omitempty"`
+	// Digest is what was judged. It is left out where Image ends with it, which
+	// most do and which would be a third of the log.
+	Digest string `json:"digest,omitempty"`
 	Verdict
 	// LastGood is when the registry last answered, where that had to do.
 	LastGood string `json:"lastKnownGood,omitempty"`
@@ -74,7 +80,6 @@ type Image struct {
 
 // Verdict is what was found about an image.
 type Verdict struct {
-	Digest   string   `json:"digest,omitempty"`
 	Decision string   `json:"decision"` // "allow", "deny", "unknown", "excluded"
 	Cause    string   `json:"cause,omitempty"`
 	Message  string   `json:"message,omitempty"`
@@ -88,7 +93,7 @@ type Recorded = json.RawMessage
 // EncodeVerdict encodes members to stand in an Image. evidence is the line that
 // EncodeEvidence wrote.
 func EncodeVerdict(id string, r *boltseal.Result, evidence []byte) []byte {
-	v := Verdict{Decision: r.Decision.String(), Digest: r.Subject.Digest.String(), Evidence: id}
+	v := Verdict{Decision: r.Decision.String(), Evidence: id}
 	if r.Decision != boltseal.Allow {
 		v.Cause, v.Message, v.Inline = string(r.Reason.Cause), r.Reason.Message, evidence
 	}
@@ -96,11 +101,15 @@ func EncodeVerdict(id string, r *boltseal.Result, evidence []byte) []byte {
 	if err != nil {
 		return nil
 	}
-	return bytes.TrimSuffix(bytes.TrimPrefix(b, []byte("{")), []byte("}"))
+	return bytes.Clone(bytes.TrimSuffix(bytes.TrimPrefix(b, []byte("{")), []byte("}")))
 }
 
 // NewID returns a fresh name for a decision or for evidence: 16 hexadecimal digits.
-func NewID() string { return fmt.Sprintf("%016x", rand.Uint64()) }
+func NewID() string {
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], rand.Uint64())
+	return hex.EncodeToString(b[:])
+}
 
 // EncodeEvidence encodes what an engine found, as one line without its end.
 func EncodeEvidence(id string, now time.Time, e *boltseal.Engine, r *boltseal.Result) []byte {

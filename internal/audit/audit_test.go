@@ -107,6 +107,56 @@ func TestAppendDecision(t *testing.T) {
 	}
 }
 
+// TestNoDecisionIsTooLongToRecord: whoever asks for very much cannot keep that
+// out of the log.
+func TestNoDecisionIsTooLongToRecord(t *testing.T) {
+	t.Parallel()
+	var file bytes.Buffer
+	l := audit.NewLog(&file, 0)
+	d := audit.Decision{ID: "d", Decision: "deny", Images: make([]audit.Image, 10_000)}
+	for i := range d.Images {
+		d.Images[i].Image, d.Images[i].Verdict.Decision = strings.Repeat("\u00e9", 400), "deny"
+	}
+	l.Decision(&d)
+	d.ID, d.Images = "e", d.Images[:1]
+	d.Images[0].Image = strings.Repeat("é", 4<<20)
+	l.Decision(&d)
+	l.Close()
+	if l.Dropped() != 0 {
+		t.Fatal("dropped")
+	}
+	c := testhouse.Need(audit.Find(bytes.NewReader(file.Bytes()), "d"))(t)
+	if n := len(c.Decision.Images); n < 100 || n+c.Decision.Omitted != 10_000 {
+		t.Errorf("%d images, %d omitted", n, c.Decision.Omitted)
+	}
+	c = testhouse.Need(audit.Find(bytes.NewReader(file.Bytes()), "e"))(t)
+	if n := len(c.Decision.Images[0].Image); n > 1100 || !strings.HasSuffix(c.Decision.Images[0].Image, "é…") {
+		t.Errorf("an image of %d bytes", n)
+	}
+}
+
+// TestDigestIsWrittenOnce: where the image's text has it already it is not written
+// again, and it is read back all the same.
+func TestDigestIsWrittenOnce(t *testing.T) {
+	t.Parallel()
+	digest := "sha256:" + strings.Repeat("0", 64)
+	var file bytes.Buffer
+	l := audit.NewLog(&file, 0)
+	allow := verdict(t, "ev", true, nil)
+	l.Decision(&audit.Decision{ID: "d", Images: []audit.Image{{Image: "r/a@" + digest, Digest: digest, Encoded: allow}, {Image: "r/a:v", Digest: digest, Encoded: allow},
+		{Image: "r/a:w", Encoded: allow}, {Image: "r/a@" + digest, Verdict: audit.Verdict{Decision: audit.Excluded}}}})
+	l.Close()
+	if n := strings.Count(file.String(), `"digest":"`+digest+`"`); n != 1 {
+		t.Errorf("written %d times: %s", n, file.String())
+	}
+	c := testhouse.Need(audit.Find(bytes.NewReader(file.Bytes()), "d"))(t)
+	for i, want := range []string{digest, digest, "", ""} {
+		if got := c.Decision.Images[i].Digest; got != want {
+			t.Errorf("%d: %q", i, got)
+		}
+	}
+}
+
 // TestAppendEvidence: the line is what encoding/json writes.
 func TestAppendEvidence(t *testing.T) {
 	t.Parallel()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/boltseal/boltseal"
@@ -16,7 +17,7 @@ import (
 // Limits on what is read back.
 const (
 	MaxLineBytes = 8 << 20
-	maxImages    = 1000
+	maxImages    = 20_000
 )
 
 // ErrNotFound: no line has the ID.
@@ -40,6 +41,11 @@ func Find(r io.ReadSeeker, id string) (*Case, error) {
 			var d Decision
 			if err := json.Unmarshal(line, &d); err != nil {
 				return fmt.Errorf("decision %s: %w", lineID, err)
+			}
+			for i := range d.Images {
+				if img := &d.Images[i]; img.Digest == "" && img.Decision != Excluded {
+					_, img.Digest, _ = strings.Cut(img.Image, "@")
+				}
 			}
 			c.Decision = &d
 		case kind == KindEvidence && id != "" && lineID == id:

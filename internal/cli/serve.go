@@ -23,6 +23,8 @@ type serveFlags struct {
 	logFormat, logLevel string
 	cacheMB, memoryMB   int
 	cluster             clusterFlags
+	running             runningFlags
+	hooks               hookFlags
 }
 
 func newServe(env Env) *cobra.Command {
@@ -49,8 +51,9 @@ BOLTSEAL_TLS_CERT.`,
 		Example: `  A first try on this machine:
     boltseal serve --config verify-config.yaml --tls-self-signed --listen 127.0.0.1:6001
 
-  In a cluster, by its custom resources:
-    boltseal serve --in-cluster --tls-cert /tls/tls.crt --tls-key /tls/tls.key
+  In a cluster, by its custom resources, as its admission webhook, with
+  certificates that are made and renewed:
+    boltseal serve --in-cluster --webhook=enforce
 
   By files, for callers with a certificate:
     boltseal serve --config /etc/boltseal/config.yaml \
@@ -73,6 +76,7 @@ func (f *serveFlags) register(fl *pflag.FlagSet) {
 	o := &f.o
 	fl.StringArrayVarP(&o.Files, "config", "c", nil, "YAML `FILE` with the configuration; may be repeated; watched")
 	f.cluster.register(fl)
+	f.running.register(fl)
 	fl.StringVar(&o.Listen, "listen", ":6001", "`ADDRESS` for Gatekeeper and the API server")
 	fl.StringVar(&o.Health, "health-listen", ":9099", "`ADDRESS` of /healthz and /readyz, plain HTTP; empty for none")
 	fl.StringVar(&o.Metrics, "metrics-listen", ":8888", "`ADDRESS` of /metrics, plain HTTP; empty for none")
@@ -80,9 +84,10 @@ func (f *serveFlags) register(fl *pflag.FlagSet) {
 	fl.StringVar(&o.TLS.Key, "tls-key", "", "PEM `FILE` with its key; watched")
 	fl.StringVar(&o.TLS.ClientCA, "client-ca", "", "PEM `FILE` with CAs: whoever asks must show a certificate of one; watched")
 	fl.BoolVar(&o.SelfSigned, "tls-self-signed", false, "make a certificate, for a first try")
-	fl.StringSliceVar(&o.Names, "tls-names", []string{"localhost", "127.0.0.1", "::1"}, "`NAMES` in the self-signed certificate")
+	fl.StringSliceVar(&o.Names, "tls-names", []string{"localhost", "127.0.0.1", "::1"}, "`NAMES` in the self-signed certificate; and in the one that is kept in a cluster, beside the Service's, where they are set")
 	fl.BoolVar(&o.InsecureHTTP, "insecure-http", false, "answer without TLS; on loopback only")
-	fl.StringSliceVar(&o.Exempt, "exempt-namespaces", []string{"boltseal-system"}, "`NAMESPACES` that the webhook never judges, beside kube-system: Boltseal's own")
+	f.hooks.registerTLS(fl, o)
+	f.hooks.register(fl)
 	fl.DurationVar(&o.Server.VerifyTimeout, "verify-timeout", server.DefaultVerifyTimeout, "time for one request of Gatekeeper's to verify; keep it below the Provider's timeout")
 	fl.DurationVar(&o.Server.MutateTimeout, "mutate-timeout", server.DefaultMutateTimeout, "time for one request of Gatekeeper's to mutate")
 	fl.DurationVar(&o.Server.WebhookTimeout, "webhook-timeout", server.DefaultWebhookTimeout, "time for one admission request, where the API server does not say its own")
@@ -126,6 +131,12 @@ func runServe(cmd *cobra.Command, env Env, f serveFlags) error {
 		return bad(err)
 	}
 	if f.o.Cluster, err = f.cluster.cluster(env, f.o.Files, f.o.Log); err != nil {
+		return bad(err)
+	}
+	if err = f.running.set(f.o.Cluster); err != nil {
+		return bad(err)
+	}
+	if err := f.hooks.apply(&f.o, cmd.Flags().Changed); err != nil {
 		return bad(err)
 	}
 	f.o.Exempt = exempt(f.o.Exempt, f.o.Cluster)

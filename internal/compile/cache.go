@@ -32,8 +32,15 @@ type result struct {
 // lookup is one name that a Verifier looked up, and what was there.
 type lookup struct {
 	namespace, name string
-	first           *x509.Certificate // tells one version of a provider from another
+	certs           []*x509.Certificate
 	ok, bad         bool
+	hint            string // for a name that is not there
+}
+
+// same reports whether two lookups found the same version of the same provider:
+// a resource reads its certificates once.
+func (l lookup) same(o lookup) bool {
+	return l.ok == o.ok && l.bad == o.bad && l.hint == o.hint && len(l.certs) == len(o.certs) && (len(l.certs) == 0 || l.certs[0] == o.certs[0])
 }
 
 type cachedEngine struct {
@@ -94,27 +101,21 @@ func (x *clusterCompiler) volatile(e Entry, st *Standing) bool {
 
 // same reports whether every lookup finds what it found.
 func (x *clusterCompiler) same(ls []lookup) bool {
+	keys := x.keys
+	keys.trace = nil
 	for _, l := range ls {
-		certs, ok, bad := x.keys.find(l.namespace, l.name)
-		if l != found(l.namespace, l.name, certs, ok, bad) {
+		if !l.same(keys.lookup(l.namespace, l.name)) {
 			return false
 		}
 	}
 	return true
 }
 
-func found(namespace, name string, certs []*x509.Certificate, ok, bad bool) lookup {
-	l := lookup{namespace: namespace, name: name, ok: ok, bad: bad}
-	if len(certs) > 0 {
-		l.first = certs[0]
-	}
-	return l
-}
-
 // engine returns the engine of a namespace, the same as before where nothing in
 // it changed, and nil where there is no Store or no Verifier.
 func (x *clusterCompiler) engine(namespace string) *boltseal.Engine {
-	o := boltseal.Options{Stores: own(x.stores, namespace), Verifiers: own(x.verifiers, namespace), Policy: ownPolicy(x.policies, namespace), Clock: x.deps.Clock}
+	o := boltseal.Options{Stores: own(x.stores, namespace), Verifiers: own(x.verifiers, namespace), Policy: ownPolicy(x.policies, namespace),
+		Clock: x.deps.Clock, Panicked: x.deps.Panicked}
 	c, ok := x.cache.engines[namespace]
 	if !ok || !sameOptions(c.options, o) {
 		e, err := boltseal.New(o)

@@ -20,12 +20,53 @@ type keyring struct {
 	certs map[string][]*x509.Certificate // by "namespace/name", "/name" cluster-wide
 	bad   map[string]bool                // providers with problems of their own
 	trace func(lookup)                   // nil = nobody wants to know what is looked up
+	hints *hints
+}
+
+// maxCompared bounds how often a name that is not there is compared with one that
+// is, in one compilation.
+const maxCompared = 20_000
+
+// hints are for names that are not there.
+type hints struct {
+	names    []string // of all providers; nil = not needed yet
+	compared int
+	given    map[[2]string]string // by the namespace that asks and the name
+}
+
+func newKeyring() keyring {
+	return keyring{certs: map[string][]*x509.Certificate{}, bad: map[string]bool{}, hints: &hints{given: map[[2]string]string{}}}
+}
+
+// hint is the nearest of the providers' names, in words. Namespaces learn no
+// names of others.
+func (k keyring) hint(namespace, name string) string {
+	h := k.hints
+	key := [2]string{namespace, name}
+	if text, ok := h.given[key]; ok {
+		return text
+	}
+	if h.names == nil {
+		h.names = k.names()
+	}
+	if h.compared += len(h.names); h.compared > maxCompared {
+		return ""
+	}
+	names := h.names
+	if namespace != "" {
+		names = slices.DeleteFunc(slices.Clone(names), func(n string) bool {
+			ns, _, ok := strings.Cut(n, "/")
+			return ok && ns != namespace
+		})
+	}
+	h.given[key] = nearest.Hint(name, names)
+	return h.given[key]
 }
 
 // keys reads all providers. A KeyManagementProvider wins over a
 // CertificateStore of the same name.
 func (s *Set) keys() (k keyring, problems strict.Problems, warnings []strict.Problem) {
-	k = keyring{certs: map[string][]*x509.Certificate{}, bad: map[string]bool{}}
+	k = newKeyring()
 	for o := range s.broken {
 		if base := Key(o).base(); base == v1beta1.KindKeyManagementProvider || base == v1beta1.KindCertificateStore {
 			k.bad[o.Namespace+"/"+o.Name] = true
@@ -126,13 +167,18 @@ func (k keyring) find(namespace, name string) (certs []*x509.Certificate, ok, ba
 	return nil, false, false
 }
 
-// traced is find, and notes what was found.
-func (k keyring) traced(namespace, name string) (certs []*x509.Certificate, ok, bad bool) {
-	certs, ok, bad = k.find(namespace, name)
-	if k.trace != nil {
-		k.trace(found(namespace, name, certs, ok, bad))
+// lookup is find, with a hint where there is no such provider, and notes what was
+// found.
+func (k keyring) lookup(namespace, name string) lookup {
+	l := lookup{namespace: namespace, name: name}
+	l.certs, l.ok, l.bad = k.find(namespace, name)
+	if !l.ok {
+		l.hint = k.hint(namespace, name)
 	}
-	return certs, ok, bad
+	if k.trace != nil {
+		k.trace(l)
+	}
+	return l
 }
 
 func (k keyring) names() []string {

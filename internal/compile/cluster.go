@@ -236,7 +236,7 @@ func (x *clusterCompiler) tryPolicy(e Entry) {
 
 // providers reads all KeyManagementProviders and CertificateStores.
 func (x *clusterCompiler) providers() {
-	x.keys = keyring{certs: map[string][]*x509.Certificate{}, bad: map[string]bool{}}
+	x.keys = newKeyring()
 	aliases := map[string]int{} // cluster-wide name of CertificateStores → place of their namespace
 	for _, stores := range []bool{false, true} {
 		for _, e := range x.cluster.entries {

@@ -29,6 +29,8 @@ type Deps struct {
 	Wrap func(boltseal.Store) boltseal.Store
 	// Layout, where set, is read in place of every Store.
 	Layout boltseal.Store
+	// Panicked is boltseal.Options' of every engine.
+	Panicked func(what string, value any, stack []byte)
 }
 
 // Compiled is a configuration that works.
@@ -172,7 +174,7 @@ func (c *compiler) engines() {
 			c.incomplete(ns, len(stores) == 0)
 			continue
 		}
-		e, err := boltseal.New(boltseal.Options{Stores: stores, Verifiers: verifiers, Policy: ownPolicy(c.policies, ns), Clock: c.deps.Clock})
+		e, err := boltseal.New(boltseal.Options{Stores: stores, Verifiers: verifiers, Policy: ownPolicy(c.policies, ns), Clock: c.deps.Clock, Panicked: c.deps.Panicked})
 		switch {
 		case err != nil:
 			c.fail(strict.Problem{Message: trim(err)})

@@ -117,16 +117,18 @@ func (k keyring) certificates(v resource[v1beta1.VerifierSpec], d declared) (cer
 			problems = collect(problems, v.owned(err))
 			continue
 		}
-		found, ok, bad := k.traced(v.namespace, provider)
-		switch {
-		case provider == "":
+		if provider == "" {
 			problems = append(problems, v.own(n.Problem("the trust store %s names a provider without a name", strict.Label(d.name))))
-		case !ok:
-			problems = append(problems, v.own(n.Problem("the trust store %s names the KeyManagementProvider or CertificateStore %s, which is not there%s", strict.Label(d.name), strict.Label(provider), nearest.Hint(provider, k.names()))))
-		case bad:
+			continue
+		}
+		found := k.lookup(v.namespace, provider)
+		switch {
+		case !found.ok:
+			problems = append(problems, v.own(n.Problem("the trust store %s names the KeyManagementProvider or CertificateStore %s, which is not there%s", strict.Label(d.name), strict.Label(provider), found.hint)))
+		case found.bad:
 			problems = append(problems, v.own(n.Problem("the trust store %s names %s, which has a problem of its own", strict.Label(d.name), strict.Label(provider))))
 		}
-		certs = append(certs, found...)
+		certs = append(certs, found.certs...)
 	}
 	return certs, problems
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -54,6 +55,9 @@ type Options struct {
 	Namespace string
 	// Identity names this replica. Required, and different for each.
 	Identity string
+	// Lead, where set, runs while this replica holds the lease: what else is for one
+	// replica alone. It returns when its context ends.
+	Lead func(context.Context)
 	// Quiet and Most bound how long events are gathered. 0 means the defaults.
 	Quiet, Most time.Duration
 	// Log receives what an operator should know. Nil discards it.
@@ -71,7 +75,23 @@ type Controller struct {
 	synced     atomic.Int32  // kinds whose resources are all known
 	namespaces sync.Map      // name → map[string]string, its labels
 	resources  *prometheus.GaugeVec
+	contact    prometheus.Gauge
 	writer     *writer
+}
+
+// contacted notes when the API server answered.
+type contacted struct {
+	http.RoundTripper
+	clock func() time.Time
+	at    prometheus.Gauge
+}
+
+func (c contacted) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := c.RoundTripper.RoundTrip(r)
+	if err == nil {
+		c.at.Set(float64(c.clock().Unix()))
+	}
+	return resp, err
 }
 
 // New makes a Controller. It does not talk to the cluster yet.
@@ -88,7 +108,10 @@ func New(o Options) (*Controller, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
+	contact := prometheus.NewGauge(prometheus.GaugeOpts{Name: "boltseal_cluster_contact_timestamp_seconds",
+		Help: "When the API server last answered. What is served is at most as old as that."})
 	config := rest.CopyConfig(o.Config)
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return contacted{next, o.Clock, contact} })
 	config.QPS, config.Burst = clientQPS, clientBurst
 	rest.AddUserAgent(config, "boltseal")
 	hc, err := rest.HTTPClientFor(config)
@@ -99,7 +122,7 @@ func New(o Options) (*Controller, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the way to the cluster: %w", err)
 	}
-	c := &Controller{o: o, table: newTable(), changed: make(chan struct{}, 1),
+	c := &Controller{o: o, table: newTable(), changed: make(chan struct{}, 1), contact: contact,
 		resources: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "boltseal_resources",
 			Help: "Resources of the cluster, by kind and by whether they are in force as they are written."}, []string{"kind", "ready"})}
 	// What the API server keeps about who changed which field is longer than most resources.
@@ -130,7 +153,9 @@ func strip(in any) (any, error) {
 }
 
 // Metrics are what Prometheus reads.
-func (c *Controller) Metrics() []prometheus.Collector { return []prometheus.Collector{c.resources} }
+func (c *Controller) Metrics() []prometheus.Collector {
+	return []prometheus.Collector{c.resources, c.contact}
+}
 
 // NamespaceLabels returns a namespace's labels, nil where they are not known.
 func (c *Controller) NamespaceLabels(name string) map[string]string {
@@ -152,7 +177,7 @@ func (c *Controller) Run(ctx context.Context) error {
 			cancel(fmt.Errorf("watching the cluster: %w", err))
 		}
 	})
-	all := kinds()
+	all := Kinds()
 	for _, gvk := range all {
 		wg.Go(func() { c.watchKind(ctx, objectOf(gvk), gvk.Kind, c.resourceHandler(gvk)) })
 	}
@@ -328,7 +353,7 @@ func (c *Controller) compile() {
 func (c *Controller) count(standing map[compile.Key]*compile.Standing) {
 	type label struct{ kind, ready string }
 	n := map[label]int{}
-	for _, gvk := range kinds() {
+	for _, gvk := range Kinds() {
 		n[label{gvk.Kind, "true"}], n[label{gvk.Kind, "false"}] = 0, 0
 	}
 	for k, st := range standing {

@@ -8,8 +8,8 @@ import (
 	"github.com/boltseal/boltseal/api/integrity/v1alpha1"
 )
 
-// kinds are all kinds of resources that are watched.
-func kinds() []schema.GroupVersionKind {
+// Kinds are all kinds of resources that are watched.
+func Kinds() []schema.GroupVersionKind {
 	var out []schema.GroupVersionKind
 	for _, k := range []string{v1beta1.KindStore, v1beta1.KindVerifier, v1beta1.KindPolicy, v1beta1.KindKeyManagementProvider} {
 		out = append(out, v1beta1.GroupVersion.WithKind(k), v1beta1.GroupVersion.WithKind(v1beta1.NamespacedPrefix+k))

@@ -46,7 +46,11 @@ type verdict struct {
 
 func judge(key compile.Key, st *compile.Standing) verdict {
 	if st.OK() {
-		return verdict{ready: true, reason: ReasonInForce, message: "in force as it is written"}
+		message := "in force as it is written"
+		for _, w := range st.Warnings {
+			message += "\n" + w.Error()
+		}
+		return verdict{ready: true, reason: ReasonInForce, message: clip(message, maxError)}
 	}
 	v := verdict{error: clip(st.Problems.Error(), maxError)}
 	var now string

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -37,6 +38,9 @@ const (
 	retryWrite = 2 * time.Second
 	// writeTimeout bounds one write.
 	writeTimeout = 10 * time.Second
+	// maxWrites is how many statuses are written before it is looked what is the
+	// most urgent now.
+	maxWrites = 50
 )
 
 // writer writes statuses and events, in the one replica that holds the lease.
@@ -46,9 +50,13 @@ type writer struct {
 	lock    resourcelock.Interface
 	events  typedcorev1.EventsGetter
 	work    chan struct{} // room for one: there is something to write
+	leading sync.Mutex    // held by the one lead that writes
 	mu      sync.Mutex
 	reports map[compile.Key]*report
 	open    map[compile.Key]bool // reports that may not have been written yet
+	// written is the version of each resource that this replica's last write made:
+	// where the cache has another one, it may be behind. Used by the leader alone.
+	written map[compile.Key]string
 }
 
 func newWriter(c *Controller, config *rest.Config, cl client.Client) (*writer, error) {
@@ -61,6 +69,7 @@ func newWriter(c *Controller, config *rest.Config, cl client.Client) (*writer, e
 		return nil, fmt.Errorf("the way to the cluster: %w", err)
 	}
 	return &writer{c: c, client: cl, events: core, work: make(chan struct{}, 1), reports: map[compile.Key]*report{}, open: map[compile.Key]bool{},
+		written: map[compile.Key]string{},
 		lock: &resourcelock.LeaseLock{LeaseMeta: metav1.ObjectMeta{Namespace: c.o.Namespace, Name: LeaseName}, Client: leases,
 			LockConfig: resourcelock.ResourceLockConfig{Identity: c.o.Identity}}}, nil
 }
@@ -122,11 +131,25 @@ func (w *writer) run(ctx context.Context) {
 			return
 		}
 		elector.Run(ctx)
+		w.ended() // Run does not wait for what it started
 	}
+}
+
+// ended returns when no lead is writing.
+func (w *writer) ended() {
+	w.leading.Lock()
+	defer w.leading.Unlock()
 }
 
 // lead writes what there is to write until ctx ends.
 func (w *writer) lead(ctx context.Context) {
+	w.leading.Lock()
+	defer w.leading.Unlock()
+	var others sync.WaitGroup
+	defer others.Wait()
+	if w.c.o.Lead != nil {
+		others.Go(func() { w.c.o.Lead(ctx) })
+	}
 	broadcaster := record.NewBroadcaster(record.WithContext(ctx))
 	defer broadcaster.Shutdown()
 	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: w.events.Events("")})
@@ -137,74 +160,122 @@ func (w *writer) lead(ctx context.Context) {
 		w.open[key] = true // what an earlier leader wrote is not known here
 	}
 	w.mu.Unlock()
-	for {
-		if !w.writeAll(ctx, recorder) {
-			select {
-			case <-ctx.Done():
-			case <-time.After(retryWrite):
-			}
-		} else {
-			select {
-			case <-ctx.Done():
-			case <-w.work:
-			}
+	clear(w.written)
+	var failed []*report
+	var retry <-chan time.Time
+	for ctx.Err() == nil {
+		left, bad, err := w.writeSome(ctx, recorder)
+		if failed = append(failed, bad...); err != nil && ctx.Err() == nil {
+			w.c.o.Log.Warn("statuses could not be written, and are tried again", "count", len(bad), "error", err.Error())
 		}
-		if ctx.Err() != nil {
-			return
+		if len(failed) > 0 && retry == nil {
+			retry = time.After(retryWrite)
+		}
+		if left > 0 {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-w.work:
+		case <-retry:
+			w.reopen(failed)
+			failed, retry = nil, nil
 		}
 	}
 }
 
-// writeAll writes all open reports, and reports whether none is left to try again.
-func (w *writer) writeAll(ctx context.Context, recorder record.EventRecorder) bool {
+// reopen has reports written again that could not be written, unless there are
+// later ones.
+func (w *writer) reopen(rs []*report) {
 	w.mu.Lock()
-	open := make([]*report, 0, len(w.open))
-	for key := range w.open {
-		open = append(open, w.reports[key])
-	}
-	clear(w.open)
-	w.mu.Unlock()
-	slices.SortFunc(open, func(a, b *report) int { return a.key.Compare(b.key) })
-	failed, first := 0, error(nil)
-	for _, r := range open {
-		err := ctx.Err()
-		if err == nil {
-			err = w.write(ctx, r, recorder)
-		}
-		if err == nil {
-			continue
-		}
-		if failed++; failed == 1 {
-			first = fmt.Errorf("%s: %w", r.key, err)
-		}
-		w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, r := range rs {
 		if w.reports[r.key] == r {
 			w.open[r.key] = true
 		}
-		w.mu.Unlock()
 	}
-	if failed > 0 && ctx.Err() == nil {
-		w.c.o.Log.Warn("statuses could not be written, and are tried again", "count", failed, "error", first.Error())
-	}
-	return failed == 0
 }
+
+// urgent takes the reports that are to be written next: those that say that
+// something is wrong come first. left is how many stay open.
+func (w *writer) urgent() (next []*report, left int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	maps.DeleteFunc(w.written, func(key compile.Key, _ string) bool { return w.reports[key] == nil })
+	for key := range w.open {
+		next = append(next, w.reports[key])
+	}
+	slices.SortFunc(next, func(a, b *report) int {
+		if a.verdict.ready != b.verdict.ready {
+			if a.verdict.ready {
+				return 1
+			}
+			return -1
+		}
+		return a.key.Compare(b.key)
+	})
+	next = next[:min(len(next), maxWrites)]
+	for _, r := range next {
+		delete(w.open, r.key)
+	}
+	return next, len(w.open)
+}
+
+// writeSome writes the most urgent open reports. bad are those that could not be
+// written, err is why the first could not.
+func (w *writer) writeSome(ctx context.Context, recorder record.EventRecorder) (left int, bad []*report, err error) {
+	next, left := w.urgent()
+	for _, r := range next {
+		failure := ctx.Err()
+		if failure == nil {
+			failure = w.write(ctx, r, recorder)
+		}
+		if failure == nil {
+			continue
+		}
+		if bad = append(bad, r); err == nil {
+			err = fmt.Errorf("%s: %w", r.key, failure)
+		}
+	}
+	return left, bad, err
+}
+
+// read reads the resource whose status is to be written, nil where it is gone or
+// was made anew, which is reported anew.
+func (w *writer) read(ctx context.Context, r *report) (*unstructured.Unstructured, error) {
+	u := objectOf(groupVersion(r.key.Kind).WithKind(r.key.Kind))
+	name := client.ObjectKey{Namespace: r.key.Namespace, Name: r.key.Name}
+	err := w.c.cache.Get(ctx, name, u)
+	if rv := w.written[r.key]; err == nil && rv != "" && rv != u.GetResourceVersion() {
+		// A status that is older than the one that stands there would be taken for it.
+		err = w.client.Get(ctx, name, u)
+	}
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case u.GetUID() != r.version.uid:
+		return nil, nil
+	}
+	return u, nil
+}
+
+// auditField of a policy's status is the audit's, and written by it alone.
+const auditField = "audit"
 
 // write brings a resource's status up to the report, and tells of what changed
 // by an event.
 func (w *writer) write(ctx context.Context, r *report, recorder record.EventRecorder) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	u := objectOf(groupVersion(r.key.Kind).WithKind(r.key.Kind))
-	err := w.c.cache.Get(ctx, client.ObjectKey{Namespace: r.key.Namespace, Name: r.key.Name}, u)
-	switch {
-	case apierrors.IsNotFound(err):
-		return nil
-	case err != nil:
+	u, err := w.read(ctx, r)
+	if err != nil || u == nil {
+		delete(w.written, r.key)
 		return err
-	case u.GetUID() != r.version.uid:
-		return nil // it was made anew, and is reported anew
 	}
 	old, _, _ := unstructured.NestedMap(u.Object, "status")
+	delete(old, auditField)
 	status, changed, err := r.status(old, w.c.o.Clock())
 	if err != nil || !changed {
 		return err
@@ -213,19 +284,21 @@ func (w *writer) write(ctx context.Context, r *report, recorder record.EventReco
 	if err != nil {
 		return err
 	}
-	err = w.client.Status().Patch(ctx, u.DeepCopy(), client.RawPatch(types.MergePatchType, body))
+	after := u.DeepCopy()
+	err = w.client.Status().Patch(ctx, after, client.RawPatch(types.MergePatchType, body))
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
 		return nil // it is gone, or made anew
 	}
 	if err != nil {
 		return err
 	}
+	w.written[r.key] = after.GetResourceVersion()
 	was := meta.FindStatusCondition(conditions(old), ConditionReady)
 	switch {
 	case !r.verdict.ready && (was == nil || was.Message != r.verdict.message || was.Status == metav1.ConditionTrue):
 		recorder.Event(u, corev1.EventTypeWarning, r.verdict.reason, clip(r.verdict.message, maxEvent))
 	case r.verdict.ready && was != nil && was.Status != metav1.ConditionTrue:
-		recorder.Event(u, corev1.EventTypeNormal, r.verdict.reason, r.verdict.message)
+		recorder.Event(u, corev1.EventTypeNormal, r.verdict.reason, clip(r.verdict.message, maxEvent))
 	}
 	return nil
 }

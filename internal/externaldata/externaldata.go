@@ -128,11 +128,13 @@ func ParseKey(key string) (Key, error) {
 	return Key{Namespace: namespace, Image: image}, nil
 }
 
-// Item is the answer to one key: Value, an encoded JSON value, or Error. Without
-// either it is an error too, so that one key's fault spoils no other's answer.
+// Item is the answer to one key: Value and then Alike, which are an encoded JSON
+// value, or Error. Without either it is an error too, so that one key's fault
+// spoils no other's answer.
 type Item struct {
 	Key   string
 	Value []byte
+	Alike string
 	Error string
 }
 
@@ -140,7 +142,7 @@ type Item struct {
 func AppendResponse(dst []byte, apiVersion string, idempotent bool, items []Item) []byte {
 	size := 128
 	for i := range items {
-		size += len(items[i].Key) + len(items[i].Value) + len(items[i].Error) + 32
+		size += len(items[i].Key) + len(items[i].Value) + len(items[i].Alike) + len(items[i].Error) + 32
 	}
 	if cap(dst)-len(dst) < size {
 		dst = append(make([]byte, 0, len(dst)+size), dst...)
@@ -167,7 +169,7 @@ func AppendResponse(dst []byte, apiVersion string, idempotent bool, items []Item
 			dst = append(dst, `,"error":"no answer"`...)
 		default:
 			dst = append(dst, `,"value":`...)
-			dst = append(dst, items[i].Value...)
+			dst = append(append(dst, items[i].Value...), items[i].Alike...)
 		}
 		dst = append(dst, '}')
 	}

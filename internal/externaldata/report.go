@@ -1,6 +1,7 @@
 package externaldata
 
 import (
+	"bytes"
 	"fmt"
 	"strconv"
 	"time"
@@ -38,8 +39,11 @@ const (
 // EncodeReport writes the report of one image, traceID being the name of its
 // evidence. An image that is not trusted has at least one failed report: an
 // empty list would pass templates that look at reports only.
-func EncodeReport(v ReportVersion, traceID string, r *boltseal.Result) []byte {
-	w := reportWriter{b: make([]byte, 0, 768), full: v != Report010}
+//
+// own and then alike are the report; alike is the same for most images of one
+// signer, so that whoever keeps many need keep it once.
+func EncodeReport(v ReportVersion, traceID string, r *boltseal.Result) (own, alike []byte) {
+	w := reportWriter{b: make([]byte, 0, 1024), full: v != Report010}
 	trusted := r.Decision == boltseal.Allow
 	w.str(`{"version":`, string(v))
 	w.flag(`,"isSuccess":`, trusted)
@@ -69,13 +73,17 @@ func EncodeReport(v ReportVersion, traceID string, r *boltseal.Result) []byte {
 		w.failure(r)
 	}
 	w.raw("]}")
-	return w.b
+	if w.alike == 0 {
+		w.alike = len(w.b)
+	}
+	return bytes.Clone(w.b[:w.alike]), w.b[w.alike:] // own is kept: without room to grow
 }
 
 type reportWriter struct {
 	b       []byte
 	full    bool // 0.2.0
 	subject string
+	alike   int // where the part begins that names neither the image nor its signature
 }
 
 func (w *reportWriter) raw(s string) { w.b = append(w.b, s...) }
@@ -104,6 +112,7 @@ func (w *reportWriter) evidence(ev *boltseal.Evidence) {
 		w.str(`,"verifierType":`, ev.VerifierType)
 		w.str(`,"referenceDigest":`, ev.Referrer.String())
 	}
+	w.alike = len(w.b)
 	w.str(`,"artifactType":`, ev.ArtifactType)
 	if ok {
 		w.str(`,"message":`, "signature verification success")
@@ -132,6 +141,7 @@ func (w *reportWriter) failure(r *boltseal.Result) {
 	if r.Failure != (boltseal.Reason{}) || r.Decision == boltseal.Unknown {
 		says = saysNotRead
 	}
+	w.alike = 0 // the subject comes after it
 	w.str(`{"subject":`, w.subject)
 	w.str(`,"isSuccess":false,"message":`, says+": "+r.Reason.Message)
 	w.why(r.Reason)

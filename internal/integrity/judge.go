@@ -36,6 +36,8 @@ type Outcome struct {
 	Since time.Time
 	// Pin reports whether the digest is to be written into a Pod.
 	Pin bool
+	// Group is the number of the group that Found is of.
+	Group int
 }
 
 // Applied is a policy that matched, and what it came to.
@@ -65,21 +67,75 @@ type Context struct {
 	Now time.Time
 }
 
+// Group is policies that an object was selected by, and what was found about its
+// images for them.
+type Group struct {
+	Policies []*Policy
+	Images   []Image
+}
+
 // Judge holds the images against the policies that the object was selected by.
 // It uses nothing but its arguments and what Recall answers.
 func Judge(policies []*Policy, images []Image, c Context) Verdict {
-	j := &judge{c: c, images: images, findings: make([]finding, len(images))}
-	v := Verdict{Allowed: true, Images: make([]Outcome, len(images))}
-	for i := range images {
-		v.Images[i] = Outcome{Excluded: true, Found: images[i].Found}
+	return JudgeAll(c, Group{policies, images})
+}
+
+// JudgeAll is Judge for policies that do not ask the same verifiers. Every group
+// must have the same images, in order; they may differ in what was found. The
+// object must satisfy all policies of all groups.
+func JudgeAll(c Context, groups ...Group) Verdict {
+	v := Verdict{Allowed: true}
+	judges := make([]judge, len(groups))
+	for g := range groups {
+		judges[g] = judge{c: c, images: groups[g].Images, findings: make([]finding, len(groups[g].Images))}
+		outcomes := judges[g].hold(groups[g].Policies, &v)
+		for i := range outcomes {
+			outcomes[i].Group = g
+			if g > 0 {
+				outcomes[i] = both(v.Images[i], outcomes[i])
+			}
+		}
+		v.Images = outcomes
+	}
+	tell(&v, c, judges)
+	return v
+}
+
+// both is what an image came to that must satisfy two groups. What is told of it
+// is what keeps it out, where anything does.
+func both(a, b Outcome) Outcome {
+	o := a
+	if a.Excluded || a.Trusted && !b.Trusted && !b.Excluded {
+		o = b
+	}
+	o.Excluded = a.Excluded && b.Excluded
+	o.Trusted = (a.Trusted || a.Excluded) && (b.Trusted || b.Excluded) && !o.Excluded
+	// Only what both hold for trusted, and hold for the same, is written into a Pod.
+	o.Pin = (a.Pin || b.Pin) && o.Trusted && (a.Excluded || b.Excluded || a.Found.Digest == b.Found.Digest)
+	return o
+}
+
+// judge judges by one group.
+type judge struct {
+	c        Context
+	images   []Image
+	findings []finding
+}
+
+// hold holds the images against the policies, and adds to the verdict what became
+// of them.
+func (j *judge) hold(policies []*Policy, v *Verdict) []Outcome {
+	outcomes := make([]Outcome, len(j.images))
+	for i := range j.images {
+		outcomes[i] = Outcome{Excluded: true, Found: j.images[i].Found}
 	}
 	for _, p := range policies {
 		a := Applied{Policy: p.name, Action: p.action}
-		for i := range images {
-			if p.Excludes(images[i].Image) {
+		for i := range j.images {
+			if p.Excludes(j.images[i].Image) {
 				continue
 			}
-			o := &v.Images[i]
+			o := &outcomes[i]
 			passes, trusted := j.satisfies(p, i, o)
 			if !passes {
 				a.Fails++
@@ -92,14 +148,10 @@ func Judge(policies []*Policy, images []Image, c Context) Verdict {
 		}
 		v.Applied = append(v.Applied, a)
 	}
-	j.tell(&v)
-	return v
-}
-
-type judge struct {
-	c        Context
-	images   []Image
-	findings []finding
+	for i := range outcomes {
+		j.findings[i].digest = outcomes[i].Found.Digest
+	}
+	return outcomes
 }
 
 // finding is what there is to say about one image.
@@ -111,6 +163,7 @@ type finding struct {
 	allowed []string // policies that let it pass although it could not be judged
 	since   time.Time
 	tag     bool // a tag stands that a node may resolve to something else
+	digest  digest.Digest
 }
 
 // denies reports whether an object that fails the policy is not admitted: unless

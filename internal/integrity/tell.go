@@ -29,46 +29,65 @@ const (
 	reserve   = 40
 )
 
-// tell writes the messages.
-func (j *judge) tell(v *Verdict) {
+// tell writes the messages: image by image, and of each what every group has to say.
+func tell(v *Verdict, c Context, judges []judge) {
 	var denials, warned, dry []string
-	for i := range j.images {
-		img, f := &j.images[i], &j.findings[i]
-		if len(f.deny) > 0 {
-			denials = append(denials, block(img, f, f.deny))
+	images, failing := len(v.Images), 0
+	for i := range images {
+		before, warnedBefore := len(denials), len(warned)
+		for g := range judges {
+			img, f := &judges[g].images[i], &judges[g].findings[i]
+			if len(f.deny) > 0 {
+				denials = append(denials, block(img, f, f.deny))
+			}
+			if len(f.dryrun) > 0 {
+				dry = append(dry, block(img, f, f.dryrun))
+			}
+			for _, w := range warnings(img, f, c.Now) {
+				if !slices.Contains(warned[warnedBefore:], w) {
+					warned = append(warned, w)
+				}
+			}
 		}
-		if len(f.warn) > 0 {
-			warned = append(warned, block(img, f, f.warn))
-		}
-		if len(f.dryrun) > 0 {
-			dry = append(dry, block(img, f, f.dryrun))
-		}
-		if len(f.allowed) > 0 {
-			warned = append(warned, fmt.Sprintf("%s was not judged, and %s lets it pass: %s", place(img), policyNames(f.allowed), oneLine(f.reason.Message, maxFound)))
-		}
-		if !f.since.IsZero() {
-			warned = append(warned, fmt.Sprintf("%s was judged from memory, since its registry does not answer; it did %s ago", place(img), j.c.Now.Sub(f.since).Round(time.Second)))
-		}
-		if f.tag {
-			warned = append(warned, fmt.Sprintf("%s is a tag, and the node may pull something else than was verified (%s)", place(img), v.Images[i].Found.Digest))
+		if len(denials) > before {
+			failing++
 		}
 	}
 	if len(denials) > 0 {
-		v.Message = j.message(denials)
+		v.Message = message(c, denials, failing, images)
 	}
 	v.Warnings = bounded(warned)
-	v.Audit = j.audit(v, dry)
+	v.Audit = auditOf(v, c, dry)
 }
 
-func (j *judge) message(denials []string) string {
+// warnings are what whoever applies the object is told of one image.
+func warnings(img *Image, f *finding, now time.Time) (out []string) {
+	if len(f.warn) > 0 {
+		out = append(out, block(img, f, f.warn))
+	}
+	if len(f.allowed) > 0 {
+		out = append(out, fmt.Sprintf("%s was not judged, and %s lets it pass: %s", place(img), policyNames(f.allowed), oneLine(f.reason.Message, maxFound)))
+	}
+	if !f.since.IsZero() {
+		out = append(out, fmt.Sprintf("%s was judged from memory, since its registry does not answer; it did %s ago", place(img), now.Sub(f.since).Round(time.Second)))
+	}
+	if f.tag {
+		out = append(out, fmt.Sprintf("%s is a tag, and the node may pull something else than was verified (%s)", place(img), f.digest))
+	}
+	return out
+}
+
+// message is why an object is not admitted; denials are the parts, failing is how
+// many of its images they are about.
+func message(c Context, denials []string, failing, images int) string {
 	var b strings.Builder
-	if n := len(j.images); len(denials) == 1 && n == 1 {
+	if failing == 1 && images == 1 {
 		b.WriteString("the image is not trusted")
 	} else {
-		fmt.Fprintf(&b, "%d of %d images are not trusted", len(denials), n)
+		fmt.Fprintf(&b, "%d of %d images are not trusted", failing, images)
 	}
-	if j.c.Decision != "" {
-		b.WriteString(" (decision " + oneLine(j.c.Decision, maxID) + ")")
+	if c.Decision != "" {
+		b.WriteString(" (decision " + oneLine(c.Decision, maxID) + ")")
 	}
 	for i, d := range denials {
 		if b.Len()+len(d)+reserve > MaxMessage {
@@ -123,11 +142,11 @@ func bounded(warnings []string) []string {
 	return warnings
 }
 
-// audit is what goes into the API server's audit log.
-func (j *judge) audit(v *Verdict, dry []string) map[string]string {
+// auditOf is what goes into the API server's audit log.
+func auditOf(v *Verdict, c Context, dry []string) map[string]string {
 	m := map[string]string{}
-	if j.c.Decision != "" {
-		m["decision"] = oneLine(j.c.Decision, maxID)
+	if c.Decision != "" {
+		m["decision"] = oneLine(c.Decision, maxID)
 	}
 	if len(dry) > 0 {
 		m["dryrun"] = clip(strings.Join(dry, "\n"), MaxMessage)

@@ -17,11 +17,14 @@ type Cache[K comparable, V any] struct {
 	shard []shard[K, V]
 }
 
+// shard finds entries by their keys' hash: a key is hashed once, and long ones
+// stand in the entry alone. Of two keys with one hash the later is kept.
 type shard[K comparable, V any] struct {
 	mu         sync.Mutex
-	entries    map[K]*entry[K, V]
+	entries    map[uint64]*entry[K, V]
 	head       entry[K, V] // ring; head.next is the most recent
 	cost, most int64
+	puts       uint32
 }
 
 type entry[K comparable, V any] struct {
@@ -29,6 +32,8 @@ type entry[K comparable, V any] struct {
 	key        K
 	value      V
 	cost       int64
+	hash       uint64
+	moved      uint32 // shard.puts when it was last moved to the front
 }
 
 // New makes a cache whose entries' costs add up to at most most. An entry that
@@ -43,45 +48,51 @@ func sized[K comparable, V any](most int64, shards int) *Cache[K, V] {
 	c := &Cache[K, V]{seed: maphash.MakeSeed(), shard: make([]shard[K, V], shards)}
 	for i := range c.shard {
 		s := &c.shard[i]
-		s.entries = make(map[K]*entry[K, V])
+		s.entries = make(map[uint64]*entry[K, V])
 		s.most = most / int64(shards)
 		s.head.prev, s.head.next = &s.head, &s.head
 	}
 	return c
 }
 
-func (c *Cache[K, V]) of(k K) *shard[K, V] {
-	return &c.shard[maphash.Comparable(c.seed, k)%uint64(len(c.shard))]
+func (c *Cache[K, V]) of(k K) (*shard[K, V], uint64) {
+	h := maphash.Comparable(c.seed, k)
+	return &c.shard[h%uint64(len(c.shard))], h
 }
 
 // Get returns what Put stored under k, if it is still there.
 func (c *Cache[K, V]) Get(k K) (V, bool) {
-	s := c.of(k)
+	s, h := c.of(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e, ok := s.entries[k]
-	if !ok {
+	e, ok := s.entries[h]
+	if !ok || e.key != k {
 		var zero V
 		return zero, false
 	}
-	s.unlink(e)
-	s.link(e)
+	// What was used since the last Put stands before all else already, and in which
+	// order does not matter: not moving it spares the neighbours' cache lines.
+	if e.moved != s.puts {
+		s.unlink(e)
+		s.link(e)
+	}
 	return e.value, true
 }
 
 // Put stores v under k, replacing what was there.
 func (c *Cache[K, V]) Put(k K, v V, cost int64) {
-	s := c.of(k)
+	s, h := c.of(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e, ok := s.entries[k]; ok {
+	if e, ok := s.entries[h]; ok {
 		s.drop(e)
 	}
 	if cost > s.most {
 		return
 	}
-	e := &entry[K, V]{key: k, value: v, cost: cost}
-	s.entries[k] = e
+	e := &entry[K, V]{key: k, value: v, cost: cost, hash: h}
+	s.entries[h] = e
+	s.puts++
 	s.link(e)
 	s.cost += cost
 	for s.cost > s.most {
@@ -91,10 +102,10 @@ func (c *Cache[K, V]) Put(k K, v V, cost int64) {
 
 // Delete forgets k.
 func (c *Cache[K, V]) Delete(k K) {
-	s := c.of(k)
+	s, h := c.of(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e, ok := s.entries[k]; ok {
+	if e, ok := s.entries[h]; ok && e.key == k {
 		s.drop(e)
 	}
 }
@@ -105,8 +116,8 @@ func (c *Cache[K, V]) DeleteFunc(gone func(K) bool) {
 	for i := range c.shard {
 		s := &c.shard[i]
 		s.mu.Lock()
-		for k, e := range s.entries {
-			if gone(k) {
+		for _, e := range s.entries {
+			if gone(e.key) {
 				s.drop(e)
 			}
 		}
@@ -129,6 +140,7 @@ func (c *Cache[K, V]) Usage() (entries int, cost int64) {
 func (s *shard[K, V]) link(e *entry[K, V]) {
 	e.prev, e.next = &s.head, s.head.next
 	e.prev.next, e.next.prev = e, e
+	e.moved = s.puts
 }
 
 func (s *shard[K, V]) unlink(e *entry[K, V]) {
@@ -137,6 +149,6 @@ func (s *shard[K, V]) unlink(e *entry[K, V]) {
 
 func (s *shard[K, V]) drop(e *entry[K, V]) {
 	s.unlink(e)
-	delete(s.entries, e.key)
+	delete(s.entries, e.hash)
 	s.cost -= e.cost
 }

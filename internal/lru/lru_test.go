@@ -50,6 +50,28 @@ func TestCacheForgetsTheLeastRecent(t *testing.T) {
 	}
 }
 
+// TestUseCountsWithoutNews: what is used again and again while nothing is put is
+// used, too, when something is.
+func TestUseCountsWithoutNews(t *testing.T) {
+	c := lru.NewWhole[int, int](10)
+	for i := range 10 {
+		c.Put(i, i, 1)
+	}
+	for range 3 {
+		for _, k := range []int{0, 1, 2} {
+			c.Get(k)
+		}
+	}
+	for i := 10; i < 17; i++ {
+		c.Put(i, i, 1)
+	}
+	for k := range 17 {
+		if _, ok := c.Get(k); ok != (k < 3 || k >= 10) {
+			t.Errorf("key %d is kept: %v", k, ok)
+		}
+	}
+}
+
 func TestReplacingReturnsTheCost(t *testing.T) {
 	c := lru.New[string, int](16 * 10)
 	for i := range 100 {
@@ -64,5 +86,25 @@ func TestReplacingReturnsTheCost(t *testing.T) {
 	c.Put("k", 0, 1000) // too dear to keep: the old value must be gone too
 	if _, ok := c.Get("k"); ok {
 		t.Fatal("a value that was replaced is still answered")
+	}
+}
+
+func TestDeleteFunc(t *testing.T) {
+	c := lru.New[int, int](1 << 20)
+	for i := range 100 {
+		c.Put(i, i, 10)
+	}
+	c.DeleteFunc(func(k int) bool { return k%2 == 0 })
+	if n, cost := c.Usage(); n != 50 || cost <= 0 {
+		t.Errorf("%d entries of cost %d", n, cost)
+	}
+	for i := range 100 {
+		if _, ok := c.Get(i); ok != (i%2 == 1) {
+			t.Errorf("%d is there: %t", i, ok)
+		}
+	}
+	c.DeleteFunc(func(int) bool { return true })
+	if n, cost := c.Usage(); n != 0 || cost != 0 {
+		t.Errorf("%d entries of cost %d", n, cost)
 	}
 }

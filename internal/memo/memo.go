@@ -4,6 +4,7 @@ package memo
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -46,6 +47,9 @@ type Options struct {
 	// Encode is called once for each result, with the engine that it is of. Nil
 	// means no encodings.
 	Encode func(*boltseal.Engine, *boltseal.Result) Encoded
+	// Panicked is told of a panic in a verification, which denies its image. Nil
+	// means that nobody wants to know.
+	Panicked func(what string, value any, stack []byte)
 	// Stats counts. Nil means that nobody wants to know.
 	Stats *Stats
 	// Clock tells the time. Nil means time.Now.
@@ -60,8 +64,8 @@ type Stats struct {
 
 // Encoded is what is kept of a result's evidence.
 type Encoded struct {
-	ID     string // names the evidence in records
-	Report []byte // in the format of a caller
+	Report []byte // in the format of a caller; Alike follows it
+	Alike  string // which many have in common
 	Audit  []byte // in the format of an audit line
 }
 
@@ -69,10 +73,12 @@ type Encoded struct {
 // Encoded, in the forms that are needed: a fraction of the memory.
 type Answer struct {
 	Decision boltseal.Decision
-	Reason   boltseal.Reason
-	Digest   digest.Digest // of the image's manifest; "" where it could not be resolved
+	Reason   boltseal.Reason // empty where Decision is Allow
+	Digest   digest.Digest   // of the image's manifest; "" where it could not be resolved
 	Encoded
-	until time.Time
+	// Expires is when its evidence runs out, at the latest; zero = never.
+	Expires time.Time
+	until   time.Time
 }
 
 type key struct {
@@ -142,9 +148,10 @@ func (m *Memo) Retain(keep func(*boltseal.Engine) bool) {
 	m.tags.DeleteFunc(gone)
 }
 
-// Peek returns what is known about the image, nil where it has to be verified.
-func (m *Memo) Peek(e *boltseal.Engine, image string) *Answer {
-	a, ok := m.get(key{e, image})
+// Peek returns what is known about the image at the time now, nil where it has to
+// be verified. One reading of the clock does for all images of a request.
+func (m *Memo) Peek(e *boltseal.Engine, image string, now time.Time) *Answer {
+	a, ok := m.getAt(key{e, image}, now)
 	if !ok {
 		return nil
 	}
@@ -204,9 +211,11 @@ func canonical(ref boltseal.Reference) string {
 	return ref.String()
 }
 
-func (m *Memo) get(k key) (*Answer, bool) {
+func (m *Memo) get(k key) (*Answer, bool) { return m.getAt(k, m.o.Clock()) }
+
+func (m *Memo) getAt(k key, now time.Time) (*Answer, bool) {
 	e, ok := m.kept.Get(k)
-	if !ok || !m.o.Clock().Before(e.until) {
+	if !ok || !now.Before(e.until) {
 		return nil, false
 	}
 	return e.answer, true
@@ -258,14 +267,10 @@ func (m *Memo) lead(k key, w *work, ref boltseal.Reference) {
 }
 
 // finish publishes an answer. It runs deferred: a panic in the work becomes a
-// denial of this one image.
+// denial of this one image, without encodings, for those may be what panics.
 func (m *Memo) finish(k key, w *work, ref boltseal.Reference) {
 	if p := recover(); p != nil {
-		w.answer = m.encode(k.engine, &boltseal.Result{
-			Reason:   boltseal.ReasonOf(fmt.Errorf("panic: %v", p)),
-			Findings: boltseal.Findings{Image: ref.String(), Reference: ref, CollectedAt: m.o.Clock().UTC()},
-		})
-		w.answer.until = m.o.Clock().Add(m.o.UnknownTTL)
+		w.answer = &Answer{Reason: boltseal.ReasonOf(m.panicked(ref, p)), until: m.o.Clock().Add(m.o.UnknownTTL)}
 	}
 	until := w.answer.until
 	cost := entryCost + int64(len(k.image))
@@ -274,6 +279,9 @@ func (m *Memo) finish(k key, w *work, ref boltseal.Reference) {
 			until = t
 		}
 	} else {
+		if d := string(w.answer.Digest); strings.HasSuffix(k.image, d) {
+			w.answer.Digest = digest.Digest(k.image[len(k.image)-len(d):]) // one text for both
+		}
 		cost += w.answer.cost()
 	}
 	m.kept.Put(k, entry{w.answer, until}, cost)
@@ -281,6 +289,15 @@ func (m *Memo) finish(k key, w *work, ref boltseal.Reference) {
 	delete(m.ongoing, k)
 	m.mu.Unlock()
 	close(w.done)
+}
+
+// panicked tells of a panic.
+func (m *Memo) panicked(ref boltseal.Reference, p any) error {
+	what := "verifying " + ref.String()
+	if m.o.Panicked != nil {
+		m.o.Panicked(what, p, debug.Stack())
+	}
+	return fmt.Errorf("%s: panic: %.200v", what, p)
 }
 
 // tagged resolves the tag and answers for the digest, together with all who ask
@@ -344,7 +361,7 @@ func (m *Memo) look(e *boltseal.Engine, ref boltseal.Reference, r *resolution) {
 	defer close(r.done)
 	defer func() {
 		if p := recover(); p != nil {
-			r.err = fmt.Errorf("panic: %v", p)
+			r.err = m.panicked(ref, p)
 		}
 	}()
 	ctx, cancel := context.WithTimeout(context.Background(), m.o.WorkTimeout)
@@ -374,12 +391,15 @@ func (m *Memo) judged(e *boltseal.Engine, f boltseal.Findings) *Answer {
 		until = v
 	}
 	a := m.encode(e, &r)
-	a.until = until
+	a.until, a.Expires = until, r.ValidUntil()
 	return a
 }
 
 func (m *Memo) encode(e *boltseal.Engine, r *boltseal.Result) *Answer {
-	a := &Answer{Decision: r.Decision, Reason: r.Reason, Digest: r.Subject.Digest}
+	a := &Answer{Decision: r.Decision, Digest: r.Subject.Digest}
+	if r.Decision != boltseal.Allow {
+		a.Reason = r.Reason
+	}
 	if m.o.Encode != nil {
 		a.Encoded = m.o.Encode(e, r)
 	}
@@ -388,11 +408,11 @@ func (m *Memo) encode(e *boltseal.Engine, r *boltseal.Result) *Answer {
 
 const (
 	entryCost  = 160 // list, map and key
-	answerCost = 220 // the struct of an Answer
+	answerCost = 244 // the struct of an Answer
 )
 
 func (a *Answer) cost() int64 {
-	return answerCost + int64(len(a.ID)+cap(a.Report)+cap(a.Audit)+len(a.Digest)+len(a.Reason.Message)+len(a.Reason.Remedy))
+	return answerCost + int64(cap(a.Report)+len(a.Alike)+cap(a.Audit)+len(a.Reason.Message)+len(a.Reason.Remedy))
 }
 
 func late(ref boltseal.Reference, after time.Duration) boltseal.Reason {

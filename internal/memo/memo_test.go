@@ -239,6 +239,32 @@ func TestEnginesDoNotShareAnswers(t *testing.T) {
 	}
 }
 
+// TestRetain: what engines that are gone found is forgotten, what others found is not.
+func TestRetain(t *testing.T) {
+	t.Parallel()
+	h := testhouse.New(t, testhouse.Options{})
+	tag, digest := h.Signed("v", h.Signer)
+	other := h.EngineOf(t, testhouse.Options{})
+	m := newMemo(memo.Options{})
+	for _, e := range []*boltseal.Engine{h.Engine, other} {
+		if m.decision(t, e, tag) != boltseal.Allow {
+			t.Error("not allowed")
+		}
+	}
+	m.Retain(func(e *boltseal.Engine) bool { return e == other })
+	now := m.clock.now()
+	if m.Peek(h.Engine, tag, now) != nil || m.Peek(h.Engine, digest, now) != nil || m.Peek(other, tag, now) == nil || m.Peek(other, digest, now) == nil {
+		t.Error("the wrong answers are kept")
+	}
+	if m.decision(t, h.Engine, tag) != boltseal.Allow || m.stats.Verified.Load() != 3 {
+		t.Errorf("%d verifications", m.stats.Verified.Load())
+	}
+	m.Retain(func(*boltseal.Engine) bool { return false })
+	if n, bytes := m.Usage(); n != 0 || bytes != 0 {
+		t.Errorf("%d answers of %d bytes are left", n, bytes)
+	}
+}
+
 func TestInvalidReference(t *testing.T) {
 	t.Parallel()
 	h := testhouse.New(t, testhouse.Options{})
@@ -262,6 +288,36 @@ func TestEncodedOnce(t *testing.T) {
 	}
 	if n.Load() != 1 {
 		t.Errorf("encoded %d times", n.Load())
+	}
+}
+
+// TestPanics: what panics costs the image that it panics for, and nobody waits
+// for it for ever.
+func TestPanics(t *testing.T) {
+	t.Parallel()
+	h := testhouse.New(t, testhouse.Options{})
+	tag, image := h.Signed("v", h.Signer)
+	_, other := h.Signed("w", h.Signer)
+	var told atomic.Int32
+	m := newMemo(memo.Options{Encode: func(_ *boltseal.Engine, r *boltseal.Result) memo.Encoded {
+		if strings.HasSuffix(image, string(r.Subject.Digest)) {
+			panic("it cannot be encoded")
+		}
+		return memo.Encoded{Report: []byte("r")}
+	}, Panicked: func(what string, value any, stack []byte) {
+		if value == "it cannot be encoded" && strings.Contains(what, "verifying "+h.Registry.Host) && strings.Contains(string(stack), "memo_test.go") {
+			told.Add(1)
+		}
+	}})
+	for _, i := range []string{image, tag} {
+		a := m.Answer(t.Context(), h.Engine, i)
+		testhouse.Expect(t, result(a), boltseal.Deny, boltseal.CauseInternal)
+		if len(a.Report) != 0 {
+			t.Errorf("a report: %s", a.Report)
+		}
+	}
+	if d := m.decision(t, h.Engine, other); d != boltseal.Allow || told.Load() == 0 || m.stats.InFlight.Load() != 0 {
+		t.Errorf("%s, told %d times, %d under way", d, told.Load(), m.stats.InFlight.Load())
 	}
 }
 

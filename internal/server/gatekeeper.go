@@ -31,8 +31,8 @@ type batch struct {
 // maxBatch is how many keys a batch may have and be used again.
 const maxBatch = 512
 
-// room makes room for n keys, all zero.
-func (s *Server) room(n int) *batch {
+// batch makes room for n keys, all zero.
+func (s *Server) batch(n int) *batch {
 	b, _ := s.batches.Get().(*batch)
 	b.asked, b.items, b.answers, b.images = sized(b.asked, n), sized(b.items, n), sized(b.answers, n), sized(b.images, n)
 	return b
@@ -76,8 +76,11 @@ func noEngine(namespace string) string {
 	return "no Store or no Verifier is there for the namespace \"" + namespace + "\""
 }
 
-func (s *Server) gatekeeper(body []byte) (q externaldata.Request, snap *snapshot.Snapshot, problem reply) {
-	q, err := externaldata.Decode(body)
+func (s *Server) gatekeeper(in question) (q externaldata.Request, snap *snapshot.Snapshot, problem reply) {
+	var err error
+	if !s.decoding(in, func() { q, err = externaldata.Decode(in.body) }) {
+		return q, nil, full()
+	}
 	if err != nil {
 		return q, nil, reply{body: externaldata.AppendSystemError(nil, q.APIVersion, err.Error())}
 	}
@@ -89,15 +92,15 @@ func (s *Server) gatekeeper(body []byte) (q externaldata.Request, snap *snapshot
 
 // verify answers Gatekeeper's external data request by a report for each key.
 func (s *Server) verify(in question) reply {
-	q, snap, problem := s.gatekeeper(in.body)
+	q, snap, problem := s.gatekeeper(in)
 	if snap == nil {
 		return problem
 	}
-	b := s.room(len(q.Keys))
+	b := s.batch(len(q.Keys))
 	defer s.giveBack(b)
 	b.take(snap, q)
 	as, items, answers := b.asked, b.items, b.answers
-	ask(in.within, snap.Memo, len(as), func(i int) (*boltseal.Engine, string) { return as[i].engine, as[i].key.Image },
+	s.ask(in.within, snap.Memo, len(as), func(i int) (*boltseal.Engine, string) { return as[i].engine, as[i].key.Image },
 		func(i int, a *memo.Answer) { answers[i] = a })
 	allowed := 0
 	for i, a := range answers {
@@ -113,7 +116,7 @@ func (s *Server) verify(in question) reply {
 		if a.Reason.Cause == boltseal.CauseInvalidReference || len(a.Report) == 0 {
 			items[i].Error = a.Reason.Message + ": " + a.Reason.Remedy
 		} else {
-			items[i].Value = a.Report
+			items[i].Value, items[i].Alike = a.Report, a.Alike
 		}
 	}
 	s.o.Metrics.allowedByGatekeeper.Add(float64(allowed))
@@ -124,13 +127,13 @@ func (s *Server) verify(in question) reply {
 
 // mutate answers with the digest that each key names now.
 func (s *Server) mutate(in question) reply {
-	q, snap, problem := s.gatekeeper(in.body)
+	q, snap, problem := s.gatekeeper(in)
 	if snap == nil {
 		return problem
 	}
 	ctx, cancel := in.within()
 	defer cancel()
-	b := s.room(len(q.Keys))
+	b := s.batch(len(q.Keys))
 	defer s.giveBack(b)
 	b.take(snap, q)
 	as, items := b.asked, b.items
@@ -166,7 +169,10 @@ func (s *Server) auditKeys(snap *snapshot.Snapshot, b *batch, start time.Time) {
 			d.Decision = boltseal.Deny.String()
 			continue
 		}
-		img.Image, img.Namespace, img.Encoded = b.asked[i].key.Image, b.asked[i].key.Namespace, a.Audit
+		img.Image, img.Namespace, img.Digest, img.Encoded = b.asked[i].key.Image, b.asked[i].key.Namespace, string(a.Digest), a.Audit
+		if len(a.Audit) == 0 {
+			img.Decision, img.Message = a.Decision.String(), a.Reason.Message
+		}
 		if a.Decision != boltseal.Allow && d.Decision != boltseal.Deny.String() {
 			d.Decision = a.Decision.String()
 		}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/pprof"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -57,10 +56,12 @@ func (s *Server) ready() (ready bool, lines []string) {
 	if st != nil && st.Err != nil {
 		lines = append(lines, "[-] the configuration as it is now is not in force: "+st.Err.Error())
 	}
+	well, more := s.checks()
+	lines = append(lines, more...)
 	if s.draining.Load() {
 		lines = append(lines, "[-] shutting down")
 	}
-	return snap != nil && !s.draining.Load(), lines
+	return snap != nil && well && !s.draining.Load(), lines
 }
 
 // Serve answers /metrics, and /debug/pprof where profile is set.
@@ -75,11 +76,4 @@ func (m *Metrics) Serve(profile bool) http.Handler {
 		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	}
 	return mux
-}
-
-// stack is the panicking goroutine's, bounded.
-func stack() string {
-	const most = 4 << 10
-	b := debug.Stack()
-	return string(b[:min(len(b), most)])
 }

@@ -50,7 +50,7 @@ func NewMetrics(s Sources) *Metrics {
 		recalled: prometheus.NewCounter(prometheus.CounterOpts{Name: "boltseal_last_known_good_total",
 			Help: "Images decided from memory because their registry did not answer."}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{Name: "boltseal_panics_total",
-			Help: "Requests that ended in a panic, and were denied. Every one is a fault to report."}),
+			Help: "Panics that were caught; what was asked was denied. Every one is a fault to report."}),
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "boltseal_reloads_total",
 			Help: "Attempts to read files anew, by what was read and the outcome."}, []string{"what", "outcome"}),
 		loadedAt: prometheus.NewGauge(prometheus.GaugeOpts{Name: "boltseal_config_loaded_timestamp_seconds",
@@ -69,13 +69,15 @@ func NewMetrics(s Sources) *Metrics {
 // Register adds collectors of others.
 func (m *Metrics) Register(cs ...prometheus.Collector) { m.registry.MustRegister(cs...) }
 
+func (m *Metrics) gauge(name, help string, f func() float64) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f))
+}
+
 func (m *Metrics) sources(s Sources) {
 	counter := func(name, help string, f func() float64) {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, f))
 	}
-	gauge := func(name, help string, f func() float64) {
-		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f))
-	}
+	gauge := m.gauge
 	if l := s.Live; l != nil {
 		gauge("boltseal_config_generation", "Number of the configuration in force, 0 where there is none.", func() float64 {
 			if snap := l.Load(); snap != nil {

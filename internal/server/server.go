@@ -5,9 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
+	"os"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -27,9 +28,12 @@ const (
 	DefaultVerifyTimeout  = 2900 * time.Millisecond // below Gatekeeper's 3 s
 	DefaultMutateTimeout  = 950 * time.Millisecond
 	DefaultWebhookTimeout = 3 * time.Second // where the API server does not say its own
+	DefaultBodyBytes      = 64 << 20
 	maxWebhookTimeout     = 30 * time.Second
-	maxPooled             = 1 << 20
 	maxParallel           = 1024 // images of one request that are verified at a time
+	// An answer leaves so long before its caller gives up, a tenth of the time
+	// within these bounds: the caller's clock began with the connection.
+	minMargin, maxMargin = 100 * time.Millisecond, 500 * time.Millisecond
 )
 
 // Paths of the endpoints.
@@ -62,12 +66,20 @@ type Options struct {
 	// WebhookTimeout for admission requests that say nothing of their own. 0
 	// means the defaults.
 	VerifyTimeout, MutateTimeout, WebhookTimeout time.Duration
+	// BodyBytes bounds the requests and answers that are held at a time, all
+	// together: what is over it is answered with 503. 0 means DefaultBodyBytes.
+	BodyBytes int64
 	// KeepTags answers Gatekeeper's mutation with repo:tag@digest in place of
 	// Ratify's repo@digest.
 	KeepTags bool
 	// Encode records what was found from memory, as the Memo does for the rest.
 	// Nil means that it is not recorded.
 	Encode func(*boltseal.Engine, *boltseal.Result) memo.Encoded
+	// Provider and Webhook decide who may ask as Gatekeeper does, and as the API
+	// server does. Nil lets in whoever the listener does.
+	Provider, Webhook Gate
+	// Checks must all be well for the server to be ready.
+	Checks []Check
 	// Clock tells the time. Nil means time.Now.
 	Clock func() time.Time
 }
@@ -77,6 +89,8 @@ type Server struct {
 	o        Options
 	status   atomic.Pointer[Status]
 	draining atomic.Bool
+	room     room
+	heavy    chan struct{} // a place for each heavy body that is decoded
 	bodies   sync.Pool
 	batches  sync.Pool
 }
@@ -98,6 +112,9 @@ func New(o Options) *Server {
 	def(&o.VerifyTimeout, DefaultVerifyTimeout)
 	def(&o.MutateTimeout, DefaultMutateTimeout)
 	def(&o.WebhookTimeout, DefaultWebhookTimeout)
+	if o.BodyBytes <= 0 {
+		o.BodyBytes = DefaultBodyBytes
+	}
 	if o.Audit == nil {
 		o.Audit = audit.NewLog(nil, 0)
 	}
@@ -110,20 +127,23 @@ func New(o Options) *Server {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	return &Server{o: o,
-		bodies:  sync.Pool{New: func() any { b := make([]byte, 0, 16<<10); return &b }},
+	s := &Server{o: o, room: room{most: o.BodyBytes}, heavy: make(chan struct{}, maxHeavy),
+		bodies:  sync.Pool{New: func() any { b := make([]byte, 0, firstBuffer); return &b }},
 		batches: sync.Pool{New: func() any { return &batch{} }}}
+	o.Metrics.gauge("boltseal_request_bytes_held", "Bytes of requests and answers that are held now.", func() float64 { return float64(s.room.used.Load()) })
+	return s
 }
 
 // Handler is what the cluster talks to.
 func (s *Server) Handler() http.Handler {
 	endpoints := map[string]http.HandlerFunc{
-		PathVerify:   s.handle("verify", externaldata.MaxBytes, s.verify),
-		PathMutate:   s.handle("mutate", externaldata.MaxBytes, s.mutate),
-		PathValidate: s.handle("admission-validate", admission.MaxBytes, s.validate),
-		PathPin:      s.handle("admission-mutate", admission.MaxBytes, s.pin),
+		PathVerify:   s.gated(s.o.Provider, "verify", s.handle("verify", externaldata.MaxBytes, s.verify)),
+		PathMutate:   s.gated(s.o.Provider, "mutate", s.handle("mutate", externaldata.MaxBytes, s.mutate)),
+		PathValidate: s.gated(s.o.Webhook, "admission-validate", s.handle("admission-validate", admission.MaxBytes, s.validate)),
+		PathPin:      s.gated(s.o.Webhook, "admission-mutate", s.handle("admission-mutate", admission.MaxBytes, s.pin)),
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.leave(w.Header())
 		if h, ok := endpoints[r.URL.Path]; ok {
 			h(w, r)
 			return
@@ -162,13 +182,21 @@ func (s *Server) handle(endpoint string, maxBytes int, answer func(q question) r
 	succeeded := s.o.Metrics.requests.WithLabelValues(endpoint, "200")
 	return func(w http.ResponseWriter, r *http.Request) {
 		start := s.o.Clock()
-		rep := s.answer(r, endpoint, maxBytes, start, answer)
+		mine := share{room: &s.room}
+		defer mine.set(0)
+		rep := s.answer(w, r, &mine, endpoint, maxBytes, start, answer)
+		if !mine.set(cap(rep.body)) {
+			rep = full()
+		}
 		h := w.Header()
 		if rep.status == 0 {
 			h["Content-Type"] = jsonType
 			succeeded.Inc()
 		} else {
 			h.Set("Content-Type", "text/plain; charset=utf-8")
+			if rep.status == http.StatusServiceUnavailable {
+				h.Set("Retry-After", "1")
+			}
 			s.o.Metrics.requests.WithLabelValues(endpoint, strconv.Itoa(rep.status)).Inc()
 		}
 		h["Content-Length"] = []string{strconv.Itoa(len(rep.body))}
@@ -186,11 +214,10 @@ func (s *Server) handle(endpoint string, maxBytes int, answer func(q question) r
 
 var jsonType = []string{"application/json"}
 
-func (s *Server) answer(r *http.Request, endpoint string, maxBytes int, start time.Time, answer func(question) reply) (rep reply) {
+func (s *Server) answer(w http.ResponseWriter, r *http.Request, mine *share, endpoint string, maxBytes int, start time.Time, answer func(question) reply) (rep reply) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.o.Metrics.panics.Inc()
-			s.o.Log.Error("a request ended in a panic, and is denied", "endpoint", endpoint, "panic", fmt.Sprint(p), "stack", stack())
+			s.recovered("a request to "+endpoint, p)
 			rep = refuse(http.StatusInternalServerError, "a fault in Boltseal; its log says more")
 		}
 	}()
@@ -203,36 +230,24 @@ func (s *Server) answer(r *http.Request, endpoint string, maxBytes int, start ti
 			s.bodies.Put(buf)
 		}
 	}()
-	body, err := readAll((*buf)[:0], r.Body, maxBytes)
+	deadline := start.Add(s.budget(endpoint, r))
+	body, err := mine.read(w, r, (*buf)[:0], maxBytes, deadline)
 	*buf = body
 	switch {
-	case err == errTooLarge:
+	case errors.Is(err, errTooLarge):
 		return refuse(http.StatusRequestEntityTooLarge, "the request has more than %d bytes", maxBytes)
+	case errors.Is(err, errNoRoom):
+		return full()
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return refuse(http.StatusRequestTimeout, "the request did not arrive in time")
 	case err != nil:
 		return refuse(http.StatusBadRequest, "the request did not arrive whole")
 	}
-	return answer(question{ctx: r.Context(), body: body, start: start, deadline: start.Add(s.budget(endpoint, r))})
+	return answer(question{ctx: r.Context(), body: body, start: start, deadline: deadline})
 }
 
-var errTooLarge = errors.New("too large")
-
-// readAll reads at most most bytes into buf, which it may replace.
-func readAll(buf []byte, r io.Reader, most int) ([]byte, error) {
-	for {
-		if len(buf) == cap(buf) {
-			buf = append(buf, 0)[:len(buf)]
-		}
-		n, err := r.Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
-		switch {
-		case len(buf) > most:
-			return buf, errTooLarge
-		case err == io.EOF:
-			return buf, nil
-		case err != nil:
-			return buf, err
-		}
-	}
+func full() reply {
+	return refuse(http.StatusServiceUnavailable, "Boltseal holds as many requests as it has room for; ask again")
 }
 
 // budget is the time for an answer, below what its caller waits.
@@ -250,20 +265,21 @@ func (s *Server) budget(endpoint string, r *http.Request) time.Duration {
 			t = d
 		}
 	}
-	return t - min(max(t/20, 50*time.Millisecond), 500*time.Millisecond)
+	return t - min(max(t/10, minMargin), maxMargin, t/2)
 }
 
 // ask finds the answers for images, those that are known at once and the others
 // side by side. i numbers the images; one without an engine is left out. within
 // makes the context, where it is needed.
-func ask(within func() (context.Context, context.CancelFunc), m *memo.Memo, n int, image func(i int) (e *boltseal.Engine, image string), answered func(i int, a *memo.Answer)) {
+func (s *Server) ask(within func() (context.Context, context.CancelFunc), m *memo.Memo, n int, image func(i int) (e *boltseal.Engine, image string), answered func(i int, a *memo.Answer)) {
 	var open []int
+	now := s.o.Clock()
 	for i := range n {
 		e, text := image(i)
 		if e == nil {
 			continue
 		}
-		if a := m.Peek(e, text); a != nil {
+		if a := m.Peek(e, text, now); a != nil {
 			answered(i, a)
 			continue
 		}
@@ -288,14 +304,14 @@ func parallel(n int, f func(i int)) {
 		return
 	}
 	var wg sync.WaitGroup
-	var panicked atomic.Pointer[any]
+	var panicked atomic.Pointer[panicAt]
 	slots := make(chan struct{}, maxParallel)
 	for i := range n {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() {
 				if p := recover(); p != nil {
-					panicked.Store(&p)
+					panicked.Store(&panicAt{p, debug.Stack()})
 				}
 				<-slots
 			}()
@@ -304,6 +320,6 @@ func parallel(n int, f func(i int)) {
 	}
 	wg.Wait()
 	if p := panicked.Load(); p != nil {
-		panic(*p)
+		panic(p)
 	}
 }

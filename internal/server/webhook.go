@@ -40,10 +40,18 @@ func (s *Server) pin(in question) reply {
 }
 
 func (s *Server) review(in question, conclude func(*integrity.Verdict, *admission.Request) admission.Answer, final bool) reply {
-	q, err := admission.Decode(in.body)
+	var q admission.Request
+	var err error
+	if !s.decoding(in, func() { q, err = admission.Decode(in.body) }) {
+		return full()
+	}
 	switch {
 	case err != nil && q.UID == "":
 		return refuse(http.StatusBadRequest, "%v", err)
+	case q.Namespace == integrity.KubeSystem || slices.Contains(s.o.Exempt, q.Namespace):
+		// Even where the object could not be read: who it is for is known, and a
+		// cluster must be able to start what it needs to mend itself.
+		return encode(q.UID, admission.Answer{Allowed: true})
 	case err != nil:
 		return encode(q.UID, admission.Answer{Message: "Boltseal could not read the review, and admits nothing that it could not read: " + err.Error()})
 	case q.Exempt != "":
@@ -52,8 +60,6 @@ func (s *Server) review(in question, conclude func(*integrity.Verdict, *admissio
 			a.Warnings = []string{q.Exempt + "; its Pods are judged when they come"}
 		}
 		return encode(q.UID, a)
-	case q.Namespace == integrity.KubeSystem || slices.Contains(s.o.Exempt, q.Namespace):
-		return encode(q.UID, admission.Answer{Allowed: true})
 	}
 	snap := s.o.Live.Load()
 	if snap == nil {
@@ -96,7 +102,7 @@ func (s *Server) images(in question, snap *snapshot.Snapshot, policies []*integr
 	if s.o.Memory != nil && snap.Policies.Recalls() {
 		asking.deadline = in.deadline.Add(-min(in.deadline.Sub(in.start)/5, 300*time.Millisecond))
 	}
-	ask(asking.within, snap.Memo, len(images), func(i int) (*boltseal.Engine, string) {
+	s.ask(asking.within, snap.Memo, len(images), func(i int) (*boltseal.Engine, string) {
 		if slices.ContainsFunc(policies, func(p *integrity.Policy) bool { return !p.Excludes(images[i].Image) }) {
 			return e, images[i].Image
 		}
@@ -150,10 +156,10 @@ func (s *Server) auditReview(snap *snapshot.Snapshot, id string, q *admission.Re
 	}
 	for i, o := range v.Images {
 		img := &d.Images[i]
-		img.Image, img.Container, img.Encoded = q.Images[i].Image, q.Images[i].Container, encoded[i].Audit
+		img.Image, img.Container, img.Digest, img.Encoded = q.Images[i].Image, q.Images[i].Container, string(o.Found.Digest), encoded[i].Audit
 		switch {
 		case o.Excluded:
-			img.Decision, img.Encoded = audit.Excluded, nil
+			img.Decision, img.Digest, img.Encoded = audit.Excluded, "", nil
 		case len(img.Encoded) == 0:
 			img.Decision, img.Message = o.Found.Decision.String(), o.Found.Reason.Message
 		case !o.Since.IsZero():

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
 	"github.com/boltseal/boltseal"
@@ -12,6 +13,7 @@ import (
 	"github.com/boltseal/boltseal/internal/controller"
 	"github.com/boltseal/boltseal/internal/integrity"
 	"github.com/boltseal/boltseal/internal/memo"
+	"github.com/boltseal/boltseal/internal/running"
 )
 
 // ClusterOptions say which cluster the configuration is read from.
@@ -22,18 +24,45 @@ type ClusterOptions struct {
 	Namespace string
 	// Identity names this replica. Required, and different for each.
 	Identity string
+	// Serving keeps the server's certificate in the cluster. Nil where it comes from
+	// elsewhere.
+	Serving *ServingOptions
+	// Webhook says what leads the cluster to Boltseal.
+	Webhook WebhookOptions
+	// GatekeeperCA is the Secret with the CA of Gatekeeper's client certificate,
+	// which is then demanded of whoever asks as Gatekeeper does. Zero means none.
+	GatekeeperCA types.NamespacedName
+	// Audit says how what already runs is looked at; what a Service makes itself is
+	// filled in. Nil means that it is not.
+	Audit *running.Options
 }
 
 // ratifyNamespaces are where Ratify's users have their CertificateStores: kubectl's
 // default, and where Ratify itself lives.
 var ratifyNamespaces = []string{"default", "gatekeeper-system"}
 
+// CertificateStores are the namespaces whose CertificateStores may be named without
+// their namespace, the first first; own is Boltseal's own.
+func CertificateStores(own string) []string { return append([]string{own}, ratifyNamespaces...) }
+
 // watchCluster makes the controller that reads the configuration from the cluster.
 func (s *Service) watchCluster() (*controller.Controller, error) {
 	o := s.o.Cluster
-	stores := append([]string{o.Namespace}, ratifyNamespaces...)
 	return controller.New(controller.Options{Config: o.Config, Namespace: o.Namespace, Identity: o.Identity,
-		Cluster: compile.ClusterOptions{CertificateStores: stores}, Apply: s.apply, Log: s.o.Log, Clock: s.o.Clock})
+		Cluster: compile.ClusterOptions{CertificateStores: CertificateStores(o.Namespace)}, Apply: s.apply, Lead: s.lead, Log: s.o.Log, Clock: s.o.Clock})
+}
+
+// auditRunning makes what looks at Pods that already run.
+func (s *Service) auditRunning() (err error) {
+	if s.o.Cluster.Audit == nil {
+		return nil
+	}
+	o := *s.o.Cluster.Audit
+	o.Config, o.Live, o.Log, o.Clock = s.o.Cluster.Config, &s.live, s.o.Log, s.o.Clock
+	if s.auditor, err = running.New(o); err == nil {
+		s.metrics.Register(s.auditor.Metrics()...)
+	}
+	return err
 }
 
 // apply puts the cluster's resources in force.
@@ -43,7 +72,12 @@ func (s *Service) apply(c *compile.Cluster) map[compile.Key]*compile.Standing {
 	// to have every engine made anew, and every answer forgotten, each time.
 	s.recalls = s.recalls || policies.Recalls()
 	compiled, standing := c.Compile(s.deps(s.recalls), &s.compiled)
-	s.swap(compiled, policies, s.memoFor(compiled))
+	m := s.newMemo()
+	if snap := s.live.Load(); snap != nil {
+		m = snap.Memo // an edit in one namespace costs the others nothing
+	}
+	s.swap(compiled, policies, m)
+	forget(m, compiled)
 	err := brokenResources(standing)
 	s.server.Loaded(err)
 	text := ""
@@ -58,19 +92,13 @@ func (s *Service) apply(c *compile.Cluster) map[compile.Key]*compile.Standing {
 	return standing
 }
 
-// memoFor is the memo of the configuration before, without the answers of engines
-// that are gone: an edit in one namespace costs the others nothing.
-func (s *Service) memoFor(compiled *compile.Compiled) *memo.Memo {
-	snap := s.live.Load()
-	if snap == nil {
-		return s.newMemo()
-	}
+// forget forgets the answers of engines that are not there any more.
+func forget(m *memo.Memo, compiled *compile.Compiled) {
 	engines := map[*boltseal.Engine]bool{}
 	for _, e := range compiled.Engines() {
 		engines[e] = true
 	}
-	snap.Memo.Retain(func(e *boltseal.Engine) bool { return engines[e] })
-	return snap.Memo
+	m.Retain(func(e *boltseal.Engine) bool { return engines[e] })
 }
 
 // maxBroken bounds how many broken resources a message names.

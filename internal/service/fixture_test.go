@@ -3,6 +3,7 @@ package service_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -19,7 +20,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
-	"github.com/boltseal/boltseal/internal/compile"
 	"github.com/boltseal/boltseal/internal/server"
 	"github.com/boltseal/boltseal/internal/service"
 	"github.com/boltseal/boltseal/internal/testhouse"
@@ -73,6 +73,7 @@ type running struct {
 	file   string
 	base   string
 	health string
+	scrape string // where metrics are
 	audit  *lockedBuffer
 	client *http.Client
 	stop   func() error
@@ -107,20 +108,22 @@ func start(t testing.TB, ho testhouse.Options, o service.Options, policies ...st
 	r := &running{House: testhouse.New(t, ho), t: t, audit: &lockedBuffer{}}
 	r.file = filepath.Join(t.TempDir(), "config.yaml")
 	r.write(config(r.Signer.Root().PEM(), policies...))
-	o.Files, o.Listen, o.Health = []string{r.file}, "127.0.0.1:0", freeAddress(t)
+	o.Files, o.Listen, o.Health, o.Metrics = []string{r.file}, "127.0.0.1:0", freeAddress(t), freeAddress(t)
 	if o.Audit == nil {
 		o.Audit = r.audit
 	}
-	o.Deps = compile.Deps{DockerConfig: func(string) oci.CredentialSource { return nil }}
-	if o.TLS.Cert == "" {
-		o.InsecureHTTP = true
+	if o.Deps.DockerConfig == nil {
+		o.Deps.DockerConfig = func(string) oci.CredentialSource { return nil }
 	}
+	o.Names = []string{"127.0.0.1"}
+	o.InsecureHTTP = o.TLS.Cert == "" && !o.SelfSigned
 	s := testhouse.Need(service.New(o))(t)
-	r.base, r.health = "http://"+s.Addr(), "http://"+o.Health
-	if o.TLS.Cert != "" {
+	r.base, r.health, r.scrape = "http://"+s.Addr(), "http://"+o.Health, "http://"+o.Metrics
+	if !o.InsecureHTTP {
 		r.base = "https://" + s.Addr()
 	}
-	r.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: 20 * time.Second}
+	r.client = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64, ForceAttemptHTTP2: true,
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // what the certificate is does not matter to most tests
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
@@ -131,7 +134,7 @@ func start(t testing.TB, ho testhouse.Options, o service.Options, policies ...st
 		return err
 	}
 	t.Cleanup(func() {
-		if err := r.stop(); err != nil {
+		if err := r.stop(); err != nil && !strings.Contains(err.Error(), "cut off after") {
 			t.Error(err)
 		}
 	})
@@ -161,6 +164,13 @@ func (r *running) post(path string, body []byte) (int, []byte) {
 		r.t.Errorf("content type %q", resp.Header.Get("Content-Type"))
 	}
 	return resp.StatusCode, b
+}
+
+func (r *running) request(ctx context.Context, path string, body []byte) *http.Request {
+	r.t.Helper()
+	req := testhouse.Need(http.NewRequestWithContext(ctx, http.MethodPost, r.base+path, bytes.NewReader(body)))(r.t)
+	req.Header.Set("Content-Type", "application/json")
+	return req
 }
 
 // item is one answer to Gatekeeper.
@@ -249,15 +259,30 @@ func (r *running) patched(namespace string, images ...string) []string {
 	return out
 }
 
-func (r *running) ready() (int, string) {
+func (r *running) ready() (int, string) { return r.get(r.health + "/readyz?verbose") }
+
+func (r *running) get(url string) (int, string) {
 	r.t.Helper()
-	resp, err := http.Get(r.health + "/readyz?verbose")
+	resp, err := http.Get(url)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	defer resp.Body.Close()
 	b, _ := io.ReadAll(resp.Body)
 	return resp.StatusCode, string(b)
+}
+
+// metric is the value of a series as it stands in the exposition, "" where there
+// is none.
+func (r *running) metric(series string) string {
+	r.t.Helper()
+	_, text := r.get(r.scrape + "/metrics")
+	for line := range strings.Lines(text) {
+		if v, ok := strings.CutPrefix(line, series+" "); ok {
+			return strings.TrimSpace(v)
+		}
+	}
+	return ""
 }
 
 // eventually waits for something that is to happen soon.

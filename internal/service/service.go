@@ -20,7 +20,9 @@ import (
 	"github.com/boltseal/boltseal/internal/filewatch"
 	"github.com/boltseal/boltseal/internal/integrity"
 	"github.com/boltseal/boltseal/internal/lastgood"
+	"github.com/boltseal/boltseal/internal/lru"
 	"github.com/boltseal/boltseal/internal/memo"
+	"github.com/boltseal/boltseal/internal/running"
 	"github.com/boltseal/boltseal/internal/server"
 	"github.com/boltseal/boltseal/internal/snapshot"
 	"github.com/boltseal/boltseal/internal/strict"
@@ -31,6 +33,10 @@ import (
 // DefaultDrain is how long requests under way may take once the server stops.
 const DefaultDrain = 15 * time.Second
 
+// alikeBytes bounds the texts that answers share. 64 KiB hold those of some hundred
+// signers; what is forgotten is shared no more.
+const alikeBytes = 64 << 10
+
 // Options make a Service.
 type Options struct {
 	// Files hold the configuration; they are watched. At least one, where Cluster
@@ -38,8 +44,8 @@ type Options struct {
 	Files []string
 	// Cluster, where set, is where the configuration is in place of Files.
 	Cluster *ClusterOptions
-	// Deps are what engines are made with; Wrap, Chains and Revocation are
-	// filled in.
+	// Deps are what engines are made with; Wrap, Chains, Revocation and Panicked
+	// are filled in.
 	Deps compile.Deps
 	// Listen is where Gatekeeper and the API server ask. Health and Metrics are
 	// for probes and Prometheus; "" leaves them out.
@@ -47,10 +53,17 @@ type Options struct {
 	// InsecureHTTP answers without TLS, on loopback only.
 	InsecureHTTP bool
 	// TLS names certificate files; they are watched. SelfSigned makes a
-	// certificate for Names in their place.
+	// certificate for Names in their place. A certificate that is kept in the
+	// cluster bears Names beside those of the Service.
 	TLS        tlsfiles.Files
 	SelfSigned bool
 	Names      []string
+	// AdmissionCA, where set, is a file with CAs: whoever asks as the API server does
+	// must show a certificate of one. It is watched.
+	AdmissionCA string
+	// BundleFile, where set, is a file with the CAs of TLS.Cert, which are put into
+	// the caBundle of whatever points here. It is watched.
+	BundleFile string
 	// Profile serves /debug/pprof beside the metrics.
 	Profile bool
 	// Report is the version of Gatekeeper's reports. "" means 0.2.0.
@@ -59,7 +72,7 @@ type Options struct {
 	Exempt []string
 	// Server has time-outs and the like; what a Service makes itself is filled in.
 	Server server.Options
-	// Memo bounds what is kept; Encode, Stats and Clock are filled in.
+	// Memo bounds what is kept; Encode, Stats, Clock and Panicked are filled in.
 	Memo memo.Options
 	// MemoryBytes bounds what is remembered of registries. 0 means the default.
 	MemoryBytes int64
@@ -83,15 +96,18 @@ type Service struct {
 	audit     *audit.Log
 	metrics   *server.Metrics
 	stats     memo.Stats
+	alike     *lru.Cache[string, string] // see one
 	server    *server.Server
 	tls       *tlsfiles.Server // nil = plain HTTP
 	endpoints []server.Endpoint
+	reg       registration
 	files     *filewatch.Watcher     // nil where a cluster is watched
 	cluster   *controller.Controller // nil where files are
 	compiled  compile.Cache          // of the cluster's resources
 	recalls   bool                   // some policy of the cluster's wanted memory
 	complaint string                 // what was last said about broken resources
 	tlsFiles  *filewatch.Watcher     // nil where no certificate file is used
+	auditor   *running.Auditor       // nil where what runs is not looked at
 }
 
 // New opens the listeners and loads the configuration. A configuration that does
@@ -112,7 +128,7 @@ func New(o Options) (*Service, error) {
 	o.Deps.Clock = o.Clock
 	o.Deps.Chains = notation.NewChainCache(0)
 	o.Deps.Revocation = notation.NewRevocation(notation.RevocationOptions{Clock: o.Clock})
-	s := &Service{o: o, memory: lastgood.New(o.MemoryBytes, o.Clock), audit: audit.NewLog(o.Audit, 0)}
+	s := &Service{o: o, memory: lastgood.New(o.MemoryBytes, o.Clock), audit: audit.NewLog(o.Audit, 0), alike: lru.NewWhole[string, string](alikeBytes)}
 	s.metrics = server.NewMetrics(server.Sources{Live: &s.live, Memo: &s.stats, Memory: s.memory, Audit: s.audit})
 	so := o.Server
 	if o.Cluster != nil {
@@ -121,11 +137,18 @@ func New(o Options) (*Service, error) {
 			return nil, err
 		}
 		s.metrics.Register(s.cluster.Metrics()...)
+		if err = s.auditRunning(); err != nil {
+			return nil, err
+		}
 		so.NamespaceLabels = s.cluster.NamespaceLabels
 	} else {
 		s.files = filewatch.New(filewatch.Options{Paths: o.Files})
 	}
 	so.Live, so.Metrics, so.Audit, so.Memory, so.Log, so.Exempt, so.Encode, so.Clock = &s.live, s.metrics, s.audit, s.memory, o.Log, o.Exempt, s.encode, o.Clock
+	if err := s.register(&so); err != nil {
+		s.close()
+		return nil, err
+	}
 	s.server = server.New(so)
 	if err := s.listen(); err != nil {
 		s.close()
@@ -163,6 +186,7 @@ func (s *Service) Run(ctx context.Context) error {
 	if s.tlsFiles != nil {
 		go s.tlsFiles.Run(watching, s.reloadTLS)
 	}
+	wg.Go(func() { s.runRegistration(watching) })
 	for _, e := range s.endpoints {
 		s.o.Log.Info("listening", "what", e.Name, "address", e.Listener.Addr().String(), "tls", e.TLS != nil)
 	}
@@ -184,6 +208,10 @@ func (s *Service) close() {
 
 func (s *Service) listen() error {
 	main := server.Endpoint{Name: "provider and webhook", Handler: s.server.Handler()}
+	if paths := s.tlsPaths(); len(paths) > 0 {
+		// Before they are read, so that no change is missed.
+		s.tlsFiles = filewatch.New(filewatch.Options{Paths: paths})
+	}
 	var err error
 	switch {
 	case s.o.InsecureHTTP:
@@ -192,16 +220,19 @@ func (s *Service) listen() error {
 		}
 	case s.o.SelfSigned:
 		s.tls, err = tlsfiles.SelfSigned(s.o.Names, s.o.TLS.ClientCA, s.o.Clock())
+	case s.reg.keeper != nil: // it brings the certificate
 	case s.o.TLS.Cert == "":
 		return fmt.Errorf("%w: no certificate: name --tls-cert and --tls-key, or try --tls-self-signed", boltseal.ErrConfiguration)
 	default:
-		s.tlsFiles = filewatch.New(filewatch.Options{Paths: s.o.TLS.Paths()})
 		s.tls, err = tlsfiles.New(s.o.TLS)
 	}
-	if err != nil {
+	if err = errors.Join(err, s.loadClientFiles()); err != nil {
 		return err
 	}
 	if s.tls != nil {
+		if s.reg.provider != nil || s.reg.webhook != nil {
+			s.tls.AskClients()
+		}
 		main.TLS = s.tls.Config()
 	}
 	all := []struct {
@@ -269,6 +300,7 @@ func (s *Service) compile() error {
 // deps is what engines are made with; recalls has what registries say remembered.
 func (s *Service) deps(recalls bool) compile.Deps {
 	deps := s.o.Deps
+	deps.Panicked = s.server.Panicked
 	if recalls {
 		deps.Wrap = s.memory.Wrap
 	}
@@ -277,7 +309,7 @@ func (s *Service) deps(recalls bool) compile.Deps {
 
 func (s *Service) newMemo() *memo.Memo {
 	mo := s.o.Memo
-	mo.Encode, mo.Stats, mo.Clock = s.encode, &s.stats, s.o.Clock
+	mo.Encode, mo.Stats, mo.Clock, mo.Panicked = s.encode, &s.stats, s.o.Clock, s.server.Panicked
 	return memo.New(mo)
 }
 
@@ -297,25 +329,54 @@ func (s *Service) swap(compiled *compile.Compiled, policies *integrity.Set, m *m
 
 // encode keeps what was found as Gatekeeper's report, and records the evidence.
 func (s *Service) encode(e *boltseal.Engine, r *boltseal.Result) memo.Encoded {
-	out := memo.Encoded{ID: audit.NewID()}
-	out.Report = externaldata.EncodeReport(s.o.Report, out.ID, r)
+	id := audit.NewID()
+	own, alike := externaldata.EncodeReport(s.o.Report, id, r)
+	out := memo.Encoded{Report: own, Alike: s.one(alike)}
 	if !s.audit.Enabled() {
 		return out
 	}
-	line := audit.EncodeEvidence(out.ID, s.o.Clock(), e, r)
+	line := audit.EncodeEvidence(id, s.o.Clock(), e, r)
 	s.audit.Line(line)
-	out.Audit = audit.EncodeVerdict(out.ID, r, line)
+	out.Audit = audit.EncodeVerdict(id, r, line)
 	return out
 }
 
+// one is the text, the same for all who have the same: ten thousand images of one
+// signer take a third less memory.
+func (s *Service) one(text []byte) string {
+	if kept, ok := s.alike.Get(string(text)); ok {
+		return kept
+	}
+	kept := string(text)
+	s.alike.Put(kept, kept, int64(len(kept)))
+	return kept
+}
+
 func (s *Service) reloadTLS() {
-	err := s.tls.Reload()
+	err := s.loadClientFiles()
+	if !s.o.SelfSigned {
+		err = errors.Join(s.tls.Reload(), err)
+	}
 	s.metrics.Loaded("tls", s.o.Clock(), err)
 	if err != nil {
 		s.o.Log.Error("the TLS files do not work; the last good ones go on serving", "error", err.Error())
 		return
 	}
 	s.o.Log.Info("TLS files reloaded")
+}
+
+// tlsPaths are the files of certificates that are watched.
+func (s *Service) tlsPaths() []string {
+	var out []string
+	if !s.o.InsecureHTTP && !s.o.SelfSigned {
+		out = s.o.TLS.Paths()
+	}
+	for _, p := range []string{s.o.AdmissionCA, s.o.BundleFile} {
+		if p != "" {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 func readFiles(files []string) ([]compile.Source, error) {

@@ -33,7 +33,8 @@ type Snapshot struct {
 // Live is the snapshot in force. The zero value has none.
 type Live struct {
 	current atomic.Pointer[Snapshot]
-	mu      sync.Mutex // orders Swap
+	mu      sync.Mutex    // orders Swap
+	changed chan struct{} // closed by the next Swap; nil = nobody waits
 }
 
 // Load returns the snapshot in force; nil means that there is none yet, so that
@@ -51,8 +52,23 @@ func (l *Live) Swap(s Snapshot) uint64 {
 		s.Generation = old.Generation + 1
 	}
 	l.current.Store(&s)
+	if l.changed != nil {
+		close(l.changed)
+		l.changed = nil
+	}
 	if old != nil && old.Engines != nil {
 		old.Engines.Close()
 	}
 	return s.Generation
+}
+
+// Changed returns a channel that is closed when another snapshot is put in force.
+// Whoever must miss none asks for the channel before it loads.
+func (l *Live) Changed() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.changed == nil {
+		l.changed = make(chan struct{})
+	}
+	return l.changed
 }

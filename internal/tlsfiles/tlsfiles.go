@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -40,6 +41,9 @@ func (f Files) Paths() []string {
 // that are open keep what they began with.
 type Server struct {
 	files   Files
+	ask     bool       // AskClients
+	mu      sync.Mutex // for changes
+	held    *tls.Certificate
 	current atomic.Pointer[tls.Config]
 }
 
@@ -55,16 +59,55 @@ func New(f Files) (*Server, error) {
 
 // Reload reads the files again. On an error the configuration before stays.
 func (s *Server) Reload() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.files.Cert == "" {
+		return s.apply(s.held)
+	}
 	c, err := tls.LoadX509KeyPair(s.files.Cert, s.files.Key)
 	if err != nil {
 		return fmt.Errorf("server certificate: %w", err)
 	}
-	cfg, err := config(c, s.files.ClientCA)
-	if err != nil {
+	return s.apply(&c)
+}
+
+// apply puts a certificate in force, with the client CAs as they are now; nil is
+// none yet.
+func (s *Server) apply(c *tls.Certificate) error {
+	cfg, err := config(c, s.files.ClientCA, s.ask)
+	if err != nil || c == nil {
 		return err
 	}
 	s.current.Store(cfg)
 	return nil
+}
+
+// Held makes a Server whose certificate comes by Use: until then no connection
+// succeeds. clientCA is as in Files.
+func Held(clientCA string) (*Server, error) {
+	s := &Server{files: Files{ClientCA: clientCA}}
+	return s, s.Reload()
+}
+
+// Use puts a certificate in force. Where the client CAs have become unreadable, it
+// stays what it was: Reload puts both in force when they are mended.
+func (s *Server) Use(c tls.Certificate) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held = &c
+	return s.apply(&c)
+}
+
+// AskClients asks for a client certificate without demanding one: what it is good
+// for is decided at each request. It changes nothing where a client CA makes one a
+// condition. It is for the beginning, before connections come.
+func (s *Server) AskClients() {
+	s.ask = true
+	if cfg := s.current.Load(); cfg != nil && cfg.ClientAuth == tls.NoClientCert {
+		cfg = cfg.Clone()
+		cfg.ClientAuth = tls.RequestClientCert
+		s.current.Store(cfg)
+	}
 }
 
 // SelfSigned makes a certificate of its own for the given names, for a first
@@ -94,7 +137,7 @@ func SelfSigned(names []string, clientCA string, now time.Time) (*Server, error)
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := config(tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, clientCA)
+	cfg, err := config(&tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, clientCA, false)
 	if err != nil {
 		return nil, err
 	}
@@ -103,11 +146,18 @@ func SelfSigned(names []string, clientCA string, now time.Time) (*Server, error)
 	return s, nil
 }
 
-func config(c tls.Certificate, clientCA string) (*tls.Config, error) {
+func config(c *tls.Certificate, clientCA string, ask bool) (*tls.Config, error) {
 	cfg := &tls.Config{
-		MinVersion:   tls.VersionTLS13,
-		Certificates: []tls.Certificate{c},
-		NextProtos:   []string{"h2", "http/1.1"},
+		MinVersion: tls.VersionTLS13,
+		NextProtos: []string{"h2", "http/1.1"},
+	}
+	if c != nil {
+		cfg.Certificates = []tls.Certificate{*c}
+	}
+	if ask {
+		// No CAs are named: a client would keep a certificate to itself whose CA
+		// has just been changed.
+		cfg.ClientAuth = tls.RequestClientCert
 	}
 	if clientCA != "" {
 		b, err := os.ReadFile(clientCA)
@@ -131,14 +181,24 @@ func (s *Server) Config() *tls.Config {
 		MinVersion: tls.VersionTLS13,
 		NextProtos: []string{"h2", "http/1.1"},
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-			return s.current.Load(), nil
+			c := s.current.Load()
+			if c == nil {
+				return nil, errNone
+			}
+			return c, nil
 		},
 	}
 }
 
+var errNone = errors.New("there is no server certificate yet")
+
 // Leaf is the certificate in force.
 func (s *Server) Leaf() (*x509.Certificate, error) {
-	c := s.current.Load().Certificates[0]
+	cfg := s.current.Load()
+	if cfg == nil {
+		return nil, errNone
+	}
+	c := cfg.Certificates[0]
 	if c.Leaf != nil {
 		return c.Leaf, nil
 	}

@@ -2,6 +2,9 @@ package v1beta1
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+//go:generate go tool -modfile=../../../tools/go.mod controller-gen object crd:crdVersions=v1 paths=. output:crd:dir=../../../charts/boltseal/crds
+//go:generate go -C ../../../tools run ./unwrap ../charts/boltseal/crds
+
 // Store says where images and signatures are read.
 //
 // +kubebuilder:object:root=true

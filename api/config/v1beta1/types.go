@@ -52,9 +52,11 @@ type StoreSpec struct {
 }
 
 // VerifierSpec says how signatures are judged.
+// +kubebuilder:validation:XValidation:rule="has(self.name) || has(self.type)",message="name the kind of verifier, such as name: notation"
 type VerifierSpec struct {
 	// Name is the kind of verifier where Type is empty: notation.
-	Name string `json:"name"`
+	// +optional
+	Name string `json:"name,omitempty"`
 	// Type is the kind of verifier: notation.
 	Type string `json:"type,omitempty"`
 	// Version of the plugin. It has no effect.

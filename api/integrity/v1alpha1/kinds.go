@@ -2,6 +2,9 @@ package v1alpha1
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+//go:generate go tool -modfile=../../../tools/go.mod controller-gen object crd:crdVersions=v1 paths=. output:crd:dir=../../../charts/boltseal/crds
+//go:generate go -C ../../../tools run ./unwrap ../charts/boltseal/crds
+
 // ImageIntegrityPolicy demands trusted images of the objects it matches. They are verified
 // with the resources of the cluster, whatever a namespace defines. Of several policies that
 // match, the strictest wins.
@@ -11,6 +14,9 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:resource:scope=Cluster,categories=boltseal,shortName=iip
 // +kubebuilder:printcolumn:name="Action",type=string,JSONPath=`.spec.enforcementAction`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Pods",type=integer,JSONPath=`.status.audit.pods`
+// +kubebuilder:printcolumn:name="Violations",type=integer,JSONPath=`.status.audit.violations`
+// +kubebuilder:printcolumn:name="Unknown",type=integer,JSONPath=`.status.audit.unknown`,priority=1
 // +kubebuilder:printcolumn:name="Message",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type ImageIntegrityPolicy struct {
@@ -35,6 +41,9 @@ type ImageIntegrityPolicy struct {
 // +kubebuilder:resource:scope=Namespaced,categories=boltseal,shortName=niip
 // +kubebuilder:printcolumn:name="Action",type=string,JSONPath=`.spec.enforcementAction`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Pods",type=integer,JSONPath=`.status.audit.pods`
+// +kubebuilder:printcolumn:name="Violations",type=integer,JSONPath=`.status.audit.violations`
+// +kubebuilder:printcolumn:name="Unknown",type=integer,JSONPath=`.status.audit.unknown`,priority=1
 // +kubebuilder:printcolumn:name="Message",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type NamespacedImageIntegrityPolicy struct {

@@ -130,6 +130,50 @@ type ImageIntegrityPolicyStatus struct {
 	// +listMapKey=type
 	// +optional
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	// Audit is what the policy finds about Pods that already run.
+	// +optional
+	Audit *Audit `json:"audit,omitempty"`
+}
+
+// Audit is what a policy finds about Pods that already run, whatever its
+// enforcementAction: nothing that runs is ever stopped.
+type Audit struct {
+	// ChangedAt is when what is told here changed last.
+	ChangedAt metav1.Time `json:"changedAt"`
+	// Pods is how many the policy looks at.
+	Pods int32 `json:"pods"`
+	// Images is how many distinct images run in them.
+	Images int32 `json:"images"`
+	// Violations is how many of the Pods run an image that does not satisfy the policy.
+	Violations int32 `json:"violations"`
+	// ViolatingImages is how many such images there are.
+	ViolatingImages int32 `json:"violatingImages"`
+	// Unknown is how many of the Pods could not be judged because a registry, a key store or a
+	// revocation service did not answer. They are neither trusted nor in violation.
+	Unknown int32 `json:"unknown"`
+	// Pending is how many of the Pods are still to be looked at.
+	Pending int32 `json:"pending"`
+	// First are the first violations by namespace and image. The reports and 'boltseal audit'
+	// have more.
+	// +listType=atomic
+	// +optional
+	First []AuditViolation `json:"first,omitempty"`
+}
+
+// AuditViolation is an image that runs and does not satisfy the policy.
+type AuditViolation struct {
+	// Namespace that it runs in.
+	Namespace string `json:"namespace"`
+	// Image that runs, as HOST/REPOSITORY@DIGEST.
+	Image string `json:"image"`
+	// Pods is how many run it.
+	Pods int32 `json:"pods"`
+	// Pod is the name of one of them.
+	Pod string `json:"pod"`
+	// Reason is why it is not trusted, as a word.
+	Reason string `json:"reason"`
+	// Message is why it is not trusted, as a sentence.
+	Message string `json:"message"`
 }
 
 // NamespacedMatch selects objects of one namespace. Every condition that is set must

@@ -1,0 +1,285 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/boltseal/boltseal/internal/compile"
+	"github.com/boltseal/boltseal/internal/controller"
+	"github.com/boltseal/boltseal/internal/integrity"
+	"github.com/boltseal/boltseal/internal/memo"
+	"github.com/boltseal/boltseal/internal/running"
+	"github.com/boltseal/boltseal/internal/service"
+	"github.com/boltseal/boltseal/internal/snapshot"
+)
+
+// Limits on what audit costs the API server, in requests a second.
+const (
+	auditQPS   = 50
+	auditBurst = 100
+)
+
+// everyPod is the policy in place of ImageIntegrityPolicies that are not there.
+const everyPod = "every-pod"
+
+type auditFlags struct {
+	kubeconfig, context, namespace string
+	config                         []string
+	exempt                         []string
+	own                            string
+	all                            bool
+	output                         outputFlag
+	timeout                        time.Duration
+	concurrency                    int
+}
+
+func newAudit(env Env) *cobra.Command {
+	var f auditFlags
+	cmd := &cobra.Command{
+		Use:   "audit [--config FILE]...",
+		Short: "Say which Pods already run images that are not trusted",
+		Long: `Look at all Pods that run in a cluster, and judge the images that really run in
+them (by the digest that the node tells) by the cluster's own resources, or by
+another configuration that you want to try. Nothing is changed in the cluster.
+
+ImageIntegrityPolicies say which Pods are looked at. Where there are none, all
+Pods are, but for those in kube-system and in Boltseal's own namespace.
+
+You need the right to list pods and namespaces, and without --config to list
+Boltseal's and Ratify's resources too.`,
+		Example: `  What would be denied if it came today?
+    boltseal audit
+
+  The same before anything is installed, by a configuration of yours:
+    boltseal audit --config verify-config.yaml
+
+  One namespace of another cluster, for a program:
+    boltseal audit --context production -n shop -o json`,
+		GroupID: "verify",
+		Args:    usage(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return runAudit(cmd, env, f)
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.kubeconfig, "kubeconfig", "", "`FILE` that names the cluster (default $KUBECONFIG, then ~/.kube/config)")
+	fl.StringVar(&f.context, "context", "", "`NAME` of the context in it (default the current one)")
+	fl.StringVarP(&f.namespace, "namespace", "n", "", "look at the Pods of one namespace only")
+	fl.StringArrayVarP(&f.config, "config", "c", nil, "YAML `FILE` with a configuration to judge by in place of the cluster's, - for standard input; may be repeated")
+	fl.StringSliceVar(&f.exempt, "exempt-namespaces", nil, "`NAMESPACES` that are not looked at, beside kube-system and Boltseal's own")
+	fl.StringVar(&f.own, "boltseal-namespace", defaultNamespace, "Boltseal's own `NAMESPACE`")
+	fl.BoolVar(&f.all, "all", false, "list trusted images too")
+	fl.DurationVar(&f.timeout, "timeout", 30*time.Second, "time for one image")
+	fl.IntVar(&f.concurrency, "concurrency", 16, "images verified at a time")
+	f.output.register(cmd)
+	return cmd
+}
+
+func runAudit(cmd *cobra.Command, env Env, f auditFlags) error {
+	switch {
+	case f.concurrency < 1 || f.concurrency > maxConcurrency:
+		return usageError{command: cmd.CommandPath(), err: fmt.Errorf("--concurrency must be between 1 and %d", maxConcurrency)}
+	case f.timeout <= 0:
+		return usageError{command: cmd.CommandPath(), err: errors.New("--timeout must be positive")}
+	}
+	config, err := f.cluster(env)
+	if err != nil {
+		return err
+	}
+	snap, err := f.snapshot(cmd.Context(), env, config)
+	if err != nil {
+		return err
+	}
+	defer snap.Engines.Close()
+	inventory, err := running.List(cmd.Context(), config, f.namespace)
+	if err != nil {
+		return fmt.Errorf("reading the cluster: %w", err)
+	}
+	r := judgeRunning(cmd.Context(), env, f, snap, inventory)
+	if err := cmd.Context().Err(); err != nil {
+		return err
+	}
+	if f.output.data() {
+		err = f.output.encode(env.Stdout, r)
+	} else {
+		err = writeAudit(env.Stdout, style(env.colour(env.Stdout)), r, f.all)
+	}
+	switch {
+	case err != nil:
+		return err
+	case r.Pods.Unknown > 0 || r.Images.Unknown > 0:
+		return exitError(ExitUndecided)
+	case r.Pods.Violation > 0:
+		return exitError(ExitNotTrusted)
+	}
+	return nil
+}
+
+// cluster is the way to the cluster that the flags and the environment name.
+func (f *auditFlags) cluster(env Env) (*rest.Config, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = f.kubeconfig
+	if v := env.Getenv(clientcmd.RecommendedConfigPathEnvVar); v != "" {
+		rules.Precedence = filepath.SplitList(v)
+	}
+	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: f.context}).ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("the cluster's configuration: %w", err)
+	}
+	config.QPS, config.Burst, config.UserAgent = auditQPS, auditBurst, "boltseal/"+env.version().Version
+	return config, nil
+}
+
+// snapshot is the configuration to judge by: files, or the cluster's own resources.
+func (f *auditFlags) snapshot(ctx context.Context, env Env, config *rest.Config) (*snapshot.Snapshot, error) {
+	var policies []*integrity.Policy
+	var compiled *compile.Compiled
+	if len(f.config) > 0 {
+		sources, err := readSources(env, f.config)
+		if err != nil {
+			return nil, err
+		}
+		set, _ := compile.Decode(sources) // Compile tells what Decode found too
+		if compiled, err = set.Compile(env.deps()); err != nil {
+			return nil, configError{err}
+		}
+		policies = set.Integrity()
+	} else {
+		entries, err := controller.Read(ctx, config)
+		if err != nil {
+			return nil, err
+		}
+		c := compile.NewCluster(compile.ClusterOptions{CertificateStores: service.CertificateStores(f.own)}, entries)
+		var standing map[compile.Key]*compile.Standing
+		compiled, standing = c.Compile(env.deps(), nil)
+		warnBroken(env.Stderr, standing)
+		policies = c.Integrity()
+		if len(compiled.Engines()) == 0 {
+			compiled.Close()
+			return nil, errors.New("the cluster has no Store and Verifier to judge by: apply them, or name a configuration with --config")
+		}
+	}
+	for _, w := range compiled.Warnings {
+		fmt.Fprintln(env.Stderr, "warning:", w)
+	}
+	if len(policies) == 0 {
+		policies = []*integrity.Policy{running.Everything(everyPod)}
+		fmt.Fprintln(env.Stderr, "note: there is no ImageIntegrityPolicy, so all Pods are looked at")
+	}
+	set := integrity.NewSet(policies, append(slices.Clone(f.exempt), f.own)...)
+	return &snapshot.Snapshot{Generation: 1, Engines: compiled, Policies: set, Memo: memo.New(memo.Options{WorkTimeout: f.timeout})}, nil
+}
+
+// warnBroken tells which resources are not in force as they are written.
+func warnBroken(w io.Writer, standing map[compile.Key]*compile.Standing) {
+	var keys []compile.Key
+	for k, st := range standing {
+		if !st.OK() {
+			keys = append(keys, k)
+		}
+	}
+	slices.SortFunc(keys, compile.Key.Compare)
+	for _, k := range keys {
+		fmt.Fprintf(w, "warning: %s is not in force as it is written: %s\n", k, printable(standing[k].Problems.Error()))
+	}
+}
+
+func judgeRunning(ctx context.Context, env Env, f auditFlags, snap *snapshot.Snapshot, inventory *running.Inventory) *running.Result {
+	j := running.NewJudge(running.JudgeOptions{Concurrency: f.concurrency, Rate: -1})
+	var done atomic.Int64
+	stop := func() {}
+	defer func() { stop() }()
+	begun := false
+	return j.Judge(ctx, snap, inventory, func(n, total int) {
+		done.Store(int64(n))
+		if !begun {
+			begun, stop = true, progress(env, verifyFlags{output: f.output}, total, &done)
+		}
+	})
+}
+
+// writeAudit prints the table of `audit`.
+func writeAudit(w io.Writer, st style, r *running.Result, all bool) error {
+	var rows []row
+	for _, f := range r.Findings {
+		if f.Outcome == running.Trusted && !all {
+			continue
+		}
+		word, colour := outcomeWord(f.Outcome)
+		out := row{cells: []string{printable(f.Namespace), printable(shortImage(f.Image)), word, strconv.Itoa(f.Pods), printable(f.Policy) + " (" + string(f.Action) + ")"},
+			colours: []string{"", "", colour, "", faint}}
+		if f.Outcome != running.Trusted {
+			out.below = append(out.below, st.paint(faint, "in:  ")+podNames(f))
+			out.below = append(out.below, st.paint(colour, "why: ")+printable(f.Reason.Message))
+			if f.Reason.Remedy != "" {
+				out.below = append(out.below, st.paint(bold, "do:  ")+printable(f.Reason.Remedy))
+			}
+		}
+		rows = append(rows, out)
+	}
+	if len(rows) > 0 {
+		if err := writeTable(w, st, []string{"NAMESPACE", "IMAGE", "VERDICT", "PODS", "POLICY"}, rows); err != nil {
+			return err
+		}
+		fmt.Fprintln(w)
+	}
+	_, err := fmt.Fprintf(w, "%s: %d trusted, %d not trusted, %d undecided\n%s: %d trusted, %d not trusted, %d undecided\n",
+		count(r.Images.Total(), "image"), r.Images.Trusted, r.Images.Violation, r.Images.Unknown,
+		count(r.Pods.Total(), "Pod"), r.Pods.Trusted, r.Pods.Violation, r.Pods.Unknown)
+	if err == nil && r.Ignored > 0 {
+		_, err = fmt.Fprintf(w, "%s not looked at: no policy selects them\n", count(r.Ignored, "Pod"))
+	}
+	return err
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return strconv.Itoa(n) + " " + what + "s"
+}
+
+func outcomeWord(o running.Outcome) (word, colour string) {
+	switch o {
+	case running.Trusted:
+		return "trusted", green
+	case running.Violation:
+		return "not trusted", red
+	}
+	return "undecided", yellow
+}
+
+// shortImage cuts the digest of an image to what tells it from others.
+func shortImage(image string) string {
+	for i := len(image) - 1; i >= 0; i-- {
+		if image[i] == '@' {
+			return image[:i+1] + shortDigest(image[i+1:])
+		}
+	}
+	return image
+}
+
+func podNames(f *running.Finding) string {
+	s := ""
+	for i, p := range f.First {
+		if i > 0 {
+			s += ", "
+		}
+		s += printable(p.Name)
+	}
+	if more := f.Pods - len(f.First); more > 0 {
+		s += fmt.Sprintf(" and %d more", more)
+	}
+	return s
+}

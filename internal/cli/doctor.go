@@ -1,0 +1,136 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/boltseal/boltseal/internal/compile"
+	"github.com/boltseal/boltseal/internal/controller"
+	"github.com/boltseal/boltseal/internal/doctor"
+	"github.com/boltseal/boltseal/internal/registrar"
+	"github.com/boltseal/boltseal/internal/service"
+)
+
+type doctorFlags struct {
+	config              []string
+	kubeconfig, context string
+	cluster             doctor.ClusterOptions
+	images              []string
+	output              outputFlag
+	timeout             time.Duration
+	problems            bool
+}
+
+func newDoctor(env Env) *cobra.Command {
+	var f doctorFlags
+	cmd := &cobra.Command{
+		Use:   "doctor [--config FILE]... [--image REF]...",
+		Short: "Look for what is wrong, and say how to mend it",
+		Long: `Look at a configuration, and ask the registries that its trust policies name: is it
+right, are its certificates good and for how long, do the registries answer and
+let us read, and what becomes of an image.
+
+Without --config it looks at a cluster: at its resources and how they stand, at
+webhooks and their CAs, at Gatekeeper's Provider, at the replicas and at what
+Boltseal's ServiceAccount may do. Nothing is changed anywhere.
+
+It ends with 0 where nothing is wrong, 1 where something is, and 2 where it could
+not look.`,
+		Example: `    boltseal doctor --config verify-config.yaml --image ghcr.io/acme/app:v1.2
+    boltseal doctor
+    boltseal doctor --context production -o json`,
+		GroupID: "verify",
+		Args:    usage(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.timeout <= 0 {
+				return usageError{command: cmd.CommandPath(), err: errors.New("--timeout must be positive")}
+			}
+			return runDoctor(cmd, env, f)
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringArrayVarP(&f.config, "config", "c", nil, "YAML `FILE` to look at in place of a cluster, - for standard input; may be repeated")
+	fl.StringArrayVar(&f.images, "image", nil, "verify `REF` too; may be repeated")
+	fl.StringVar(&f.kubeconfig, "kubeconfig", "", "`FILE` that names the cluster (default $KUBECONFIG, then ~/.kube/config)")
+	fl.StringVar(&f.context, "context", "", "`NAME` of the context in it (default the current one)")
+	fl.StringVar(&f.cluster.Namespace, "boltseal-namespace", defaultNamespace, "Boltseal's own `NAMESPACE`")
+	fl.StringVar(&f.cluster.Service, "boltseal-service", "boltseal", "`NAME` of its Service")
+	fl.StringVar(&f.cluster.Account, "boltseal-account", "boltseal", "`NAME` of its ServiceAccount")
+	fl.StringVar(&f.cluster.Provider, "gatekeeper-provider", "ratify-provider", "`NAME` of Gatekeeper's Provider that asks it")
+	fl.DurationVar(&f.timeout, "timeout", doctor.DefaultTimeout, "time for one question to a registry")
+	fl.BoolVar(&f.problems, "problems", false, "list only what is wrong or deserves a look")
+	f.output.register(cmd)
+	return cmd
+}
+
+// findings is what -o json prints.
+type findings struct {
+	Findings []doctor.Finding `json:"findings"`
+}
+
+func runDoctor(cmd *cobra.Command, env Env, f doctorFlags) error {
+	o := doctor.Options{Images: f.images, Timeout: f.timeout}
+	var found []doctor.Finding
+	if len(f.config) > 0 {
+		sources, err := readSources(env, f.config)
+		if err != nil {
+			return err
+		}
+		found = doctor.Files(cmd.Context(), sources, env.deps(), o)
+	} else {
+		config, err := (&auditFlags{kubeconfig: f.kubeconfig, context: f.context}).cluster(env)
+		if err != nil {
+			return err
+		}
+		c := f.cluster
+		c.Webhook, c.Kinds = registrar.Name, controller.Kinds()
+		c.Compile = compile.ClusterOptions{CertificateStores: service.CertificateStores(c.Namespace)}
+		if found, err = doctor.Cluster(cmd.Context(), config, c, env.deps(), o); err != nil {
+			return fmt.Errorf("reading the cluster: %w", err)
+		}
+	}
+	if err := cmd.Context().Err(); err != nil {
+		return err
+	}
+	var err error
+	if f.output.data() {
+		err = f.output.encode(env.Stdout, findings{found})
+	} else {
+		err = writeFindings(env.Stdout, style(env.colour(env.Stdout)), found, f.problems)
+	}
+	if err == nil && doctor.Worst(found) == doctor.Problem {
+		err = exitError(ExitNotTrusted)
+	}
+	return err
+}
+
+func writeFindings(w io.Writer, st style, found []doctor.Finding, problems bool) error {
+	colours := map[doctor.Level]string{doctor.Problem: red, doctor.Warning: yellow, doctor.OK: green}
+	counts := map[doctor.Level]int{}
+	var rows []row
+	for _, f := range found {
+		counts[f.Level]++
+		if f.Level == doctor.OK && problems {
+			continue
+		}
+		about := printable(f.Subject)
+		if about == "" {
+			about = "-"
+		}
+		out := row{cells: []string{f.Level.String(), f.Area, about}, colours: []string{colours[f.Level]},
+			below: []string{printable(f.Message)}}
+		if f.Remedy != "" {
+			out.below = append(out.below, st.paint(bold, "do: ")+printable(f.Remedy))
+		}
+		rows = append(rows, out)
+	}
+	if err := writeTable(w, st, []string{"", "AREA", "ABOUT"}, rows); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "\n%d wrong, %d to look at, %d right\n", counts[doctor.Problem], counts[doctor.Warning], counts[doctor.OK])
+	return err
+}

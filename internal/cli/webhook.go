@@ -1,0 +1,152 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"github.com/boltseal/boltseal/internal/registrar"
+	"github.com/boltseal/boltseal/internal/service"
+)
+
+// putBack is how long is watched whether a running Boltseal makes the webhook
+// configurations again.
+const (
+	putBack = 3 * time.Second
+	looks   = 10
+)
+
+func newWebhook(env Env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "webhook",
+		Short: "Print or remove the webhook configurations of a cluster",
+		Long: `Print or remove the webhook configurations, by which a cluster's API server asks
+Boltseal about every Pod. A server with --webhook=enforce makes and keeps them.`,
+		Example: `  boltseal webhook print | kubectl apply -f -
+  boltseal webhook remove`,
+		GroupID: "serve",
+		Args:    knownCommand,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newWebhookPrint(env), newWebhookRemove(env))
+	for _, c := range cmd.Commands() {
+		plainHelpFlag(c)
+	}
+	return cmd
+}
+
+func newWebhookPrint(env Env) *cobra.Command {
+	var f webhookFlags
+	var namespace string
+	cmd := &cobra.Command{
+		Use:   "print",
+		Short: "Print them as YAML",
+		Long: `Print the webhook configurations as a server with --webhook=enforce would make
+them, but for the caBundle and the owner: to look at them, or to keep them
+yourself. A server with --webhook=off puts the caBundle into those that it finds.`,
+		Example: "  boltseal webhook print --webhook-failure-policy Ignore",
+		Args:    usage(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o, err := f.options()
+			if err != nil {
+				return usageError{command: cmd.CommandPath(), err: err}
+			}
+			w := o.Webhooks(namespace, exempt(f.exempt, &service.ClusterOptions{Namespace: namespace}))
+			for _, c := range []any{w.Mutating(nil), w.Validating(nil)} {
+				b, err := yaml.Marshal(c)
+				if err != nil {
+					return err
+				}
+				if _, err := fmt.Fprintf(env.Stdout, "---\n%s", b); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().SortFlags = false
+	cmd.Flags().StringVar(&namespace, "namespace", defaultNamespace, "Boltseal's own `NAMESPACE`")
+	f.register(cmd.Flags())
+	return cmd
+}
+
+func newWebhookRemove(env Env) *cobra.Command {
+	var kubeconfig string
+	cmd := &cobra.Command{
+		Use:   "remove",
+		Short: "Remove them from a cluster: nothing is judged any more",
+		Long: `Remove the webhook configurations from a cluster: its API server asks Boltseal
+nothing any more, and admits Pods unjudged. It waits a moment to see whether a
+server with --webhook=enforce is running, which puts them back.`,
+		Example: `  kubectl -n boltseal-system scale deployment boltseal --replicas 0
+  boltseal webhook remove`,
+		Args: usage(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			rules := clientcmd.NewDefaultClientConfigLoadingRules()
+			rules.ExplicitPath = kubeconfig
+			config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
+			if err != nil {
+				return fmt.Errorf("the cluster's configuration: %w", err)
+			}
+			c, err := service.NewClient(config)
+			if err != nil {
+				return err
+			}
+			return removeWebhooks(cmd.Context(), env, c)
+		},
+	}
+	cmd.Flags().StringVar(&kubeconfig, "kubeconfig", "", "the cluster that `FILE` names; default: as kubectl's")
+	return cmd
+}
+
+func removeWebhooks(ctx context.Context, env Env, c client.Client) error {
+	name := metav1.ObjectMeta{Name: registrar.Name}
+	// What judges goes first: what pins alone does no harm.
+	all := []struct {
+		kind string
+		o    client.Object
+	}{
+		{"ValidatingWebhookConfiguration", &admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: name}},
+		{"MutatingWebhookConfiguration", &admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: name}},
+	}
+	removed := false
+	for _, w := range all {
+		err := c.Delete(ctx, w.o)
+		switch {
+		case apierrors.IsNotFound(err):
+			fmt.Fprintf(env.Stdout, "%s %s: not there\n", w.kind, name.Name)
+		case err != nil:
+			return fmt.Errorf("%s %s: %w", w.kind, name.Name, err)
+		default:
+			removed = true
+			fmt.Fprintf(env.Stdout, "%s %s: removed\n", w.kind, name.Name)
+		}
+	}
+	if !removed {
+		return nil
+	}
+	for range looks {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(putBack / looks):
+		}
+		for _, w := range all {
+			if err := c.Get(ctx, client.ObjectKeyFromObject(w.o), w.o); err == nil && w.o.GetDeletionTimestamp() == nil {
+				return errors.New("a running Boltseal has put them back: stop it, or run it with --webhook=off, and remove them again")
+			} else if !apierrors.IsNotFound(err) {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,349 @@
+package doctor
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	authorizationv1 "k8s.io/api/authorization/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/boltseal/boltseal/internal/compile"
+)
+
+// ClusterOptions say how Boltseal is installed.
+type ClusterOptions struct {
+	// Namespace, Account and Service are Boltseal's. Required.
+	Namespace, Account, Service string
+	// Webhook is the name of its webhook configurations. Required.
+	Webhook string
+	// Provider is the name of Gatekeeper's Provider that asks it. Required.
+	Provider string
+	// Kinds are the kinds of its resources. Required.
+	Kinds []schema.GroupVersionKind
+	// Compile says how resources are read.
+	Compile compile.ClusterOptions
+}
+
+// pageSize bounds one answer of the API server, in objects.
+const pageSize = 500
+
+type clusterCheck struct {
+	client client.Client
+	o      ClusterOptions
+	now    time.Time
+	out    []Finding
+}
+
+// Cluster looks at a cluster's resources and at how Boltseal is installed there, and
+// asks the registries that trust policies name. An error means that nothing could
+// be looked at.
+func Cluster(ctx context.Context, config *rest.Config, c ClusterOptions, deps compile.Deps, o Options) ([]Finding, error) {
+	o = o.complete()
+	scheme := runtime.NewScheme()
+	if err := authorizationv1.AddToScheme(scheme); err != nil {
+		return nil, err
+	}
+	cl, err := client.New(config, client.Options{Scheme: scheme})
+	if err != nil {
+		return nil, fmt.Errorf("the way to the cluster: %w", err)
+	}
+	x := &clusterCheck{client: cl, o: c, now: o.Clock()}
+	entries, survey, err := x.resources(ctx)
+	if err != nil {
+		return nil, err
+	}
+	compiled, standing := compile.NewCluster(c.Compile, entries).Compile(deps, nil)
+	defer compiled.Close()
+	x.standing(standing)
+	x.out = append(x.out, certificates(survey, x.now)...)
+	x.out = append(x.out, statements(survey)...)
+	x.out = append(x.out, live(ctx, compiled.EngineFor(""), survey, o)...)
+	x.webhooks(ctx)
+	x.replicas(ctx)
+	x.gatekeeper(ctx)
+	x.permissions(ctx)
+	return x.out, nil
+}
+
+func (x *clusterCheck) add(area, subject string, level Level, message, remedy string) {
+	x.out = append(x.out, Finding{area, subject, level, message, remedy})
+}
+
+// resources reads all resources of ours.
+func (x *clusterCheck) resources(ctx context.Context) ([]compile.Entry, compile.Survey, error) {
+	var entries []compile.Entry
+	var survey compile.Survey
+	unseen := 0
+	for _, gvk := range x.o.Kinds {
+		more := ""
+		for {
+			list := &unstructured.UnstructuredList{}
+			list.SetGroupVersionKind(gvk)
+			err := x.client.List(ctx, list, client.Limit(pageSize), client.Continue(more))
+			if meta.IsNoMatchError(err) || apierrors.IsNotFound(err) {
+				x.add(AreaCluster, gvk.Kind, Problem, "the cluster does not know this kind", "apply the CustomResourceDefinitions: boltseal crds | kubectl apply --server-side -f -")
+				break
+			}
+			if err != nil {
+				return nil, survey, fmt.Errorf("list %s: %w", gvk.Kind, err)
+			}
+			for i := range list.Items {
+				u := &list.Items[i]
+				if !seen(u) {
+					unseen++
+				}
+				data, err := json.Marshal(u.Object)
+				if err != nil {
+					return nil, survey, err
+				}
+				r := compile.DecodeObject(data)
+				entries = append(entries, compile.Entry{Current: r})
+				s := r.Survey()
+				survey.Providers = append(survey.Providers, s.Providers...)
+				survey.Statements = append(survey.Statements, s.Statements...)
+			}
+			if more = list.GetContinue(); more == "" {
+				break
+			}
+		}
+	}
+	if unseen > 0 {
+		x.add(AreaCluster, "", Problem, plural(unseen, "resource")+" of "+fmt.Sprint(len(entries))+" have no status of their present version: no Boltseal that writes statuses has looked at them",
+			"see whether its Pods run, and what they log: kubectl -n "+x.o.Namespace+" get pods")
+	}
+	return entries, survey, nil
+}
+
+// seen reports whether Boltseal has written a status about this version.
+func seen(u *unstructured.Unstructured) bool {
+	list, _, _ := unstructured.NestedSlice(u.Object, "status", "conditions")
+	for _, in := range list {
+		c, _ := in.(map[string]any)
+		if c["type"] == "Ready" {
+			g, _ := c["observedGeneration"].(int64)
+			return g >= u.GetGeneration()
+		}
+	}
+	return false
+}
+
+func (x *clusterCheck) standing(standing map[compile.Key]*compile.Standing) {
+	keys := make([]compile.Key, 0, len(standing))
+	for k := range standing {
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, compile.Key.Compare)
+	good := 0
+	for _, k := range keys {
+		for _, p := range standing[k].Problems {
+			x.add(AreaConfiguration, k.String(), Problem, p.Error(), "correct it: kubectl edit")
+		}
+		for _, w := range standing[k].Warnings {
+			x.add(AreaConfiguration, k.String(), Warning, w.Error(), "see whether this is meant")
+		}
+		if standing[k].OK() {
+			good++
+		}
+	}
+	switch {
+	case len(keys) == 0:
+		x.add(AreaConfiguration, "", Problem, "there is no resource: every image is denied", "apply a KeyManagementProvider, a Store and a Verifier")
+	case good > 0:
+		x.add(AreaConfiguration, "", OK, plural(good, "resource")+" of "+fmt.Sprint(len(keys))+" as they are written", "")
+	}
+}
+
+// get reads an object, nil where it is not there or its kind is not.
+func (x *clusterCheck) get(ctx context.Context, gvk schema.GroupVersionKind, namespace, name string) (*unstructured.Unstructured, error) {
+	u := &unstructured.Unstructured{}
+	u.SetGroupVersionKind(gvk)
+	err := x.client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, u)
+	switch {
+	case meta.IsNoMatchError(err) || apierrors.IsNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	return u, nil
+}
+
+// failed tells that something could not be looked at.
+func (x *clusterCheck) failed(area, subject string, err error) {
+	x.add(area, subject, Warning, "it could not be looked at: "+err.Error(), "ask as somebody who may")
+}
+
+func (x *clusterCheck) webhooks(ctx context.Context) {
+	for _, kind := range []string{"ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"} {
+		subject := kind + " " + x.o.Webhook
+		u, err := x.get(ctx, schema.GroupVersionKind{Group: "admissionregistration.k8s.io", Version: "v1", Kind: kind}, "", x.o.Webhook)
+		switch {
+		case err != nil:
+			x.failed(AreaWebhooks, subject, err)
+			continue
+		case u == nil:
+			x.add(AreaWebhooks, subject, Warning, "it is not there: ImageIntegrityPolicies are not enforced at admission", "let Boltseal make it (serve --webhook enforce), unless Gatekeeper does the work")
+			continue
+		}
+		hooks, _, _ := unstructured.NestedSlice(u.Object, "webhooks")
+		for _, in := range hooks {
+			h, _ := in.(map[string]any)
+			name, _ := h["name"].(string)
+			bundle, _, _ := unstructured.NestedString(h, "clientConfig", "caBundle")
+			x.bundle(AreaWebhooks, subject+", "+name, bundle)
+			if h["failurePolicy"] == "Ignore" {
+				x.add(AreaWebhooks, subject+", "+name, Warning, "its failurePolicy is Ignore: what cannot be judged is admitted", "serve --webhook-failure-policy Fail, unless this is meant")
+			}
+		}
+	}
+}
+
+// bundle looks at the CAs that a caller trusts.
+func (x *clusterCheck) bundle(area, subject, encoded string) {
+	remedy := "see what Boltseal logs about its serving certificate; it puts its CA there itself"
+	raw, err := base64.StdEncoding.DecodeString(encoded)
+	certs, bad := parse(raw)
+	switch {
+	case err != nil || bad != nil:
+		x.add(area, subject, Problem, "its caBundle cannot be read: "+errors.Join(err, bad).Error(), remedy)
+	case len(certs) == 0:
+		x.add(area, subject, Problem, "its caBundle is empty: the caller cannot trust Boltseal", remedy)
+	case !slices.ContainsFunc(certs, func(c *x509.Certificate) bool { return x.now.Before(c.NotAfter) }):
+		x.add(area, subject, Problem, "all CAs in its caBundle have expired", remedy)
+	default:
+		x.add(area, subject, OK, plural(len(certs), "CA")+" in its caBundle", "")
+	}
+}
+
+func parse(b []byte) (certs []*x509.Certificate, err error) {
+	for {
+		var block *pem.Block
+		if block, b = pem.Decode(b); block == nil {
+			return certs, nil
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		certs = append(certs, c)
+	}
+}
+
+// replicas counts the replicas behind the Service that are ready.
+func (x *clusterCheck) replicas(ctx context.Context) {
+	subject := "Service " + x.o.Namespace + "/" + x.o.Service
+	svc, err := x.get(ctx, schema.GroupVersionKind{Version: "v1", Kind: "Service"}, x.o.Namespace, x.o.Service)
+	if err != nil {
+		x.failed(AreaReplicas, subject, err)
+		return
+	}
+	if svc == nil {
+		x.add(AreaReplicas, subject, Problem, "it is not there: nobody can ask Boltseal", "install Boltseal, or name its namespace and Service")
+		return
+	}
+	if kind, _, _ := unstructured.NestedString(svc.Object, "spec", "type"); kind == "ExternalName" {
+		return // what stands behind it is not in this cluster
+	}
+	list := &unstructured.UnstructuredList{}
+	list.SetGroupVersionKind(schema.GroupVersionKind{Group: "discovery.k8s.io", Version: "v1", Kind: "EndpointSlice"})
+	if err := x.client.List(ctx, list, client.InNamespace(x.o.Namespace), client.MatchingLabels{"kubernetes.io/service-name": x.o.Service}); err != nil {
+		x.failed(AreaReplicas, subject, err)
+		return
+	}
+	ready := 0
+	for _, slice := range list.Items {
+		endpoints, _, _ := unstructured.NestedSlice(slice.Object, "endpoints")
+		for _, in := range endpoints {
+			e, _ := in.(map[string]any)
+			if ok, found, _ := unstructured.NestedBool(e, "conditions", "ready"); ok || !found {
+				ready++
+			}
+		}
+	}
+	switch ready {
+	case 0:
+		x.add(AreaReplicas, subject, Problem, "no replica is ready", "kubectl -n "+x.o.Namespace+" get pods; /readyz?verbose at the health port says what is missing")
+	case 1:
+		x.add(AreaReplicas, subject, Warning, "one replica is ready: while it restarts, nothing is judged", "run two or more")
+	default:
+		x.add(AreaReplicas, subject, OK, fmt.Sprintf("%d replicas are ready", ready), "")
+	}
+}
+
+func (x *clusterCheck) gatekeeper(ctx context.Context) {
+	subject := "Provider " + x.o.Provider
+	u, err := x.get(ctx, schema.GroupVersionKind{Group: "externaldata.gatekeeper.sh", Version: "v1beta1", Kind: "Provider"}, "", x.o.Provider)
+	switch {
+	case err != nil:
+		x.failed(AreaGatekeeper, subject, err)
+	case u != nil:
+		bundle, _, _ := unstructured.NestedString(u.Object, "spec", "caBundle")
+		x.bundle(AreaGatekeeper, subject, bundle)
+	}
+}
+
+// permissions asks whether Boltseal's ServiceAccount may do what it has to.
+func (x *clusterCheck) permissions(ctx context.Context) {
+	user := "system:serviceaccount:" + x.o.Namespace + ":" + x.o.Account
+	groups := []string{"system:serviceaccounts", "system:serviceaccounts:" + x.o.Namespace, "system:authenticated"}
+	missing := 0
+	for _, need := range needs(x.o) {
+		review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{User: user, Groups: groups, ResourceAttributes: &need}}
+		if err := x.client.Create(ctx, review); err != nil {
+			x.failed(AreaPermissions, "ServiceAccount "+x.o.Namespace+"/"+x.o.Account, err)
+			return
+		}
+		if !review.Status.Allowed {
+			missing++
+			x.add(AreaPermissions, "ServiceAccount "+x.o.Namespace+"/"+x.o.Account, Problem, "it may not "+words(need), "give it the rights of the chart")
+		}
+	}
+	if missing == 0 {
+		x.add(AreaPermissions, "ServiceAccount "+x.o.Namespace+"/"+x.o.Account, OK, "it may do what it has to", "")
+	}
+}
+
+func words(a authorizationv1.ResourceAttributes) string {
+	what := a.Resource
+	if a.Subresource != "" {
+		what += "/" + a.Subresource
+	}
+	if a.Group != "" {
+		what += "." + a.Group
+	}
+	if a.Namespace != "" {
+		what += " in namespace " + a.Namespace
+	}
+	return a.Verb + " " + what
+}
+
+// needs are rights that Boltseal cannot do without.
+func needs(o ClusterOptions) []authorizationv1.ResourceAttributes {
+	var out []authorizationv1.ResourceAttributes
+	for _, gvk := range o.Kinds {
+		plural, _ := meta.UnsafeGuessKindToResource(gvk)
+		for _, verb := range []string{"list", "watch"} {
+			out = append(out, authorizationv1.ResourceAttributes{Group: gvk.Group, Resource: plural.Resource, Verb: verb})
+		}
+		out = append(out, authorizationv1.ResourceAttributes{Group: gvk.Group, Resource: plural.Resource, Subresource: "status", Verb: "patch"})
+	}
+	for _, verb := range []string{"list", "watch"} {
+		out = append(out, authorizationv1.ResourceAttributes{Resource: "namespaces", Verb: verb})
+	}
+	for _, verb := range []string{"create", "get", "update"} {
+		out = append(out, authorizationv1.ResourceAttributes{Group: "coordination.k8s.io", Resource: "leases", Namespace: o.Namespace, Verb: verb})
+	}
+	return append(out, authorizationv1.ResourceAttributes{Resource: "events", Verb: "create"})
+}

@@ -1,0 +1,144 @@
+package doctor
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/boltseal/boltseal/internal/compile"
+	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/testregistry"
+	"github.com/boltseal/boltseal/oci"
+)
+
+func config(chain *testca.Chain, level string, scopes ...string) []compile.Source {
+	text := fmt.Sprintf(`apiVersion: config.ratify.deislabs.io/v1beta1
+kind: KeyManagementProvider
+metadata: {name: roots}
+spec:
+  type: inline
+  parameters:
+    value: |
+      %s
+---
+apiVersion: config.ratify.deislabs.io/v1beta1
+kind: Store
+metadata: {name: store}
+spec: {name: oras}
+---
+apiVersion: config.ratify.deislabs.io/v1beta1
+kind: Verifier
+metadata: {name: notation}
+spec:
+  name: notation
+  artifactTypes: application/vnd.cncf.notary.signature
+  parameters:
+    verificationCertStores: {ca: {release: [roots]}}
+    trustPolicyDoc:
+      version: "1.0"
+      trustPolicies:
+      - name: all
+        registryScopes: ["%s"]
+        signatureVerification: {level: %s}
+        trustStores: ["ca:release"]
+        trustedIdentities: ["*"]
+`, strings.ReplaceAll(strings.TrimSpace(string(chain.Root().PEM())), "\n", "\n      "), strings.Join(scopes, `", "`), level)
+	return []compile.Source{{Name: "c.yaml", Data: []byte(text)}}
+}
+
+func deps() compile.Deps {
+	return compile.Deps{DockerConfig: func(string) oci.CredentialSource { return nil }}
+}
+
+func find(t *testing.T, fs []Finding, area string, level Level, words ...string) {
+	t.Helper()
+	for _, f := range fs {
+		text := f.Subject + " " + f.Message + " " + f.Remedy
+		if f.Area != area || f.Level != level {
+			continue
+		}
+		all := true
+		for _, w := range words {
+			all = all && strings.Contains(text, w)
+		}
+		if all {
+			if (f.Remedy == "") != (level == OK) {
+				t.Errorf("remedy of %+v", f)
+			}
+			return
+		}
+	}
+	t.Errorf("no finding %s %s with %q in %+v", area, level, words, fs)
+}
+
+func TestCertificates(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
+	at := func(from, to time.Duration) *testca.Chain {
+		return testca.Test(t, testca.Options{Root: testca.Spec{NotBefore: now.Add(from), NotAfter: now.Add(to)},
+			Leaf: testca.Spec{NotBefore: now.Add(from), NotAfter: now.Add(to)}})
+	}
+	const year = 365 * 24 * time.Hour
+	for _, tt := range []struct {
+		chain *testca.Chain
+		level Level
+		words []string
+	}{
+		{at(-year, year), OK, []string{"KeyManagementProvider roots", "1 certificate, good until 2027-05-01"}},
+		{at(-year, -time.Hour), Problem, []string{"expired on 2026-04-30", "provide its successor"}},
+		{at(-year, 24*time.Hour), Warning, []string{"expires on 2026-05-02"}},
+		{at(time.Hour, year), Problem, []string{"is valid from 2026-05-01 only", "clock"}},
+	} {
+		fs := Files(t.Context(), config(tt.chain, "strict", "*"), deps(), Options{Clock: func() time.Time { return now }})
+		find(t, fs, AreaCertificates, tt.level, tt.words...)
+	}
+}
+
+func TestStatements(t *testing.T) {
+	t.Parallel()
+	chain := testca.Test(t, testca.Options{})
+	for level, word := range map[string]string{"audit": "(level audit)", "permissive": "(level permissive)"} {
+		find(t, Files(t.Context(), config(chain, level, "*"), deps(), Options{}), AreaTrustPolicy, Warning, word, `Verifier notation, "all"`, "choose level strict")
+	}
+	find(t, Files(t.Context(), config(chain, "strict, override: {revocation: skip}", "*"), deps(), Options{}), AreaTrustPolicy, Warning, "at level strict, with 1 check overridden")
+	skip := config(chain, "skip", "*")
+	skip[0].Data = []byte(strings.NewReplacer(`        trustStores: ["ca:release"]`+"\n", "", `        trustedIdentities: ["*"]`+"\n", "").Replace(string(skip[0].Data)))
+	find(t, Files(t.Context(), skip, deps(), Options{}), AreaTrustPolicy, Warning, "every image of * is trusted, signed or not")
+	fs := Files(t.Context(), config(chain, "strict", "*"), deps(), Options{})
+	find(t, fs, AreaTrustPolicy, OK, "* at level strict")
+	find(t, fs, AreaRegistries, Warning, "no registry was asked", "--image")
+	if Worst(fs) != Warning || Worst(nil) != OK || Worst([]Finding{{}}) != Problem {
+		t.Error("the worst is not the worst")
+	}
+}
+
+func TestRegistries(t *testing.T) {
+	t.Parallel()
+	reg := testregistry.New(t, testregistry.Options{Basic: &testregistry.BasicOptions{Users: map[string]string{"u": "p"}}})
+	chain := testca.Test(t, testca.Options{})
+	fs := Files(t.Context(), config(chain, "strict", reg.Host+"/a/b", "127.0.0.1:1/c"), deps(), Options{Images: []string{"UPPER/x"}})
+	find(t, fs, AreaRegistries, Problem, reg.Host+"/a/b", "401")
+	find(t, fs, AreaRegistries, Problem, "127.0.0.1:1/c", "no answer", "up and reachable")
+	find(t, fs, AreaImages, Problem, "UPPER/x")
+	many := make([]string, maxRegistries+1)
+	for i := range many {
+		many[i] = fmt.Sprintf("127.0.0.1:1/r%d", i)
+	}
+	find(t, Files(t.Context(), config(chain, "strict", many...), deps(), Options{}), AreaRegistries, Warning, fmt.Sprintf("%d repositories; the first %d", len(many), maxRegistries))
+}
+
+func TestBrokenConfiguration(t *testing.T) {
+	t.Parallel()
+	chain := testca.Test(t, testca.Options{})
+	sources := config(chain, "strict", "*")
+	sources[0].Data = []byte(strings.Replace(string(sources[0].Data), "artifactTypes", "artefactTypes", 1))
+	fs := Files(t.Context(), sources, deps(), Options{Images: []string{"nginx"}})
+	find(t, fs, AreaConfiguration, Problem, "c.yaml:", "artefactTypes")
+	find(t, fs, AreaCertificates, OK, "roots")
+	for _, f := range fs {
+		if f.Area == AreaImages || f.Area == AreaRegistries {
+			t.Errorf("%+v", f)
+		}
+	}
+}

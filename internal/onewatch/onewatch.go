@@ -1,0 +1,186 @@
+// Package onewatch watches one object of a cluster by its name, and needs no right to any other.
+package onewatch
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// DefaultRetry is how often a kind is looked for that the cluster does not have.
+const DefaultRetry = 5 * time.Second
+
+// Options say what to watch.
+type Options struct {
+	// Client is the way to the API server. Required.
+	Client client.WithWatch
+	// Kind, Namespace and Name say which object; Namespace is "" for one that is
+	// in none.
+	Kind            schema.GroupVersionKind
+	Namespace, Name string
+	// Keep removes from the object what is not to be kept in memory. Nil keeps
+	// everything but the managed fields.
+	Keep func(*unstructured.Unstructured)
+	// Changed is told of the object as it is now, one call at a time; nil means
+	// that it is not there, its kind is not, or it may not be read. The first call
+	// comes when this is known. The object must not be changed. Required.
+	Changed func(*unstructured.Unstructured)
+	// Retry is how long to wait before a kind that is not there, or an object that
+	// may not be read, is looked for again. 0 means DefaultRetry.
+	Retry time.Duration
+	// Log receives what an operator should know. Nil discards it.
+	Log *slog.Logger
+}
+
+// Run watches until ctx ends.
+func Run(ctx context.Context, o Options) {
+	if o.Retry <= 0 {
+		o.Retry = DefaultRetry
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	w := &watcher{o: o}
+	for ctx.Err() == nil {
+		w.run(ctx)
+		select {
+		case <-ctx.Done():
+		case <-time.After(o.Retry):
+		}
+	}
+}
+
+type watcher struct {
+	o      Options
+	mu     sync.Mutex
+	told   bool   // Changed was called
+	gone   bool   // with nil, the last time
+	failed string // what was last complained about
+}
+
+// run watches until ctx ends or there is nothing to watch.
+func (w *watcher) run(ctx context.Context) {
+	if _, err := w.o.Client.RESTMapper().RESTMapping(w.o.Kind.GroupKind(), w.o.Kind.Version); err != nil {
+		w.fail(err)
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	object := &unstructured.Unstructured{}
+	object.SetGroupVersionKind(w.o.Kind)
+	inf := toolscache.NewSharedIndexInformer(w.lister(), object, 0, toolscache.Indexers{})
+	if err := errors.Join(inf.SetTransform(w.keep), inf.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *toolscache.Reflector, err error) {
+		if absent(err) {
+			cancel()
+		}
+		w.fail(err)
+	})); err != nil {
+		w.o.Log.Error("an object cannot be watched", "kind", w.o.Kind.Kind, "name", w.o.Name, "error", err.Error())
+		return
+	}
+	tell := func(any) { w.tell(inf.GetStore()) }
+	reg, err := inf.AddEventHandler(toolscache.ResourceEventHandlerFuncs{AddFunc: tell, UpdateFunc: func(_, _ any) { tell(nil) }, DeleteFunc: tell})
+	if err != nil {
+		w.o.Log.Error("an object cannot be watched", "kind", w.o.Kind.Kind, "name", w.o.Name, "error", err.Error())
+		return
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		if toolscache.WaitForCacheSync(ctx.Done(), reg.HasSynced) {
+			w.tell(inf.GetStore()) // there may have been nothing to handle
+		}
+	})
+	inf.RunWithContext(ctx)
+}
+
+// lister lists and watches the one object. Rights that are bound to a name cover
+// requests with this field selector (Kubernetes, RBAC, "Referring to resources").
+func (w *watcher) lister() toolscache.ListerWatcher {
+	list := func() *unstructured.UnstructuredList {
+		l := &unstructured.UnstructuredList{}
+		l.SetGroupVersionKind(w.o.Kind.GroupVersion().WithKind(w.o.Kind.Kind + "List"))
+		return l
+	}
+	options := func(raw metav1.ListOptions) *client.ListOptions {
+		return &client.ListOptions{Namespace: w.o.Namespace, FieldSelector: fields.OneTermEqualSelector("metadata.name", w.o.Name), Raw: &raw}
+	}
+	// One object needs no stream of initial events.
+	return toolscache.ToListWatcherWithWatchListSemantics(&toolscache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, raw metav1.ListOptions) (runtime.Object, error) {
+			l := list()
+			return l, w.o.Client.List(ctx, l, options(raw))
+		},
+		WatchFuncWithContext: func(ctx context.Context, raw metav1.ListOptions) (watch.Interface, error) {
+			return w.o.Client.Watch(ctx, list(), options(raw))
+		},
+	}, plainList{})
+}
+
+type plainList struct{}
+
+func (plainList) IsWatchListSemanticsUnSupported() bool { return true }
+
+func (w *watcher) keep(in any) (any, error) {
+	if u, ok := in.(*unstructured.Unstructured); ok {
+		u.SetManagedFields(nil)
+		if w.o.Keep != nil {
+			w.o.Keep(u)
+		}
+	}
+	return in, nil
+}
+
+// tell tells what the store holds now, so that the last call tells the latest.
+func (w *watcher) tell(store toolscache.Store) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	key := w.o.Name
+	if w.o.Namespace != "" {
+		key = w.o.Namespace + "/" + w.o.Name
+	}
+	in, _, _ := store.GetByKey(key)
+	u, _ := in.(*unstructured.Unstructured)
+	w.failed = ""
+	w.call(u)
+}
+
+func (w *watcher) call(u *unstructured.Unstructured) {
+	if u == nil && w.told && w.gone {
+		return
+	}
+	w.told, w.gone = true, u == nil
+	w.o.Changed(u)
+}
+
+// absent reports whether it is no use to ask again at once: there is no such
+// kind, or it may not be read.
+func absent(err error) bool {
+	return meta.IsNoMatchError(err) || apierrors.IsNotFound(err) || apierrors.IsForbidden(err)
+}
+
+func (w *watcher) fail(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if absent(err) {
+		w.call(nil)
+	}
+	if meta.IsNoMatchError(err) || apierrors.IsNotFound(err) || errors.Is(err, context.Canceled) || w.failed == err.Error() {
+		return
+	}
+	w.failed = err.Error()
+	w.o.Log.Warn("an object cannot be watched, and is tried again", "kind", w.o.Kind.Kind, "namespace", w.o.Namespace, "name", w.o.Name, "error", err.Error())
+}

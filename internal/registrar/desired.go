@@ -1,0 +1,146 @@
+package registrar
+
+import (
+	"slices"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Name is that of both webhook configurations.
+const Name = "boltseal"
+
+// Names of the webhooks, as people see them in a denial.
+const (
+	PinWebhook      = "pin.boltseal.dev"
+	ValidateWebhook = "validate.boltseal.dev"
+)
+
+// nameLabel is a label of every namespace that only the API server sets, to the
+// namespace's name: nobody can put it on a namespace to get around the webhook.
+const nameLabel = "kubernetes.io/metadata.name"
+
+const (
+	managedByLabel = "app.kubernetes.io/managed-by"
+	managedBy      = "boltseal"
+)
+
+// Webhooks say what the webhook configurations are to be.
+type Webhooks struct {
+	// Namespace, Service and Port are where the API server asks. Required.
+	Namespace, Service string
+	Port               int32
+	// PinPath and ValidatePath are the paths there. Required.
+	PinPath, ValidatePath string
+	// Exempt are namespaces that are never asked about; kube-system and Namespace
+	// are among them in any case.
+	Exempt []string
+	// FailurePolicy is what becomes of a request that is not answered. "" means
+	// Fail: it is refused.
+	FailurePolicy admissionregistrationv1.FailurePolicyType
+	// TimeoutSeconds is how long the API server waits, 1 to 30. 0 means 10.
+	TimeoutSeconds int32
+}
+
+const (
+	defaultTimeout = 10
+	maxTimeout     = 30
+)
+
+// conditions keep from Boltseal what cannot matter to it (CEL). They are no more
+// lenient than what it would answer itself, and cannot fail: a failure would
+// refuse the request.
+func conditions() []admissionregistrationv1.MatchCondition {
+	return []admissionregistrationv1.MatchCondition{
+		// Most updates of Pods and their owners are of metadata, by controllers.
+		{Name: "what-runs-is-new-or-changed",
+			Expression: `request.operation != "UPDATE" || !has(object.spec) || !has(oldObject.spec) || object.spec != oldObject.spec`},
+		// A mirror Pod stands for one that the node runs already. Only a node may say so.
+		{Name: "no-mirror-pod-of-a-node",
+			Expression: `request.resource.resource != "pods" || request.operation != "CREATE"` +
+				` || !has(request.userInfo.username) || !request.userInfo.username.startsWith("system:node:")` +
+				` || !has(request.userInfo.groups) || !("system:nodes" in request.userInfo.groups)` +
+				` || !has(object.metadata.annotations) || !("kubernetes.io/config.mirror" in object.metadata.annotations)`},
+	}
+}
+
+func (w Webhooks) selector() *metav1.LabelSelector {
+	names := append([]string{metav1.NamespaceSystem, w.Namespace}, w.Exempt...)
+	slices.Sort(names)
+	return &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{
+		{Key: nameLabel, Operator: metav1.LabelSelectorOpNotIn, Values: slices.Compact(names)}}}
+}
+
+func (w Webhooks) client(path string, bundle []byte) admissionregistrationv1.WebhookClientConfig {
+	return admissionregistrationv1.WebhookClientConfig{CABundle: bundle,
+		Service: &admissionregistrationv1.ServiceReference{Namespace: w.Namespace, Name: w.Service, Path: &path, Port: &w.Port}}
+}
+
+func rule(group string, operations []admissionregistrationv1.OperationType, resources ...string) admissionregistrationv1.RuleWithOperations {
+	scope := admissionregistrationv1.NamespacedScope
+	return admissionregistrationv1.RuleWithOperations{Operations: operations,
+		Rule: admissionregistrationv1.Rule{APIGroups: []string{group}, APIVersions: []string{"v1"}, Resources: resources, Scope: &scope}}
+}
+
+func (w Webhooks) failure() *admissionregistrationv1.FailurePolicyType {
+	f := w.FailurePolicy
+	if f == "" {
+		f = admissionregistrationv1.Fail
+	}
+	return &f
+}
+
+func (w Webhooks) timeout() *int32 {
+	t := w.TimeoutSeconds
+	if t == 0 {
+		t = defaultTimeout
+	}
+	return &t
+}
+
+func ptr[T any](v T) *T { return &v }
+
+// Every field that the API server would fill in is written out, so that what is
+// there can be compared with what is wanted.
+
+// Mutating is what pins digests in Pods.
+func (w Webhooks) Mutating(bundle []byte) *admissionregistrationv1.MutatingWebhookConfiguration {
+	created := []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update}
+	return &admissionregistrationv1.MutatingWebhookConfiguration{
+		TypeMeta:   metav1.TypeMeta{APIVersion: admissionregistrationv1.SchemeGroupVersion.String(), Kind: "MutatingWebhookConfiguration"},
+		ObjectMeta: metav1.ObjectMeta{Name: Name, Labels: map[string]string{managedByLabel: managedBy}},
+		Webhooks: []admissionregistrationv1.MutatingWebhook{{
+			Name: PinWebhook, ClientConfig: w.client(w.PinPath, bundle), AdmissionReviewVersions: []string{"v1"},
+			SideEffects: ptr(admissionregistrationv1.SideEffectClassNone), MatchPolicy: ptr(admissionregistrationv1.Equivalent),
+			FailurePolicy: w.failure(), TimeoutSeconds: w.timeout(),
+			// Another webhook may add a container after Boltseal's turn.
+			ReinvocationPolicy: ptr(admissionregistrationv1.IfNeededReinvocationPolicy),
+			NamespaceSelector:  w.selector(), ObjectSelector: &metav1.LabelSelector{}, MatchConditions: conditions(),
+			Rules: []admissionregistrationv1.RuleWithOperations{
+				rule("", created, "pods"),
+				rule("", []admissionregistrationv1.OperationType{admissionregistrationv1.Update}, "pods/ephemeralcontainers"),
+			},
+		}},
+	}
+}
+
+// Validating is what judges.
+func (w Webhooks) Validating(bundle []byte) *admissionregistrationv1.ValidatingWebhookConfiguration {
+	created := []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update}
+	return &admissionregistrationv1.ValidatingWebhookConfiguration{
+		TypeMeta:   metav1.TypeMeta{APIVersion: admissionregistrationv1.SchemeGroupVersion.String(), Kind: "ValidatingWebhookConfiguration"},
+		ObjectMeta: metav1.ObjectMeta{Name: Name, Labels: map[string]string{managedByLabel: managedBy}},
+		Webhooks: []admissionregistrationv1.ValidatingWebhook{{
+			Name: ValidateWebhook, ClientConfig: w.client(w.ValidatePath, bundle), AdmissionReviewVersions: []string{"v1"},
+			SideEffects: ptr(admissionregistrationv1.SideEffectClassNone), MatchPolicy: ptr(admissionregistrationv1.Equivalent),
+			FailurePolicy: w.failure(), TimeoutSeconds: w.timeout(),
+			NamespaceSelector: w.selector(), ObjectSelector: &metav1.LabelSelector{}, MatchConditions: conditions(),
+			Rules: []admissionregistrationv1.RuleWithOperations{
+				rule("", created, "pods", "podtemplates", "replicationcontrollers"),
+				rule("", []admissionregistrationv1.OperationType{admissionregistrationv1.Update}, "pods/ephemeralcontainers"),
+				rule("apps", created, "daemonsets", "deployments", "replicasets", "statefulsets"),
+				rule("batch", created, "cronjobs", "jobs"),
+			},
+		}},
+	}
+}

@@ -1,0 +1,269 @@
+package registrar
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// target is an object that may point at Boltseal.
+type target struct {
+	kind schema.GroupVersionKind
+	name string
+}
+
+var (
+	mutatingKind   = admissionregistrationv1.SchemeGroupVersion.WithKind("MutatingWebhookConfiguration")
+	validatingKind = admissionregistrationv1.SchemeGroupVersion.WithKind("ValidatingWebhookConfiguration")
+	providerKind   = schema.GroupVersionKind{Group: "externaldata.gatekeeper.sh", Version: "v1beta1", Kind: "Provider"}
+)
+
+func ownerKinds() map[string]schema.GroupVersionKind {
+	return map[string]schema.GroupVersionKind{
+		"ClusterRole": {Group: "rbac.authorization.k8s.io", Version: "v1", Kind: "ClusterRole"},
+		"Namespace":   {Version: "v1", Kind: "Namespace"},
+	}
+}
+
+// clientConfigs are those of a webhook configuration's webhooks.
+func clientConfigs(o client.Object) []*admissionregistrationv1.WebhookClientConfig {
+	var out []*admissionregistrationv1.WebhookClientConfig
+	switch c := o.(type) {
+	case *admissionregistrationv1.MutatingWebhookConfiguration:
+		for i := range c.Webhooks {
+			out = append(out, &c.Webhooks[i].ClientConfig)
+		}
+	case *admissionregistrationv1.ValidatingWebhookConfiguration:
+		for i := range c.Webhooks {
+			out = append(out, &c.Webhooks[i].ClientConfig)
+		}
+	}
+	return out
+}
+
+// typed reads a webhook configuration.
+func typed(t target, u *unstructured.Unstructured) (client.Object, error) {
+	var o client.Object = &admissionregistrationv1.MutatingWebhookConfiguration{}
+	if t.kind == validatingKind {
+		o = &admissionregistrationv1.ValidatingWebhookConfiguration{}
+	}
+	return o, runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, o)
+}
+
+// points reports whether a webhook asks Boltseal's Service.
+func (r *Registrar) points(c *admissionregistrationv1.WebhookClientConfig) bool {
+	s := c.Service
+	return s != nil && s.Namespace == r.o.Webhooks.Namespace && s.Name == r.o.Webhooks.Service
+}
+
+// bundleOf returns what a target trusts; of several webhooks, what all of them do.
+// here reports whether it points at Boltseal.
+func (r *Registrar) bundleOf(t target, u *unstructured.Unstructured) (bundle []byte, here bool) {
+	if t.kind == providerKind {
+		if !r.provides(u) {
+			return nil, false
+		}
+		text, _, _ := unstructured.NestedString(u.Object, "spec", "caBundle")
+		b, _ := base64.StdEncoding.DecodeString(text)
+		return b, true
+	}
+	o, err := typed(t, u)
+	if err != nil {
+		return nil, false
+	}
+	for _, c := range clientConfigs(o) {
+		switch {
+		case !r.points(c):
+		case !here:
+			bundle, here = c.CABundle, true
+		case !bytes.Equal(bundle, c.CABundle):
+			return nil, true // one was edited; it is about to be put right
+		}
+	}
+	return bundle, here
+}
+
+// provides reports whether a Provider's URL is one of Boltseal's.
+func (r *Registrar) provides(u *unstructured.Unstructured) bool {
+	text, _, _ := unstructured.NestedString(u.Object, "spec", "url")
+	at, err := url.Parse(text)
+	return err == nil && at.Scheme == "https" && slices.ContainsFunc(r.o.Names, func(n string) bool {
+		return strings.EqualFold(n, strings.TrimSuffix(at.Hostname(), "."))
+	})
+}
+
+// maxCertificates bounds what is read of a bundle that anybody may have written.
+const maxCertificates = 1000
+
+// certificates are those in a bundle, by their bytes.
+func certificates(b []byte) []string {
+	var out []string
+	for len(out) < maxCertificates {
+		var block *pem.Block
+		if block, b = pem.Decode(b); block == nil {
+			break
+		}
+		if block.Type == "CERTIFICATE" {
+			out = append(out, string(block.Bytes))
+		}
+	}
+	return out
+}
+
+// put brings a target to what it should be, and says what was done.
+func (r *Registrar) put(ctx context.Context, t target, u *unstructured.Unstructured) (did string, err error) {
+	switch {
+	case u != nil && u.GetDeletionTimestamp() != nil:
+		return "", nil
+	case t.kind == providerKind:
+		return r.putProvider(ctx, u)
+	case r.o.Mode == Enforce && u == nil:
+		return r.create(ctx, t)
+	case u == nil:
+		return "", nil
+	}
+	live, err := typed(t, u)
+	if err != nil {
+		return "", err
+	}
+	want := live.DeepCopyObject().(client.Object)
+	bundle := r.o.Bundle()
+	if r.o.Mode == Enforce {
+		if err := r.enforce(ctx, want, bundle); err != nil {
+			return "", err
+		}
+	} else if bundle != nil {
+		for _, c := range clientConfigs(want) {
+			if r.points(c) {
+				c.CABundle = bundle
+			}
+		}
+	}
+	if equality.Semantic.DeepEqual(live, want) {
+		return "", nil
+	}
+	return "put right", r.o.Client.Update(ctx, want)
+}
+
+// create makes a webhook configuration, once this replica could answer.
+func (r *Registrar) create(ctx context.Context, t target) (string, error) {
+	if !r.o.Ready() {
+		return "", errNotYet
+	}
+	owner, err := r.owner(ctx)
+	if err != nil {
+		return "", err
+	}
+	var o client.Object = r.o.Webhooks.Mutating(r.o.Bundle())
+	if t.kind == validatingKind {
+		o = r.o.Webhooks.Validating(r.o.Bundle())
+	}
+	if owner != nil {
+		o.SetOwnerReferences([]metav1.OwnerReference{*owner})
+	}
+	return "created", r.o.Client.Create(ctx, o)
+}
+
+// enforce writes into a webhook configuration what it is to be. Labels and
+// annotations of others stay.
+func (r *Registrar) enforce(ctx context.Context, o client.Object, bundle []byte) error {
+	switch c := o.(type) {
+	case *admissionregistrationv1.MutatingWebhookConfiguration:
+		if bundle == nil && len(c.Webhooks) == 1 {
+			bundle = c.Webhooks[0].ClientConfig.CABundle
+		}
+		c.Webhooks = r.o.Webhooks.Mutating(bundle).Webhooks
+	case *admissionregistrationv1.ValidatingWebhookConfiguration:
+		if bundle == nil && len(c.Webhooks) == 1 {
+			bundle = c.Webhooks[0].ClientConfig.CABundle
+		}
+		c.Webhooks = r.o.Webhooks.Validating(bundle).Webhooks
+	}
+	labels := o.GetLabels()
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	labels[managedByLabel] = managedBy
+	o.SetLabels(labels)
+	owner, err := r.owner(ctx)
+	switch {
+	case errors.Is(err, errNoOwner):
+		return nil // it is on its way out, and takes this along
+	case err != nil || owner == nil:
+		return err
+	}
+	refs := o.GetOwnerReferences()
+	i := slices.IndexFunc(refs, func(ref metav1.OwnerReference) bool { return ref.Kind == owner.Kind && ref.Name == owner.Name })
+	if i < 0 {
+		refs = append(refs, *owner)
+	} else {
+		refs[i] = *owner
+	}
+	o.SetOwnerReferences(refs)
+	return nil
+}
+
+var errNoOwner = errors.New("what the webhook configurations are to belong to is not there")
+
+// owner finds what the webhook configurations belong to, nil for nothing. They are
+// not made without: a Boltseal that is being removed must not put them back.
+func (r *Registrar) owner(ctx context.Context) (*metav1.OwnerReference, error) {
+	if r.o.Owner == (Owner{}) {
+		return nil, nil
+	}
+	m := &metav1.PartialObjectMetadata{}
+	m.SetGroupVersionKind(ownerKinds()[r.o.Owner.Kind])
+	err := r.o.Client.Get(ctx, client.ObjectKey{Name: r.o.Owner.Name}, m)
+	switch {
+	case apierrors.IsNotFound(err), err == nil && m.DeletionTimestamp != nil:
+		return nil, fmt.Errorf("%w: %s %s", errNoOwner, r.o.Owner.Kind, r.o.Owner.Name)
+	case err != nil:
+		return nil, err
+	}
+	gvk := ownerKinds()[r.o.Owner.Kind]
+	return &metav1.OwnerReference{APIVersion: gvk.GroupVersion().String(), Kind: gvk.Kind, Name: m.Name, UID: m.UID}, nil
+}
+
+// putProvider puts the CAs into a Provider that points here.
+func (r *Registrar) putProvider(ctx context.Context, u *unstructured.Unstructured) (string, error) {
+	bundle := r.o.Bundle()
+	if u == nil || bundle == nil || !r.provides(u) {
+		return "", nil
+	}
+	want := base64.StdEncoding.EncodeToString(bundle)
+	if have, _, _ := unstructured.NestedString(u.Object, "spec", "caBundle"); have == want {
+		return "", nil
+	}
+	type meta struct {
+		ResourceVersion string    `json:"resourceVersion"`
+		UID             types.UID `json:"uid"`
+	}
+	type spec struct {
+		CABundle string `json:"caBundle"`
+	}
+	body, err := json.Marshal(struct {
+		Metadata meta `json:"metadata"`
+		Spec     spec `json:"spec"`
+	}{meta{u.GetResourceVersion(), u.GetUID()}, spec{want}})
+	if err != nil {
+		return "", err
+	}
+	return "caBundle put in", r.o.Client.Patch(ctx, u.DeepCopy(), client.RawPatch(types.MergePatchType, body))
+}

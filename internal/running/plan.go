@@ -1,0 +1,135 @@
+package running
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"unique"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/integrity"
+	"github.com/boltseal/boltseal/internal/snapshot"
+)
+
+// unit is one image to be verified with one namespace's resources, or the
+// cluster's.
+type unit struct {
+	engine *boltseal.Engine // nil = there is none
+	target target
+}
+
+// kind is all Pods that are the same to every policy. Replicas are.
+type kind struct {
+	namespace      string
+	labels, images unique.Handle[string]
+}
+
+// sort is one kind of Pods, and what is demanded of it.
+type sort struct {
+	kind
+	pods    int
+	first   []Pod
+	demands []demand
+}
+
+// demand is a policy's of one image: places in the plan.
+type demand struct{ policy, unit int }
+
+// plan is what is to be found out in order to judge all that runs.
+type plan struct {
+	snap     *snapshot.Snapshot
+	policies []*integrity.Policy
+	units    []unit
+	sorts    []*sort
+	pods     int
+}
+
+// newPlan holds the Pods against the policies.
+func newPlan(snap *snapshot.Snapshot, v *Inventory) *plan {
+	p := &plan{snap: snap, policies: snap.Policies.Policies()}
+	sorts := map[kind]*sort{}
+	v.mu.Lock()
+	namespaces := maps.Clone(v.namespaces)
+	for key, r := range v.rows {
+		k := kind{key.Namespace, r.labels, r.images}
+		s := sorts[k]
+		if s == nil {
+			s = &sort{kind: k}
+			sorts[k] = s
+			p.sorts = append(p.sorts, s)
+		}
+		s.pods++
+		s.first = firstPods(s.first, key, r.uid)
+		p.pods++
+	}
+	v.mu.Unlock()
+	slices.SortFunc(p.sorts, func(a, b *sort) int { return comparePods(a.first[0], b.first[0]) })
+	d := demander{plan: p, number: map[*integrity.Policy]int{}, units: map[unit]int{}, targets: map[use]target{}}
+	for i, pol := range p.policies {
+		d.number[pol] = i
+	}
+	for _, s := range p.sorts {
+		d.demand(s, namespaces[s.namespace])
+	}
+	return p
+}
+
+// firstPods adds a Pod to the first by name.
+func firstPods(first []Pod, key types.NamespacedName, uid types.UID) []Pod {
+	p := Pod{Namespace: key.Namespace, Name: key.Name, uid: uid}
+	if len(first) == maxFirst && comparePods(first[maxFirst-1], p) < 0 {
+		return first
+	}
+	i, _ := slices.BinarySearchFunc(first, p, comparePods)
+	first = slices.Insert(first, i, p)
+	return first[:min(len(first), maxFirst)]
+}
+
+func comparePods(a, b Pod) int {
+	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+}
+
+// demander finds out what is demanded of which image.
+type demander struct {
+	plan    *plan
+	number  map[*integrity.Policy]int
+	units   map[unit]int
+	targets map[use]target
+}
+
+func (d *demander) demand(s *sort, namespaceLabels map[string]string) {
+	policies := d.plan.snap.Policies.Select(integrity.Object{Kind: "Pod", Namespace: s.namespace,
+		Labels: unpackLabels(s.labels.Value()), NamespaceLabels: namespaceLabels})
+	if len(policies) == 0 {
+		return
+	}
+	for _, u := range unpackUses(s.kind.images.Value()) {
+		t, ok := d.targets[u]
+		if !ok {
+			t = identify(u)
+			d.targets[u] = t
+		}
+		for _, p := range policies {
+			if p.Excludes(u.spec) {
+				continue
+			}
+			dem := demand{d.number[p], d.unit(unit{d.plan.snap.Engines.EngineFor(p.Owner()), t})}
+			if !slices.Contains(s.demands, dem) {
+				s.demands = append(s.demands, dem)
+			}
+		}
+	}
+}
+
+func (d *demander) unit(u unit) int {
+	i, ok := d.units[u]
+	if !ok {
+		i = len(d.plan.units)
+		d.units[u] = i
+		d.plan.units = append(d.plan.units, u)
+	}
+	return i
+}

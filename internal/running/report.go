@@ -1,0 +1,259 @@
+package running
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	openreports "github.com/openreports/reports-api/apis/openreports.io/v1alpha1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/boltseal/boltseal/api/integrity/v1alpha1"
+)
+
+// DefaultReportBytes bounds the results in all reports together, as JSON.
+const DefaultReportBytes = 200 << 10
+
+// What reports are named and marked by.
+const (
+	ReportName     = "boltseal"
+	ManagedByLabel = "app.kubernetes.io/managed-by"
+	ManagedBy      = "boltseal"
+	reportSource   = "boltseal"
+	reportRule     = "trusted-image"
+	reportCategory = "Image Integrity"
+)
+
+// Properties of a result.
+const (
+	propertyImage  = "image"
+	propertyImages = "images"
+	propertyPods   = "pods"
+	propertyCause  = "cause"
+)
+
+// A namespace's report has a result for each image that is not trusted; where that
+// would come to more than all reports may have together, for the first ones only,
+// and one for all others of the same policy and outcome. Each number is tried in
+// turn, so that reports are cut the same way until much has changed.
+var mostResults = []int{5000, 2000, 1000, 500, 200, 100, 50, 20, 10, 5, 2, 1, 0}
+
+// resultKey tells one result of a namespace's report from another.
+type resultKey struct {
+	policy string
+	result openreports.Result
+	image  string
+}
+
+func keyOfResult(r *openreports.ReportResult) resultKey {
+	return resultKey{r.Policy, r.Result, r.Properties[propertyImage]}
+}
+
+// namespaceReport is what there is to report of one namespace.
+type namespaceReport struct {
+	single  []openreports.ReportResult // one for each image that is not trusted, the worst first
+	sizes   []int                      // of single, as JSON
+	sums    []*sum                     // by policy and outcome, in order
+	summary openreports.ReportSummary
+	pending bool // something is still to be looked at
+}
+
+// sum is all images with one outcome under one policy.
+type sum struct {
+	policy       string
+	action       v1alpha1.EnforcementAction
+	outcome      Outcome
+	images, pods int
+	at           []int // places in single
+}
+
+// sumBytes is about the size of a sum's result as JSON.
+const sumBytes = 330
+
+// reportsOf groups a result by namespace.
+func reportsOf(r *Result) map[string]*namespaceReport {
+	out := map[string]*namespaceReport{}
+	for _, f := range r.Findings {
+		n := out[f.Namespace]
+		if n == nil {
+			n = &namespaceReport{}
+			out[f.Namespace] = n
+		}
+		n.add(f)
+	}
+	return out
+}
+
+// add takes in the next finding. Findings come by policy, and of each the worst
+// first.
+func (n *namespaceReport) add(f *Finding) {
+	if f.Outcome == Pending {
+		n.pending = true
+		return
+	}
+	s := &sum{policy: f.Policy, action: f.Action, outcome: f.Outcome}
+	if len(n.sums) > 0 {
+		if last := n.sums[len(n.sums)-1]; last.policy == s.policy && last.outcome == s.outcome {
+			s = last
+		}
+	}
+	if s.images == 0 {
+		n.sums = append(n.sums, s)
+	}
+	s.images++
+	s.pods += f.Pods
+	result := resultOf(f.Outcome, f.Action)
+	switch result {
+	case "pass":
+		n.summary.Pass++
+		return
+	case "fail":
+		n.summary.Fail++
+	case "warn":
+		n.summary.Warn++
+	default:
+		n.summary.Error++
+	}
+	one := openreports.ReportResult{Policy: f.Policy, Rule: reportRule, Category: reportCategory, Severity: severityOf(f.Outcome, f.Action), Result: result,
+		Scored: f.Action == v1alpha1.Deny, Description: sentence(f), Subjects: subjects(f.First),
+		Properties: map[string]string{propertyImage: f.Image, propertyPods: strconv.Itoa(f.Pods), propertyCause: string(f.Reason.Cause)}}
+	s.at = append(s.at, len(n.single))
+	n.single, n.sizes = append(n.single, one), append(n.sizes, sizeOf(one))
+}
+
+func sizeOf(v any) int {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return 0 // only what cannot be in a report cannot be encoded
+	}
+	return len(b) + timestampBytes
+}
+
+// timestampBytes is what a time adds to a result that has none yet.
+const timestampBytes = 20
+
+// resultOf is an outcome in the words of reports: what a policy would not deny is a
+// warning, and what could not be judged an error.
+func resultOf(o Outcome, action v1alpha1.EnforcementAction) openreports.Result {
+	switch {
+	case o == Trusted:
+		return "pass"
+	case o == Unknown:
+		return "error"
+	case action == v1alpha1.Deny:
+		return "fail"
+	}
+	return "warn"
+}
+
+func severityOf(o Outcome, action v1alpha1.EnforcementAction) openreports.ResultSeverity {
+	switch {
+	case o != Violation:
+		return "info"
+	case action == v1alpha1.Deny:
+		return "high"
+	}
+	return "medium"
+}
+
+// sentence is why an image is not trusted, and what to do about it.
+func sentence(f *Finding) string {
+	s := clip(f.Reason.Message, maxMessage)
+	if f.Reason.Remedy != "" {
+		s += ". What to do: " + clip(f.Reason.Remedy, maxMessage/2)
+	}
+	return s
+}
+
+func subjects(pods []Pod) []corev1.ObjectReference {
+	var out []corev1.ObjectReference
+	for _, p := range pods {
+		out = append(out, corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: p.Namespace, Name: p.Name})
+	}
+	return out
+}
+
+// bytes is about the size of the results with at most most single ones.
+func (n *namespaceReport) bytes(most int) int {
+	total := 0
+	for i := range n.single[:min(most, len(n.single))] {
+		total += n.sizes[i]
+	}
+	for _, s := range n.sums {
+		if s.outcome == Trusted || s.rest(most) > 0 {
+			total += sumBytes
+		}
+	}
+	return total
+}
+
+// rest is how many images of the sum have no result of their own.
+func (s *sum) rest(most int) int {
+	rest := s.images
+	for _, i := range s.at {
+		if i < most {
+			rest--
+		}
+	}
+	return rest
+}
+
+// results are the report's, with at most most single ones.
+func (n *namespaceReport) results(most int) []openreports.ReportResult {
+	out := append([]openreports.ReportResult(nil), n.single[:min(most, len(n.single))]...)
+	for _, s := range n.sums {
+		rest := s.rest(most)
+		if rest == 0 {
+			continue
+		}
+		r := openreports.ReportResult{Policy: s.policy, Rule: reportRule, Category: reportCategory, Severity: severityOf(s.outcome, s.action),
+			Result: resultOf(s.outcome, s.action), Scored: s.action == v1alpha1.Deny, Properties: map[string]string{propertyImages: strconv.Itoa(rest)}}
+		switch {
+		case s.outcome == Trusted:
+			r.Properties[propertyPods] = strconv.Itoa(s.pods)
+			r.Description = fmt.Sprintf("%d images are trusted", s.images)
+		case s.outcome == Unknown:
+			r.Description = fmt.Sprintf("%d more images could not be judged; 'boltseal audit' lists them", rest)
+		default:
+			r.Description = fmt.Sprintf("%d more images are not trusted; 'boltseal audit' lists them", rest)
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// fit returns how many single results each report may have so that all come to at
+// most budget bytes.
+func fit(reports map[string]*namespaceReport, budget int) int {
+	for _, most := range mostResults {
+		total := 0
+		for _, n := range reports {
+			if total += n.bytes(most); total > budget {
+				break
+			}
+		}
+		if total <= budget {
+			return most
+		}
+	}
+	return 0
+}
+
+// report makes a namespace's report. before is when each result was there first;
+// the others are from now.
+func (n *namespaceReport) report(namespace string, most int, before map[resultKey]metav1.Timestamp, now time.Time) *openreports.Report {
+	r := &openreports.Report{Source: reportSource, Summary: n.summary, Results: n.results(most),
+		Scope: &corev1.ObjectReference{APIVersion: "v1", Kind: "Namespace", Name: namespace}}
+	r.Name, r.Namespace, r.Labels = ReportName, namespace, map[string]string{ManagedByLabel: ManagedBy}
+	r.APIVersion, r.Kind = openreports.GroupVersion.String(), "Report"
+	for i := range r.Results {
+		at, ok := before[keyOfResult(&r.Results[i])]
+		if !ok {
+			at = metav1.Timestamp{Seconds: now.Unix()}
+		}
+		r.Results[i].Timestamp = at
+	}
+	return r
+}

@@ -1,0 +1,187 @@
+package running
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/api/integrity/v1alpha1"
+	"github.com/boltseal/boltseal/internal/integrity"
+)
+
+// Pod names one.
+type Pod struct {
+	Namespace string    `json:"namespace"`
+	Name      string    `json:"name"`
+	uid       types.UID // for events
+}
+
+// Counts is how many have which outcome.
+type Counts struct {
+	Trusted   int `json:"trusted"`
+	Violation int `json:"violation"`
+	Unknown   int `json:"unknown"`
+	Pending   int `json:"pending"`
+}
+
+// Total is how many there are.
+func (c Counts) Total() int { return c.Trusted + c.Violation + c.Unknown + c.Pending }
+
+// Of is how many have an outcome.
+func (c Counts) Of(o Outcome) int { return *c.of(o) }
+
+func (c *Counts) of(o Outcome) *int {
+	switch o {
+	case Trusted:
+		return &c.Trusted
+	case Unknown:
+		return &c.Unknown
+	case Violation:
+		return &c.Violation
+	}
+	return &c.Pending
+}
+
+// Finding is what one image in one namespace comes to under one policy.
+type Finding struct {
+	Namespace string `json:"namespace"`
+	// Policy is its name, NAMESPACE/NAME for one that a namespace sets itself.
+	Policy string                     `json:"policy"`
+	Action v1alpha1.EnforcementAction `json:"action"`
+	// Image is HOST/REPOSITORY@DIGEST as it runs; where that is not known, the
+	// image as the Pod names it.
+	Image   string  `json:"image"`
+	Outcome Outcome `json:"outcome"`
+	// Reason says why it is not trusted.
+	Reason boltseal.Reason `json:"reason,omitzero"`
+	// Pods is how many run it, First names some of them.
+	Pods  int   `json:"pods"`
+	First []Pod `json:"first"`
+}
+
+// PolicyTotals is what a policy finds.
+type PolicyTotals struct {
+	Name   string                     `json:"name"`
+	Owner  string                     `json:"namespace,omitempty"` // whose own it is; "" = the cluster's
+	Action v1alpha1.EnforcementAction `json:"action"`
+	Pods   Counts                     `json:"pods"`
+	Images Counts                     `json:"images"`
+	policy *integrity.Policy
+}
+
+// Result is what runs, judged.
+type Result struct {
+	// Generation is the snapshot's that it was judged by.
+	Generation uint64    `json:"-"`
+	At         time.Time `json:"time"`
+	// Pods by the worst outcome of their images; Ignored are those that no policy
+	// looks at.
+	Pods    Counts `json:"pods"`
+	Ignored int    `json:"ignoredPods"`
+	// Images counts each image once.
+	Images   Counts         `json:"images"`
+	Policies []PolicyTotals `json:"policies"`
+	// Findings are ordered by namespace, policy, outcome (the worst first) and image.
+	Findings []*Finding `json:"findings"`
+}
+
+type findingKey struct {
+	namespace    string
+	policy, unit int
+}
+
+// result judges the plan by what is known.
+func (j *Judge) result(p *plan) *Result {
+	known := j.verdicts(p)
+	r := &Result{Generation: p.snap.Generation, At: j.o.Clock()}
+	outcome := func(unit int) Outcome {
+		if v := known[unit]; v != nil {
+			return outcomeOf(v.decision)
+		}
+		return Pending
+	}
+	totals := make([]PolicyTotals, len(p.policies))
+	for i, pol := range p.policies {
+		totals[i] = PolicyTotals{Name: pol.Name(), Owner: pol.Owner(), Action: pol.Action(), policy: pol}
+	}
+	findings := map[findingKey]*Finding{}
+	images := map[string]Outcome{} // by name
+	perPolicy := make([]map[string]Outcome, len(p.policies))
+	for _, s := range p.sorts {
+		if len(s.demands) == 0 {
+			r.Ignored += s.pods
+			continue
+		}
+		all := Trusted
+		byPolicy := map[int]Outcome{}
+		for _, d := range s.demands {
+			o, name := outcome(d.unit), p.units[d.unit].target.name()
+			all = worse(all, o)
+			note(byPolicy, d.policy, o)
+			note(images, name, o)
+			if perPolicy[d.policy] == nil {
+				perPolicy[d.policy] = map[string]Outcome{}
+			}
+			note(perPolicy[d.policy], name, o)
+			key := findingKey{s.namespace, d.policy, d.unit}
+			f := findings[key]
+			if f == nil {
+				f = &Finding{Namespace: s.namespace, Policy: totals[d.policy].Name, Action: totals[d.policy].Action, Image: name, Outcome: o}
+				if v := known[d.unit]; v != nil && o != Trusted {
+					f.Reason = v.reason
+				}
+				findings[key] = f
+				r.Findings = append(r.Findings, f)
+			}
+			f.Pods += s.pods
+			f.First = mergeFirst(f.First, s.first)
+		}
+		*r.Pods.of(all) += s.pods
+		for i, o := range byPolicy {
+			*totals[i].Pods.of(o) += s.pods
+		}
+	}
+	for _, o := range images {
+		*r.Images.of(o)++
+	}
+	for i, m := range perPolicy {
+		for _, o := range m {
+			*totals[i].Images.of(o)++
+		}
+	}
+	r.Policies = totals
+	slices.SortFunc(r.Findings, compareFindings)
+	return r
+}
+
+// note keeps the worst outcome of each key.
+func note[K comparable](m map[K]Outcome, key K, o Outcome) {
+	if before, ok := m[key]; ok {
+		o = worse(before, o)
+	}
+	m[key] = o
+}
+
+func compareFindings(a, b *Finding) int {
+	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Policy, b.Policy), cmp.Compare(b.Outcome, a.Outcome), strings.Compare(a.Image, b.Image))
+}
+
+func mergeFirst(a, b []Pod) []Pod {
+	if len(a) == maxFirst && len(b) > 0 && comparePods(a[maxFirst-1], b[0]) < 0 {
+		return a
+	}
+	all := append(slices.Clone(a), b...)
+	slices.SortFunc(all, comparePods)
+	return all[:min(len(all), maxFirst)]
+}
+
+// Everything is a policy that looks at every Pod, for a configuration that has
+// none.
+func Everything(name string) *integrity.Policy {
+	p, _ := integrity.Compile(name, v1alpha1.ImageIntegrityPolicySpec{})
+	return p
+}

@@ -1,0 +1,113 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// firstBuffer is what reading a request begins with; it holds nearly all.
+	firstBuffer = 16 << 10
+	// smallBuffer is the size of buffers that may use room to the last byte. Larger
+	// ones leave a quarter free, so that the few large requests of slow callers do
+	// not keep the many small ones out.
+	smallBuffer = 128 << 10
+	// maxPooled is the largest buffer that is kept for the next request.
+	maxPooled = smallBuffer
+	// heavyBody is the size of bodies that are decoded maxHeavy at a time: to take
+	// one apart can cost some times its size.
+	heavyBody = 512 << 10
+	maxHeavy  = 2
+)
+
+// room counts the bytes of all requests and answers that are held at a time.
+type room struct {
+	used atomic.Int64
+	most int64
+}
+
+// share is one request's part of a room. It is used by one goroutine at a time.
+type share struct {
+	room *room
+	held int64
+}
+
+// set changes the share to a buffer of n bytes. It reports false, and changes
+// nothing, where there is no room for it.
+func (s *share) set(n int) bool {
+	more := int64(n) - s.held
+	most := s.room.most
+	if n > smallBuffer {
+		most -= most / 4
+	}
+	if s.room.used.Add(more) > most && more > 0 {
+		s.room.used.Add(-more)
+		return false
+	}
+	s.held += more
+	return true
+}
+
+// decoding runs decode. It reports false where the time was up before there was
+// memory for it.
+func (s *Server) decoding(in question, decode func()) bool {
+	if len(in.body) > heavyBody {
+		ctx, cancel := in.within()
+		defer cancel()
+		select {
+		case s.heavy <- struct{}{}:
+			defer func() { <-s.heavy }()
+		case <-ctx.Done():
+			return false
+		}
+	}
+	decode()
+	return true
+}
+
+var (
+	errTooLarge = errors.New("too large")
+	errNoRoom   = errors.New("no room")
+)
+
+// read reads a body of at most most bytes into buf, which it may replace. Its
+// share grows with what has arrived, not with what the caller says will come. What
+// is not there by the deadline is not waited for.
+func (s *share) read(w http.ResponseWriter, r *http.Request, buf []byte, most int, deadline time.Time) ([]byte, error) {
+	if !s.set(cap(buf)) {
+		return buf, errNoRoom
+	}
+	var timer *http.ResponseController // nil = none is set
+	for {
+		n, err := r.Body.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		switch {
+		case len(buf) > most:
+			return buf, errTooLarge
+		case err == io.EOF:
+			// It stays where something went wrong, for net/http reads on then.
+			if timer != nil {
+				return buf, timer.SetReadDeadline(time.Time{})
+			}
+			return buf, nil
+		case err != nil:
+			return buf, err
+		}
+		if timer == nil { // most bodies come at once, and need none
+			timer = http.NewResponseController(w)
+			if err := timer.SetReadDeadline(deadline); err != nil {
+				return buf, err
+			}
+		}
+		if len(buf) == cap(buf) {
+			n := min(2*cap(buf), most+1)
+			if !s.set(n) {
+				return buf, errNoRoom
+			}
+			buf = append(make([]byte, 0, n), buf...)
+		}
+	}
+}

@@ -1,0 +1,256 @@
+package service_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/boltseal/boltseal/internal/admission"
+	"github.com/boltseal/boltseal/internal/externaldata"
+	"github.com/boltseal/boltseal/internal/memo"
+	"github.com/boltseal/boltseal/internal/server"
+	"github.com/boltseal/boltseal/internal/service"
+	"github.com/boltseal/boltseal/internal/testhouse"
+	"github.com/boltseal/boltseal/internal/testregistry"
+)
+
+// dial opens a connection and writes what a slow client writes at once.
+func (r *running) dial(text string) net.Conn {
+	r.t.Helper()
+	conn := testhouse.Need(net.Dial("tcp", strings.TrimPrefix(r.base, "http://")))(r.t)
+	r.t.Cleanup(func() { _ = conn.Close() })
+	_, _ = io.WriteString(conn, text) // whether all of it is taken is the server's business
+	return conn
+}
+
+func head(path string, length int) string {
+	return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", path, length)
+}
+
+// said is what the server wrote until it ended the connection, or had answered.
+func said(conn net.Conn) string {
+	_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second)) // far above every limit of the server
+	b := make([]byte, 4096)
+	n, err := conn.Read(b)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return "nothing, for all this time"
+	}
+	return string(b[:n])
+}
+
+// TestSlowClients: who sends slowly is sent away in time, and holds up nobody.
+func TestSlowClients(t *testing.T) {
+	t.Parallel()
+	r := start(t, testhouse.Options{}, service.Options{}, policy("prod", ""))
+	tag, _ := r.Signed("v", r.Signer)
+	headers := r.dial("POST " + server.PathValidate + " HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+	body := r.dial(head(server.PathValidate+"?timeout=1s", 10_000) + `{"apiVersion":`)
+	r.dial(head(server.PathVerify, 10_000))
+	if !r.validate("team", tag).Allowed {
+		t.Error("they hold up others")
+	}
+	if got := said(body); !strings.HasPrefix(got, "HTTP/1.1 408") {
+		t.Errorf("body: %q", got)
+	}
+	if got := said(headers); got != "" { // net/http says nothing to who has not asked yet
+		t.Errorf("headers: %q", got)
+	}
+}
+
+// TestSlowBodyOverTLS is the same with HTTP/2, whose streams have clocks of
+// their own.
+func TestSlowBodyOverTLS(t *testing.T) {
+	t.Parallel()
+	r := start(t, testhouse.Options{}, service.Options{SelfSigned: true}, policy("prod", ""))
+	tag, _ := r.Signed("v", r.Signer)
+	out, in := io.Pipe()
+	defer in.Close()
+	done := make(chan int, 1)
+	go func() {
+		resp, err := r.client.Post(r.base+server.PathValidate+"?timeout=1s", "application/json", out)
+		if err != nil {
+			t.Error(err)
+			done <- 0
+			return
+		}
+		_ = resp.Body.Close()
+		if resp.ProtoMajor != 2 {
+			t.Error(resp.Proto)
+		}
+		done <- resp.StatusCode
+	}()
+	_, _ = io.WriteString(in, `{"apiVersion":`)
+	if !r.validate("team", tag).Allowed {
+		t.Error("it holds up others")
+	}
+	if status := <-done; status != http.StatusRequestTimeout {
+		t.Errorf("HTTP %d", status)
+	}
+}
+
+// TestSlowReaders do not take the answers that they asked for; these are held
+// within bounds.
+func TestSlowReaders(t *testing.T) {
+	t.Parallel()
+	r := start(t, testhouse.Options{}, service.Options{Server: server.Options{BodyBytes: 12 << 20}})
+	tag, _ := r.Signed("v", r.Signer)
+	body := `{"apiVersion":"externaldata.gatekeeper.sh/v1beta1","kind":"ProviderRequest","request":{"keys":["` + strings.Repeat("X", 350) +
+		strings.Repeat(`","`+strings.Repeat("X", 350), externaldata.MaxKeys-1) + `"]}}`
+	var conns []net.Conn
+	for range 12 {
+		conns = append(conns, r.dial(head(server.PathVerify, len(body))+body))
+		if !r.gatekeeper(server.PathVerify, tag)[0].trusted() {
+			t.Fatal("they hold up others")
+		}
+	}
+	eventually(t, "one has to come again", func() bool {
+		return r.metric(`boltseal_requests_total{code="503",endpoint="verify"}`) != ""
+	})
+	for _, c := range conns {
+		_ = c.Close()
+	}
+	eventually(t, "all is given back", func() bool { return r.metric("boltseal_request_bytes_held") == "0" })
+}
+
+// heapNow is what is reachable.
+func heapNow() int64 { return int64(heap()) }
+
+// TestMemoryOfHostileBodies: the memory for bodies that are read or taken apart is
+// bounded, however many send them. It runs alone, for it looks at all memory.
+func TestMemoryOfHostileBodies(t *testing.T) {
+	const most = 24 << 20
+	r := start(t, testhouse.Options{}, service.Options{Server: server.Options{BodyBytes: most, WebhookTimeout: 20 * time.Second}}, policy("prod", ""))
+	tag, _ := r.Signed("v", r.Signer)
+	r.validate("team", tag)
+	var b strings.Builder // many names are dear: none may stand there twice
+	b.WriteString(`{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"u","kind":{"kind":"Pod"},"operation":"CREATE","object":{"metadata":{"annotations":{`)
+	for i := 0; b.Len() < admission.MaxBytes; i++ {
+		fmt.Fprintf(&b, `"%d":"",`, i)
+	}
+	hostile := b.String()[:admission.MaxBytes-100]
+	before := heapNow()
+	var slow []net.Conn
+	for range 40 { // each keeps a hundred bytes back
+		slow = append(slow, r.dial(head(server.PathValidate, admission.MaxBytes)+hostile))
+	}
+	if grown := heapNow() - before; grown > most+8<<20 {
+		t.Errorf("%d slow clients hold %d MiB", len(slow), grown>>20)
+	}
+	if r.metric(`boltseal_requests_total{code="503",endpoint="admission-validate"}`) == "" {
+		t.Error("nobody was sent away")
+	}
+	if !r.validate("team", tag).Allowed || !r.gatekeeper(server.PathVerify, tag)[0].trusted() {
+		t.Error("they hold up others")
+	}
+	for _, c := range slow {
+		_ = c.Close()
+	}
+	eventually(t, "all is given back", func() bool { return r.metric("boltseal_request_bytes_held") == "0" })
+
+	// The same, sent whole and at once: to take it apart costs some times its size.
+	var highest atomic.Int64
+	stop, watched := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(watched)
+		for {
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			highest.Store(max(highest.Load(), int64(m.HeapAlloc)))
+			select {
+			case <-stop:
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+	}()
+	var wg sync.WaitGroup
+	for range 24 {
+		wg.Go(func() {
+			resp, err := r.client.Post(r.base+server.PathValidate, "application/json", strings.NewReader(hostile))
+			if err != nil { // sent away while it was still sending
+				return
+			}
+			defer resp.Body.Close()
+			if b, _ := io.ReadAll(resp.Body); resp.StatusCode == 200 && !bytes.Contains(b, []byte(`"allowed":false`)) {
+				t.Errorf("HTTP %d: %.200s", resp.StatusCode, b)
+			}
+		})
+	}
+	wg.Wait()
+	close(stop)
+	<-watched
+	if peak := highest.Load() - before; peak > 8*most {
+		t.Errorf("the heap grew by %d MiB", peak>>20)
+	}
+	large := pod("team", tag) // a large object that is as it should be
+	large.Object.Raw = bytes.Replace(large.Object.Raw, []byte(`"metadata":{`), []byte(`"metadata":{"annotations":{"a":"`+strings.Repeat("x", 3<<20)+`"},`), 1)
+	if a := r.review(server.PathValidate, large); !a.Allowed {
+		t.Errorf("%+v", a.Result)
+	}
+}
+
+// TestClientsThatGoAway: what they asked for comes to an end, and leaves nothing
+// behind. It runs alone, for it counts goroutines.
+func TestClientsThatGoAway(t *testing.T) {
+	for name, tls := range map[string]bool{"http": false, "tls": true} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t, testhouse.Options{}, service.Options{SelfSigned: tls, Memo: memo.Options{WorkTimeout: 500 * time.Millisecond},
+				Server: server.Options{WebhookTimeout: 20 * time.Second, VerifyTimeout: 20 * time.Second}}, policy("prod", ""))
+			var images []string
+			for i := range 50 {
+				tag, _ := r.Signed(fmt.Sprint("v", i), r.Signer)
+				images = append(images, tag)
+			}
+			if !r.validate("team", images[0]).Allowed {
+				t.Fatal("denied")
+			}
+			r.client.CloseIdleConnections()
+			settled(t, 0)
+			before := runtime.NumGoroutine()
+			undo := r.Registry.Inject(testregistry.Fault{Kind: testregistry.Hang})
+			ctx, cancel := context.WithCancel(t.Context())
+			var wg sync.WaitGroup
+			for i := 1; i < len(images); i++ {
+				req := testhouse.Need(http.NewRequestWithContext(ctx, http.MethodPost, r.base+server.PathValidate, bytes.NewReader(reviewOf(pod("team", images[i])))))(t)
+				wg.Go(func() {
+					if resp, err := r.client.Do(req); err == nil {
+						_ = resp.Body.Close()
+						t.Errorf("answered: HTTP %d", resp.StatusCode)
+					}
+				})
+			}
+			eventually(t, "all are being looked at", func() bool { return r.metric("boltseal_verifications_in_flight") == "49" })
+			cancel()
+			wg.Wait()
+			undo()
+			eventually(t, "the work has ended", func() bool { return r.metric("boltseal_verifications_in_flight") == "0" })
+			r.client.CloseIdleConnections()
+			settled(t, before+8)
+			eventually(t, "what was cut off is verified anew", func() bool { return r.validate("team", images[7]).Allowed })
+		})
+	}
+}
+
+// settled waits until no more goroutines are there than most; 0 means until their
+// number stays.
+func settled(t *testing.T, most int) {
+	t.Helper()
+	last := -1
+	eventually(t, "the goroutines have ended", func() bool {
+		http.DefaultClient.CloseIdleConnections()
+		n := runtime.NumGoroutine()
+		defer func() { last = n }()
+		return most > 0 && n <= most || most == 0 && n == last
+	})
+}
