@@ -23,6 +23,7 @@ type Limits struct {
 	Referrers      int           // descriptors of one referrers listing; default 2000
 	Redirects      int           // redirects of one request; default 3
 	Attempts       int           // tries of one request, the first included; default 3
+	Throttled      int           // the same where the registry answers 429, for then it will answer; default 8, at least Attempts
 	RequestTimeout time.Duration // one try, its body included; default 10 s
 	RetryAfter     time.Duration // the longest wait that a registry may ask for; default 30 s
 	HostRequests   int           // requests under way at one registry; default 64
@@ -46,6 +47,8 @@ func (l Limits) withDefaults() Limits {
 	or(&l.Referrers, 2000)
 	or(&l.Redirects, 3)
 	or(&l.Attempts, 3)
+	or(&l.Throttled, 8)
+	l.Throttled = max(l.Throttled, l.Attempts)
 	or(&l.RequestTimeout, 10*time.Second)
 	or(&l.RetryAfter, 30*time.Second)
 	or(&l.HostRequests, 64)

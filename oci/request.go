@@ -70,10 +70,14 @@ func (q *request) do(consume func(*http.Response) error) error {
 		if err == nil {
 			return nil
 		}
-		if errors.Is(err, errTooMany) && wait > 0 && q.away == "" {
-			q.h.pause(min(wait, q.r.opts.Limits.RetryAfter))
+		most := q.r.opts.Limits.Attempts
+		if errors.Is(err, errTooMany) && q.away == "" {
+			most = q.r.opts.Limits.Throttled
+			if wait > 0 {
+				q.h.pause(min(wait, q.r.opts.Limits.RetryAfter))
+			}
 		}
-		if wait < 0 || attempt >= q.r.opts.Limits.Attempts || q.ctx.Err() != nil {
+		if wait < 0 || attempt >= most || q.ctx.Err() != nil {
 			return q.giveUp(status, err)
 		}
 		if wait == 0 {

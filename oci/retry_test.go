@@ -57,7 +57,12 @@ func TestRetries(t *testing.T) {
 				}
 				remove := reg.Inject(c.fault)
 				reg.ResetLog()
-				_, err := newRegistry(t, oci.Options{Limits: oci.Limits{Attempts: attempts}}).Blob(within(t), ref, desc)
+				limits := oci.Limits{Attempts: attempts}
+				if c.fault.Status == 429 { // it has a limit of its own, see TestThrottled
+					limits.Throttled = want
+					limits.Attempts = min(attempts, want)
+				}
+				_, err := newRegistry(t, oci.Options{Limits: limits}).Blob(within(t), ref, desc)
 				wantError(t, err, boltseal.ErrUnavailable, reg.Host)
 				// A connection that is reset may be asked again by net/http itself.
 				if n := reg.Count(testregistry.Blob); n != want && c.fault.Kind != testregistry.Reset {
@@ -66,6 +71,31 @@ func TestRetries(t *testing.T) {
 				remove()
 			}
 		})
+	}
+}
+
+// TestThrottled: a registry that says "too many requests" is asked more often than one that fails, for it will answer.
+func TestThrottled(t *testing.T) {
+	t.Parallel()
+	reg := testregistry.New(t, testregistry.Options{})
+	want := jsonOf(300)
+	desc := pushBoth(t, reg, want)
+	ref := pinned(reg.Host, repo, desc.Digest)
+	remove := reg.Inject(testregistry.Fault{Kind: testregistry.Status, Status: 429, Class: testregistry.Blob, Times: 5})
+	got, err := newRegistry(t, oci.Options{}).Blob(within(t), ref, desc)
+	if err != nil || !bytes.Equal(got, want) || reg.Count(testregistry.Blob) != 6 {
+		t.Errorf("%d requests, %v", reg.Count(testregistry.Blob), err)
+	}
+	remove()
+	reg.ResetLog()
+	t.Cleanup(reg.Inject(testregistry.Fault{Kind: testregistry.Status, Status: 429, Class: testregistry.Blob}))
+	// However few tries there are otherwise, and never longer than the caller waits.
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, err = newRegistry(t, oci.Options{Limits: oci.Limits{Attempts: 1}}).Blob(ctx, ref, desc)
+	wantError(t, err, boltseal.ErrUnavailable, reg.Host)
+	if n := reg.Count(testregistry.Blob); n < 2 || n > 8 {
+		t.Errorf("%d requests", n)
 	}
 }
 
