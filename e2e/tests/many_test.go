@@ -191,6 +191,7 @@ func TestThousandsOfProviders(t *testing.T) {
 	apply(t, verifier("", "verifier", names...))
 	stands(t, "Verifier", "", "verifier", true)
 	edits(fmt.Sprintf("with a verifier that trusts all %d", manyProviders+1), 10)
+	manyImages(t, house)
 	apply(t, verifier("", "verifier", "roots"))
 
 	if err := cluster.Client().DeleteAllOf(t.Context(), object("KeyManagementProvider", "", "")); err != nil {
@@ -202,6 +203,44 @@ func TestThousandsOfProviders(t *testing.T) {
 	if left > emptyHeap+(heap-emptyHeap)/2 {
 		t.Errorf("of %.1f MiB, %.1f are still there", heap, left)
 	}
+}
+
+// manyImages verifies distinct signed images, BOLTSEAL_MANY_IMAGES of them.
+func manyImages(t *testing.T, house *testhouse.House) {
+	t.Helper()
+	n := 500
+	if text := os.Getenv("BOLTSEAL_MANY_IMAGES"); text != "" {
+		var err error
+		if n, err = strconv.Atoi(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	images := make([]string, n)
+	for i := range images {
+		images[i], _ = house.Signed(fmt.Sprint("many-", i), house.Signer)
+	}
+	cpu, begin := boltseal.metric(t, "process_cpu_seconds_total"), time.Now()
+	var wg sync.WaitGroup
+	errs := make([]error, workers)
+	for w := range workers {
+		wg.Go(func() {
+			for i := w; i < n && errs[w] == nil; i += workers {
+				ok, text, err := boltseal.verdict(images[i])
+				if errs[w] = err; err == nil && !ok {
+					errs[w] = fmt.Errorf("%s: %s", images[i], text)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	took := time.Since(begin)
+	cpu = boltseal.metric(t, "process_cpu_seconds_total") - cpu
+	if err := errors.Join(errs...); err != nil {
+		t.Error(err)
+	}
+	heap, rss := boltseal.memory(t)
+	t.Logf("%d distinct signed images beside %d providers, %d at a time: %.0f/s, %.2f ms of CPU each; heap %.1f MiB, resident %.0f MiB",
+		n, manyProviders+1, workers, float64(n)/took.Seconds(), 1000*cpu/float64(n), heap, rss)
 }
 
 // TestNamespacesChurn: namespaces with resources of their own that come and go
