@@ -49,7 +49,7 @@ func NewStore(kind Type, name string, certs []*x509.Certificate) (*Store, error)
 	}
 	s := &Store{kind: kind, name: name, sums: make(map[[sha256.Size]byte]bool, len(certs))}
 	for _, c := range certs {
-		if err := admit(kind, c); err != nil {
+		if err := Admit(kind, c); err != nil {
 			return nil, fmt.Errorf("%w: trust store %s:%s: the certificate %q %v", boltseal.ErrConfiguration, kind, name, c.Subject, err)
 		}
 		sum := sha256.Sum256(c.Raw)
@@ -65,7 +65,9 @@ func NewStore(kind Type, name string, certs []*x509.Certificate) (*Store, error)
 // in for a store whose certificates could not be had.
 func EmptyStore(kind Type, name string) *Store { return &Store{kind: kind, name: name} }
 
-func admit(kind Type, c *x509.Certificate) error {
+// Admit says why a certificate may not stand in a store of the given type, nil
+// where it may; see [NewStore].
+func Admit(kind Type, c *x509.Certificate) error {
 	ca := c.IsCA && c.BasicConstraintsValid
 	selfSigned := func() bool {
 		return bytes.Equal(c.RawSubject, c.RawIssuer) && c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil

@@ -27,7 +27,7 @@ func eventually(t testing.TB, what string, f func() error) {
 			return
 		}
 	}
-	t.Fatalf("did not happen: %s: %v", what, err)
+	t.Fatalf("did not happen: %s: %v\n%s", what, err, logs())
 }
 
 func want(ok bool, format string, a ...any) error {
@@ -37,14 +37,21 @@ func want(ok bool, format string, a ...any) error {
 	return fmt.Errorf(format, a...)
 }
 
-// image pushes an image under the tag, signed by the chains, and returns its reference and its digest.
+// image pushes an image under the tag, if it is not there yet, signed by the chains, and returns its reference and
+// its digest.
 func image(tag string, by ...*testca.Chain) (ref, digest string) {
+	if d, ok := images.Load(tag); ok {
+		return registry.Ref(repo, tag), d.(string)
+	}
 	d := registry.PushImage(repo, tag, 0)
 	for _, c := range by {
 		registry.Sign(repo, d, c, testca.SignOptions{})
 	}
+	images.Store(tag, d.Digest.String())
 	return registry.Ref(repo, tag), d.Digest.String()
 }
+
+var images sync.Map // tag → digest
 
 // namespace makes one of a stage (prod, test or lab), and waits until Boltseal knows it: until then an unknown
 // label must let nothing through.
@@ -54,7 +61,7 @@ func namespace(t testing.TB, stage string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signed, _ := image("probe", signer)
+	signed, _ := image("signed", signer)
 	eventually(t, "the webhook judges in "+ns, func() error {
 		return cluster.Client().Create(t.Context(), pod(ns, "probe", signed), client.DryRunAll)
 	})
@@ -169,4 +176,11 @@ func load(t *testing.T, workers int, ns, image string) (stop func() int) {
 		}
 		return created
 	}
+}
+
+// podsOf is how many Pods of an app there are.
+func podsOf(ctx context.Context, ns, app string) (int, error) {
+	var list corev1.PodList
+	err := cluster.Client().List(ctx, &list, client.InNamespace(ns), client.MatchingLabels{"app": app})
+	return len(list.Items), err
 }

@@ -14,6 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
+
 	"github.com/boltseal/boltseal/e2e/kit"
 	"github.com/boltseal/boltseal/e2e/process"
 	"github.com/boltseal/boltseal/e2e/product"
@@ -41,6 +44,7 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	ctrllog.SetLogger(logr.Discard())
 	os.Exit(kit.Main(func() int {
 		ctx, cancel := context.WithTimeout(context.Background(), installTimeout)
 		defer cancel()

@@ -57,7 +57,7 @@ metadata: {name: boltseal, namespace: boltseal-system}
 rules:
 - {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [get, create, update]}
 - {apiGroups: [""], resources: [secrets], verbs: [create]}
-- {apiGroups: [""], resources: [secrets], resourceNames: [boltseal-serving], verbs: [list, watch, update]}
+- {apiGroups: [""], resources: [secrets], resourceNames: [boltseal-serving], verbs: [get, list, watch, update]}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding

@@ -14,7 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-const denial = `admission webhook "validate.boltseal.dev" denied the request: the image is not trusted`
+const denial = `admission webhook "validate.boltseal.dev" denied the request: `
 
 func denied(err error, words ...string) error {
 	for _, w := range append([]string{denial}, words...) {
@@ -180,7 +180,7 @@ func TestWorkloads(t *testing.T) {
 	template := func(name, image string) corev1.PodTemplateSpec {
 		return corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app": name}}, Spec: pod(ns, name, image).Spec}
 	}
-	select_ := func(name string) *metav1.LabelSelector {
+	selector := func(name string) *metav1.LabelSelector {
 		return &metav1.LabelSelector{MatchLabels: map[string]string{"app": name}}
 	}
 	job := func(name, image string) batchv1.JobSpec {
@@ -190,16 +190,16 @@ func TestWorkloads(t *testing.T) {
 	}
 	all := map[string]func(name, image string) client.Object{
 		"deployment": func(n, i string) client.Object {
-			return &appsv1.Deployment{ObjectMeta: meta(n), Spec: appsv1.DeploymentSpec{Selector: select_(n), Template: template(n, i)}}
+			return &appsv1.Deployment{ObjectMeta: meta(n), Spec: appsv1.DeploymentSpec{Selector: selector(n), Template: template(n, i)}}
 		},
 		"replicaset": func(n, i string) client.Object {
-			return &appsv1.ReplicaSet{ObjectMeta: meta(n), Spec: appsv1.ReplicaSetSpec{Selector: select_(n), Template: template(n, i)}}
+			return &appsv1.ReplicaSet{ObjectMeta: meta(n), Spec: appsv1.ReplicaSetSpec{Selector: selector(n), Template: template(n, i)}}
 		},
 		"statefulset": func(n, i string) client.Object {
-			return &appsv1.StatefulSet{ObjectMeta: meta(n), Spec: appsv1.StatefulSetSpec{Selector: select_(n), Template: template(n, i)}}
+			return &appsv1.StatefulSet{ObjectMeta: meta(n), Spec: appsv1.StatefulSetSpec{Selector: selector(n), Template: template(n, i)}}
 		},
 		"daemonset": func(n, i string) client.Object {
-			return &appsv1.DaemonSet{ObjectMeta: meta(n), Spec: appsv1.DaemonSetSpec{Selector: select_(n), Template: template(n, i)}}
+			return &appsv1.DaemonSet{ObjectMeta: meta(n), Spec: appsv1.DaemonSetSpec{Selector: selector(n), Template: template(n, i)}}
 		},
 		"job": func(n, i string) client.Object { return &batchv1.Job{ObjectMeta: meta(n), Spec: job(n, i)} },
 		"cronjob": func(n, i string) client.Object {
@@ -260,6 +260,7 @@ subjects:
 			t.Fatal(err)
 		}
 		p := pod(ns, "static-"+strings.NewReplacer(":", "-").Replace(user), unsigned)
+		p.Spec.NodeName = "n1"
 		if mirror {
 			p.Annotations = map[string]string{"kubernetes.io/config.mirror": "x"}
 		}

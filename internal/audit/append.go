@@ -14,8 +14,8 @@ import (
 // Limits on one line: a caller must not be able to ask so much that its decision
 // goes unrecorded.
 const (
-	maxLineBytes  = 2 << 20 // of images; half of what a Log queues
-	maxImageBytes = 1 << 10 // of an image's text; a reference has at most half of it
+	maxLineBytes  = 2<<20 - 64<<10 // of images; with the rest, half of what a Log queues
+	maxImageBytes = 1 << 10        // of an image's text; a reference has at most half of it
 )
 
 // AppendDecision appends a decision's line, without its end, to dst. It writes

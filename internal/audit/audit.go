@@ -166,13 +166,15 @@ func (l *Log) Decision(d *Decision) {
 	if l.w == nil {
 		return
 	}
-	l.add(func(dst []byte) []byte { return AppendDecision(dst, d) })
+	l.add(l.most, func(dst []byte) []byte { return AppendDecision(dst, d) })
 }
 
-// Line writes an encoded line.
-func (l *Log) Line(b []byte) { l.add(func(dst []byte) []byte { return append(dst, b...) }) }
+// Line writes an encoded line. It leaves half of the queue to decisions.
+func (l *Log) Line(b []byte) {
+	l.add(l.most/2, func(dst []byte) []byte { return append(dst, b...) })
+}
 
-func (l *Log) add(appendTo func([]byte) []byte) {
+func (l *Log) add(most int, appendTo func([]byte) []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -180,7 +182,7 @@ func (l *Log) add(appendTo func([]byte) []byte) {
 	}
 	before := len(l.pending)
 	l.pending = append(appendTo(l.pending), '\n')
-	if len(l.pending) > l.most {
+	if len(l.pending) > most {
 		l.pending = l.pending[:before]
 		l.dropped.Add(1)
 		return

@@ -246,13 +246,15 @@ func TestASlowWriterHoldsNobodyUp(t *testing.T) {
 	for range 100 {
 		l.Line(bytes.Repeat([]byte{'x'}, 99))
 	}
-	if l.Dropped() < 80 {
-		t.Errorf("%d lines dropped", l.Dropped())
+	dropped := l.Dropped()
+	if dropped < 80 {
+		t.Errorf("%d lines dropped", dropped)
 	}
+	l.Decision(&audit.Decision{ID: "there is room for decisions still"})
 	close(w.let)
 	l.Close()
 	l.Line([]byte("late"))
-	if got := bytes.Count(w.got.Bytes(), []byte{'\n'}); uint64(got)+l.Dropped() != 100 {
+	if got := bytes.Count(w.got.Bytes(), []byte{'\n'}); uint64(got)+l.Dropped() != 101 || l.Dropped() != dropped || !strings.Contains(w.got.String(), "room for decisions") {
 		t.Errorf("%d written, %d dropped", got, l.Dropped())
 	}
 	audit.NewLog(nil, 0).Close()

@@ -169,8 +169,8 @@ func (m *Memo) Answer(ctx context.Context, e *boltseal.Engine, image string) *An
 	}
 	image = strings.Clone(image) // it may be a part of a request, which must not be kept whole
 	ref, err := boltseal.ParseReference(image)
-	if err != nil {
-		return m.encode(e, &boltseal.Result{Reason: boltseal.ReasonOf(err), Findings: boltseal.Findings{Image: image}})
+	if err != nil { // nothing was found that could be encoded
+		return &Answer{Reason: boltseal.ReasonOf(err)}
 	}
 	k := key{e, canonical(ref)}
 	if k.image != image {

@@ -11,13 +11,13 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/watch"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 )
 
 // DefaultRetry is how often a kind is looked for that the cluster does not have.
@@ -27,17 +27,19 @@ const DefaultRetry = 5 * time.Second
 type Options struct {
 	// Client is the way to the API server. Required.
 	Client client.WithWatch
-	// Kind, Namespace and Name say which object; Namespace is "" for one that is
-	// in none.
-	Kind            schema.GroupVersionKind
+	// Object and List are an empty object of its kind and an empty list of them, as
+	// Client takes them. Required.
+	Object client.Object
+	List   client.ObjectList
+	// Namespace is "" for an object that is in none.
 	Namespace, Name string
 	// Keep removes from the object what is not to be kept in memory. Nil keeps
 	// everything but the managed fields.
-	Keep func(*unstructured.Unstructured)
+	Keep func(client.Object)
 	// Changed is told of the object as it is now, one call at a time; nil means
 	// that it is not there, its kind is not, or it may not be read. The first call
 	// comes when this is known. The object must not be changed. Required.
-	Changed func(*unstructured.Unstructured)
+	Changed func(client.Object)
 	// Retry is how long to wait before a kind that is not there, or an object that
 	// may not be read, is looked for again. 0 means DefaultRetry.
 	Retry time.Duration
@@ -54,6 +56,11 @@ func Run(ctx context.Context, o Options) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	w := &watcher{o: o}
+	var err error
+	if w.kind, err = apiutil.GVKForObject(o.Object, o.Client.Scheme()); err != nil {
+		o.Log.Error("an object cannot be watched", "name", o.Name, "error", err.Error())
+		return
+	}
 	for ctx.Err() == nil {
 		w.run(ctx)
 		select {
@@ -65,6 +72,7 @@ func Run(ctx context.Context, o Options) {
 
 type watcher struct {
 	o      Options
+	kind   schema.GroupVersionKind
 	mu     sync.Mutex
 	told   bool   // Changed was called
 	gone   bool   // with nil, the last time
@@ -73,28 +81,26 @@ type watcher struct {
 
 // run watches until ctx ends or there is nothing to watch.
 func (w *watcher) run(ctx context.Context) {
-	if _, err := w.o.Client.RESTMapper().RESTMapping(w.o.Kind.GroupKind(), w.o.Kind.Version); err != nil {
+	if _, err := w.o.Client.RESTMapper().RESTMapping(w.kind.GroupKind(), w.kind.Version); err != nil {
 		w.fail(err)
 		return
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	object := &unstructured.Unstructured{}
-	object.SetGroupVersionKind(w.o.Kind)
-	inf := toolscache.NewSharedIndexInformer(w.lister(), object, 0, toolscache.Indexers{})
+	inf := toolscache.NewSharedIndexInformer(w.lister(), w.o.Object, 0, toolscache.Indexers{})
 	if err := errors.Join(inf.SetTransform(w.keep), inf.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *toolscache.Reflector, err error) {
 		if absent(err) {
 			cancel()
 		}
 		w.fail(err)
 	})); err != nil {
-		w.o.Log.Error("an object cannot be watched", "kind", w.o.Kind.Kind, "name", w.o.Name, "error", err.Error())
+		w.o.Log.Error("an object cannot be watched", "kind", w.kind.Kind, "name", w.o.Name, "error", err.Error())
 		return
 	}
 	tell := func(any) { w.tell(inf.GetStore()) }
 	reg, err := inf.AddEventHandler(toolscache.ResourceEventHandlerFuncs{AddFunc: tell, UpdateFunc: func(_, _ any) { tell(nil) }, DeleteFunc: tell})
 	if err != nil {
-		w.o.Log.Error("an object cannot be watched", "kind", w.o.Kind.Kind, "name", w.o.Name, "error", err.Error())
+		w.o.Log.Error("an object cannot be watched", "kind", w.kind.Kind, "name", w.o.Name, "error", err.Error())
 		return
 	}
 	var wg sync.WaitGroup
@@ -110,11 +116,7 @@ func (w *watcher) run(ctx context.Context) {
 // lister lists and watches the one object. Rights that are bound to a name cover
 // requests with this field selector (Kubernetes, RBAC, "Referring to resources").
 func (w *watcher) lister() toolscache.ListerWatcher {
-	list := func() *unstructured.UnstructuredList {
-		l := &unstructured.UnstructuredList{}
-		l.SetGroupVersionKind(w.o.Kind.GroupVersion().WithKind(w.o.Kind.Kind + "List"))
-		return l
-	}
+	list := func() client.ObjectList { return w.o.List.DeepCopyObject().(client.ObjectList) }
 	options := func(raw metav1.ListOptions) *client.ListOptions {
 		return &client.ListOptions{Namespace: w.o.Namespace, FieldSelector: fields.OneTermEqualSelector("metadata.name", w.o.Name), Raw: &raw}
 	}
@@ -135,10 +137,10 @@ type plainList struct{}
 func (plainList) IsWatchListSemanticsUnSupported() bool { return true }
 
 func (w *watcher) keep(in any) (any, error) {
-	if u, ok := in.(*unstructured.Unstructured); ok {
-		u.SetManagedFields(nil)
+	if o, ok := in.(client.Object); ok {
+		o.SetManagedFields(nil)
 		if w.o.Keep != nil {
-			w.o.Keep(u)
+			w.o.Keep(o)
 		}
 	}
 	return in, nil
@@ -153,17 +155,17 @@ func (w *watcher) tell(store toolscache.Store) {
 		key = w.o.Namespace + "/" + w.o.Name
 	}
 	in, _, _ := store.GetByKey(key)
-	u, _ := in.(*unstructured.Unstructured)
+	o, _ := in.(client.Object)
 	w.failed = ""
-	w.call(u)
+	w.call(o)
 }
 
-func (w *watcher) call(u *unstructured.Unstructured) {
-	if u == nil && w.told && w.gone {
+func (w *watcher) call(o client.Object) {
+	if o == nil && w.told && w.gone {
 		return
 	}
-	w.told, w.gone = true, u == nil
-	w.o.Changed(u)
+	w.told, w.gone = true, o == nil
+	w.o.Changed(o)
 }
 
 // absent reports whether it is no use to ask again at once: there is no such
@@ -182,5 +184,5 @@ func (w *watcher) fail(err error) {
 		return
 	}
 	w.failed = err.Error()
-	w.o.Log.Warn("an object cannot be watched, and is tried again", "kind", w.o.Kind.Kind, "namespace", w.o.Namespace, "name", w.o.Name, "error", err.Error())
+	w.o.Log.Warn("an object cannot be watched, and is tried again", "kind", w.kind.Kind, "namespace", w.o.Namespace, "name", w.o.Name, "error", err.Error())
 }

@@ -3,6 +3,7 @@ package registrar
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,10 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"crypto/x509"
-
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/boltseal/boltseal/internal/onewatch"
@@ -96,7 +94,7 @@ type Registrar struct {
 
 // sight is what a target is known to be.
 type sight struct {
-	object *unstructured.Unstructured // nil: it is not there
+	object client.Object // nil: it is not there
 	// trusts are the certificates in all its caBundles, by their bytes, with the
 	// time they were first seen there. Nil where it does not point here.
 	trusts map[string]time.Time
@@ -144,8 +142,8 @@ func (r *Registrar) Run(ctx context.Context) {
 	defer wg.Wait()
 	for _, t := range r.targets {
 		wg.Go(func() {
-			onewatch.Run(ctx, onewatch.Options{Client: r.o.Client, Kind: t.kind, Name: t.name, Log: r.o.Log,
-				Changed: func(u *unstructured.Unstructured) { r.observe(t, u) }})
+			onewatch.Run(ctx, onewatch.Options{Client: r.o.Client, Object: t.empty(), List: t.list(), Name: t.name, Log: r.o.Log,
+				Changed: func(o client.Object) { r.observe(t, o) }})
 		})
 	}
 }
@@ -158,11 +156,11 @@ func (r *Registrar) Poke() {
 	}
 }
 
-func (r *Registrar) observe(t target, u *unstructured.Unstructured) {
+func (r *Registrar) observe(t target, o client.Object) {
 	now := r.o.Clock()
-	s := &sight{object: u}
-	if u != nil {
-		if bundle, here := r.bundleOf(t, u); here {
+	s := &sight{object: o}
+	if o != nil {
+		if bundle, here := r.bundleOf(o); here {
 			s.trusts = map[string]time.Time{}
 			for _, der := range certificates(bundle) {
 				s.trusts[der] = now

@@ -17,7 +17,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -58,13 +57,29 @@ func clientConfigs(o client.Object) []*admissionregistrationv1.WebhookClientConf
 	return out
 }
 
-// typed reads a webhook configuration.
-func typed(t target, u *unstructured.Unstructured) (client.Object, error) {
-	var o client.Object = &admissionregistrationv1.MutatingWebhookConfiguration{}
-	if t.kind == validatingKind {
-		o = &admissionregistrationv1.ValidatingWebhookConfiguration{}
+// empty is an object of the target's kind, list a list of them.
+func (t target) empty() client.Object {
+	switch t.kind {
+	case mutatingKind:
+		return &admissionregistrationv1.MutatingWebhookConfiguration{}
+	case validatingKind:
+		return &admissionregistrationv1.ValidatingWebhookConfiguration{}
 	}
-	return o, runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, o)
+	u := &unstructured.Unstructured{}
+	u.SetGroupVersionKind(t.kind)
+	return u
+}
+
+func (t target) list() client.ObjectList {
+	switch t.kind {
+	case mutatingKind:
+		return &admissionregistrationv1.MutatingWebhookConfigurationList{}
+	case validatingKind:
+		return &admissionregistrationv1.ValidatingWebhookConfigurationList{}
+	}
+	l := &unstructured.UnstructuredList{}
+	l.SetGroupVersionKind(t.kind.GroupVersion().WithKind(t.kind.Kind + "List"))
+	return l
 }
 
 // points reports whether a webhook asks Boltseal's Service.
@@ -75,18 +90,14 @@ func (r *Registrar) points(c *admissionregistrationv1.WebhookClientConfig) bool 
 
 // bundleOf returns what a target trusts; of several webhooks, what all of them do.
 // here reports whether it points at Boltseal.
-func (r *Registrar) bundleOf(t target, u *unstructured.Unstructured) (bundle []byte, here bool) {
-	if t.kind == providerKind {
+func (r *Registrar) bundleOf(o client.Object) (bundle []byte, here bool) {
+	if u, ok := o.(*unstructured.Unstructured); ok {
 		if !r.provides(u) {
 			return nil, false
 		}
 		text, _, _ := unstructured.NestedString(u.Object, "spec", "caBundle")
 		b, _ := base64.StdEncoding.DecodeString(text)
 		return b, true
-	}
-	o, err := typed(t, u)
-	if err != nil {
-		return nil, false
 	}
 	for _, c := range clientConfigs(o) {
 		switch {
@@ -128,20 +139,15 @@ func certificates(b []byte) []string {
 }
 
 // put brings a target to what it should be, and says what was done.
-func (r *Registrar) put(ctx context.Context, t target, u *unstructured.Unstructured) (did string, err error) {
-	switch {
-	case u != nil && u.GetDeletionTimestamp() != nil:
-		return "", nil
-	case t.kind == providerKind:
+func (r *Registrar) put(ctx context.Context, t target, live client.Object) (did string, err error) {
+	if u, ok := live.(*unstructured.Unstructured); ok {
 		return r.putProvider(ctx, u)
-	case r.o.Mode == Enforce && u == nil:
-		return r.create(ctx, t)
-	case u == nil:
-		return "", nil
 	}
-	live, err := typed(t, u)
-	if err != nil {
-		return "", err
+	switch {
+	case live != nil && live.GetDeletionTimestamp() != nil, live == nil && (t.kind == providerKind || r.o.Mode != Enforce):
+		return "", nil
+	case live == nil:
+		return r.create(ctx, t)
 	}
 	want := live.DeepCopyObject().(client.Object)
 	bundle := r.o.Bundle()
@@ -244,7 +250,7 @@ func (r *Registrar) owner(ctx context.Context) (*metav1.OwnerReference, error) {
 // putProvider puts the CAs into a Provider that points here.
 func (r *Registrar) putProvider(ctx context.Context, u *unstructured.Unstructured) (string, error) {
 	bundle := r.o.Bundle()
-	if u == nil || bundle == nil || !r.provides(u) {
+	if bundle == nil || u.GetDeletionTimestamp() != nil || !r.provides(u) {
 		return "", nil
 	}
 	want := base64.StdEncoding.EncodeToString(bundle)

@@ -207,7 +207,7 @@ func (l *loop) pass(ctx context.Context) {
 // end of ctx, ends it early.
 func (l *loop) look(ctx context.Context, snap *snapshot.Snapshot, changed <-chan struct{}) bool {
 	for slice := l.a.o.Slice; ; slice *= 2 {
-		p := newPlan(snap, l.inventory)
+		p := l.judge.plan(snap, l.inventory)
 		open := l.judge.open(p)
 		stop, release := until(ctx, changed, slice)
 		l.judge.ask(ctx, stop, snap.Memo, open, func() {})
@@ -260,7 +260,13 @@ func until(ctx context.Context, changed <-chan struct{}, d time.Duration) (stop 
 // configuration or a Pod changed, or an image is to be tried again that could not
 // be judged.
 func (l *loop) wait(ctx context.Context, changed <-chan struct{}) {
-	sleep(ctx, leastPause)
+	select {
+	case <-changed: // waits for nobody
+		return
+	case <-ctx.Done():
+		return
+	case <-time.After(leastPause):
+	}
 	var retry <-chan time.Time
 	if at, ok := l.judge.wake(); ok {
 		t := time.NewTimer(max(0, at.Sub(l.a.o.Clock())))

@@ -37,6 +37,7 @@ type JudgeOptions struct {
 type Judge struct {
 	o       JudgeOptions
 	limiter flowcontrol.RateLimiter
+	targets map[use]target // of the last plan
 	mu      sync.Mutex
 	known   map[unit]verdict
 	hosts   map[string]*host
@@ -86,7 +87,7 @@ func NewJudge(o JudgeOptions) *Judge {
 // what was not asked then is Pending. progress is told how many of how many images
 // are done; nil means that nobody is.
 func (j *Judge) Judge(ctx context.Context, snap *snapshot.Snapshot, v *Inventory, progress func(done, total int)) *Result {
-	p := newPlan(snap, v)
+	p := j.plan(snap, v)
 	open := j.open(p)
 	if progress == nil {
 		progress = func(int, int) {}
@@ -101,6 +102,12 @@ func (j *Judge) Judge(ctx context.Context, snap *snapshot.Snapshot, v *Inventory
 		progress(done, len(p.units))
 	})
 	return j.result(p)
+}
+
+func (j *Judge) plan(snap *snapshot.Snapshot, v *Inventory) *plan {
+	p := newPlan(snap, v, j.targets)
+	j.targets = p.targets
+	return p
 }
 
 // open forgets what no longer runs, takes in what others found out meanwhile, and

@@ -44,12 +44,13 @@ type plan struct {
 	policies []*integrity.Policy
 	units    []unit
 	sorts    []*sort
-	pods     int
+	targets  map[use]target // those that were identified
 }
 
-// newPlan holds the Pods against the policies.
-func newPlan(snap *snapshot.Snapshot, v *Inventory) *plan {
-	p := &plan{snap: snap, policies: snap.Policies.Policies()}
+// newPlan holds the Pods against the policies. targets are what was identified
+// before.
+func newPlan(snap *snapshot.Snapshot, v *Inventory, targets map[use]target) *plan {
+	p := &plan{snap: snap, policies: snap.Policies.Policies(), targets: make(map[use]target, len(targets))}
 	sorts := map[kind]*sort{}
 	v.mu.Lock()
 	namespaces := maps.Clone(v.namespaces)
@@ -63,11 +64,10 @@ func newPlan(snap *snapshot.Snapshot, v *Inventory) *plan {
 		}
 		s.pods++
 		s.first = firstPods(s.first, key, r.uid)
-		p.pods++
 	}
 	v.mu.Unlock()
 	slices.SortFunc(p.sorts, func(a, b *sort) int { return comparePods(a.first[0], b.first[0]) })
-	d := demander{plan: p, number: map[*integrity.Policy]int{}, units: map[unit]int{}, targets: map[use]target{}}
+	d := demander{plan: p, before: targets, number: make(map[*integrity.Policy]int, len(p.policies)), units: map[unit]int{}}
 	for i, pol := range p.policies {
 		d.number[pol] = i
 	}
@@ -94,10 +94,21 @@ func comparePods(a, b Pod) int {
 
 // demander finds out what is demanded of which image.
 type demander struct {
-	plan    *plan
-	number  map[*integrity.Policy]int
-	units   map[unit]int
-	targets map[use]target
+	plan   *plan
+	before map[use]target
+	number map[*integrity.Policy]int
+	units  map[unit]int
+}
+
+func (d *demander) target(u use) target {
+	t, ok := d.plan.targets[u]
+	if !ok {
+		if t, ok = d.before[u]; !ok {
+			t = identify(u)
+		}
+		d.plan.targets[u] = t
+	}
+	return t
 }
 
 func (d *demander) demand(s *sort, namespaceLabels map[string]string) {
@@ -107,11 +118,7 @@ func (d *demander) demand(s *sort, namespaceLabels map[string]string) {
 		return
 	}
 	for _, u := range unpackUses(s.kind.images.Value()) {
-		t, ok := d.targets[u]
-		if !ok {
-			t = identify(u)
-			d.targets[u] = t
-		}
+		t := d.target(u)
 		for _, p := range policies {
 			if p.Excludes(u.spec) {
 				continue

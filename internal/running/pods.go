@@ -98,11 +98,14 @@ const (
 
 func packUses(uses []use) string {
 	var b strings.Builder
-	clean := strings.NewReplacer(fieldEnd, "", entryEnd, "")
 	for _, u := range uses {
-		b.WriteString(clean.Replace(u.spec) + fieldEnd + clean.Replace(u.id) + entryEnd)
+		b.WriteString(cleaned(u.spec) + fieldEnd + cleaned(u.id) + entryEnd)
 	}
 	return b.String()
+}
+
+func cleaned(s string) string {
+	return strings.ReplaceAll(strings.ReplaceAll(s, fieldEnd, ""), entryEnd, "")
 }
 
 func unpackUses(s string) (uses []use) {

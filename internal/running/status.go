@@ -83,11 +83,11 @@ func (w *writer) statuses(ctx context.Context, r *Result) error {
 }
 
 func (w *writer) status(ctx context.Context, p *PolicyTotals, audit *v1alpha1.Audit, now metav1.Time) error {
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
-	defer cancel()
 	resource, name := w.policyResource(p)
 	st, ok := w.stands[p.Name]
 	if !ok || st.policy != p.policy {
+		ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+		defer cancel()
 		u, err := resource.Get(ctx, name, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			return nil // it is gone, and the configuration will say so
@@ -109,6 +109,11 @@ func (w *writer) status(ctx context.Context, p *PolicyTotals, audit *v1alpha1.Au
 	if err != nil {
 		return err
 	}
+	if err := w.pace.Wait(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
 	_, err = resource.Patch(ctx, name, types.MergePatchType, body, metav1.PatchOptions{FieldManager: fieldManager}, "status")
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
 		delete(w.stands, p.Name) // gone, or made anew

@@ -24,8 +24,8 @@ const pageSize = 500
 // clientQPS and clientBurst bound what the audit costs the API server, in requests
 // a second.
 const (
-	clientQPS   = 20
-	clientBurst = 40
+	clientQPS   = 50
+	clientBurst = 50
 )
 
 const protobuf = "application/vnd.kubernetes.protobuf"

@@ -23,6 +23,9 @@ const (
 	fieldManager = "boltseal"
 	// writeTimeout bounds one write, or one page of a list.
 	writeTimeout = 10 * time.Second
+	// writesRate is how many writes are made in a second: they are in no hurry, and
+	// an API server that has much to write is slow to answer.
+	writesRate = 20
 	// maxErrors is how many failures are told of one round of writes.
 	maxErrors = 3
 )
@@ -46,11 +49,12 @@ type writer struct {
 	stands  map[string]stand    // statuses, by policy
 	seen    map[violation]bool  // violations that were told of
 	speech  flowcontrol.RateLimiter
+	pace    flowcontrol.RateLimiter
 }
 
 func newWriter(a *Auditor, events record.EventRecorder) *writer {
 	return &writer{a: a, events: events, reports: map[string]*written{}, stands: map[string]stand{}, seen: map[violation]bool{},
-		speech: flowcontrol.NewTokenBucketRateLimiter(eventsRate, eventsBurst)}
+		speech: flowcontrol.NewTokenBucketRateLimiter(eventsRate, eventsBurst), pace: flowcontrol.NewTokenBucketRateLimiter(writesRate, 1)}
 }
 
 // doubt has everything read again that stands in the cluster.
@@ -207,6 +211,9 @@ func (w *writer) apply(ctx context.Context, r *openreports.Report) error {
 		return err
 	}
 	unstructured.RemoveNestedField(object, "metadata", "creationTimestamp")
+	if err := w.pace.Wait(ctx); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	_, err = w.a.dynamic.Resource(reportResource).Namespace(r.Namespace).Apply(ctx, r.Name, &unstructured.Unstructured{Object: object},
@@ -215,6 +222,9 @@ func (w *writer) apply(ctx context.Context, r *openreports.Report) error {
 }
 
 func (w *writer) delete(ctx context.Context, namespace string) error {
+	if err := w.pace.Wait(ctx); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	err := w.a.dynamic.Resource(reportResource).Namespace(namespace).Delete(ctx, ReportName, metav1.DeleteOptions{})

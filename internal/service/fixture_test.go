@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -25,6 +26,20 @@ import (
 	"github.com/boltseal/boltseal/internal/testhouse"
 	"github.com/boltseal/boltseal/oci"
 )
+
+// TestMain runs more tests side by side than there are processors: most of the
+// time they wait for a budget to run out.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		if err := flag.Set("test.parallel", "8"); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
+}
 
 // config trusts the roots for all images; policies are further documents.
 func config(roots []byte, policies ...string) string {
@@ -96,19 +111,12 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l := testhouse.Need(listen())(t)
-	defer l.Close()
-	return l.Addr().String()
-}
-
 func start(t testing.TB, ho testhouse.Options, o service.Options, policies ...string) *running {
 	t.Helper()
 	r := &running{House: testhouse.New(t, ho), t: t, audit: &lockedBuffer{}}
 	r.file = filepath.Join(t.TempDir(), "config.yaml")
 	r.write(config(r.Signer.Root().PEM(), policies...))
-	o.Files, o.Listen, o.Health, o.Metrics = []string{r.file}, "127.0.0.1:0", freeAddress(t), freeAddress(t)
+	o.Files, o.Listen, o.Health, o.Metrics = []string{r.file}, "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	if o.Audit == nil {
 		o.Audit = r.audit
 	}
@@ -118,7 +126,7 @@ func start(t testing.TB, ho testhouse.Options, o service.Options, policies ...st
 	o.Names = []string{"127.0.0.1"}
 	o.InsecureHTTP = o.TLS.Cert == "" && !o.SelfSigned
 	s := testhouse.Need(service.New(o))(t)
-	r.base, r.health, r.scrape = "http://"+s.Addr(), "http://"+o.Health, "http://"+o.Metrics
+	r.base, r.health, r.scrape = "http://"+s.Addr(), "http://"+s.AddrOf("health"), "http://"+s.AddrOf("metrics")
 	if !o.InsecureHTTP {
 		r.base = "https://" + s.Addr()
 	}

@@ -31,7 +31,7 @@ func TestLastKnownGood(t *testing.T) {
 	for name, fault := range outages {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := start(t, testhouse.Options{}, service.Options{Memo: shortLived, Server: server.Options{WebhookTimeout: time.Second}},
+			r := start(t, testhouse.Options{}, service.Options{Memo: shortLived, Server: server.Options{WebhookTimeout: 600 * time.Millisecond}},
 				policy("memory", "match: {namespaces: [memory]}, onUnavailable: {action: lastKnownGood, maxAge: 1h}"),
 				policy("open", "match: {namespaces: [open]}, onUnavailable: {action: allow}"),
 				policy("closed", "match: {namespaces: [closed]}"))

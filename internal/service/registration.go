@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -14,7 +13,6 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
@@ -231,18 +229,18 @@ const gatekeeperCAKey = "ca.crt"
 // watchGatekeeper follows the CA of Gatekeeper's client certificate. Where it goes,
 // the last one stays good: Gatekeeper may still be showing a certificate of it.
 func (s *Service) watchGatekeeper(ctx context.Context, secret types.NamespacedName) {
-	onewatch.Run(ctx, onewatch.Options{Client: s.reg.client, Kind: corev1.SchemeGroupVersion.WithKind("Secret"), Namespace: secret.Namespace, Name: secret.Name, Log: s.o.Log,
+	onewatch.Run(ctx, onewatch.Options{Client: s.reg.client, Object: &corev1.Secret{}, List: &corev1.SecretList{}, Namespace: secret.Namespace, Name: secret.Name, Log: s.o.Log,
 		// Gatekeeper's private keys are in it too.
-		Keep: func(u *unstructured.Unstructured) {
-			ca, _, _ := unstructured.NestedString(u.Object, "data", gatekeeperCAKey)
-			u.SetAnnotations(nil) // kubectl's may hold all the data
-			u.Object["data"] = map[string]any{gatekeeperCAKey: ca}
+		Keep: func(o client.Object) {
+			if in, ok := o.(*corev1.Secret); ok {
+				in.Annotations = nil // kubectl's may hold all the data
+				in.Data = map[string][]byte{gatekeeperCAKey: in.Data[gatekeeperCAKey]}
+			}
 		},
-		Changed: func(u *unstructured.Unstructured) {
+		Changed: func(o client.Object) {
 			var ca []byte
-			if u != nil {
-				text, _, _ := unstructured.NestedString(u.Object, "data", gatekeeperCAKey)
-				ca, _ = base64.StdEncoding.DecodeString(text)
+			if in, ok := o.(*corev1.Secret); ok {
+				ca = in.Data[gatekeeperCAKey]
 			}
 			if len(ca) == 0 {
 				s.o.Log.Info("Gatekeeper's CA is not there; what was known of it stays in force", "secret", secret.String())

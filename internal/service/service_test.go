@@ -17,8 +17,6 @@ import (
 	"github.com/boltseal/boltseal/internal/testregistry"
 )
 
-func listen() (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") }
-
 func TestGatekeeper(t *testing.T) {
 	t.Parallel()
 	r := start(t, testhouse.Options{}, service.Options{})

@@ -17,8 +17,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/boltseal/boltseal/internal/onewatch"
@@ -39,7 +37,7 @@ const (
 // Options make a Keeper.
 type Options struct {
 	// Client is the way to the API server. It needs the rights to create Secrets in
-	// Namespace, and to list, watch and update this one. Required.
+	// Namespace, and to get, list, watch and update this one. Required.
 	Client client.WithWatch
 	// Namespace and Secret are where the certificate is kept. Required.
 	Namespace, Secret string
@@ -104,7 +102,7 @@ func (k *Keeper) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() {
-		onewatch.Run(ctx, onewatch.Options{Client: k.o.Client, Kind: corev1.SchemeGroupVersion.WithKind("Secret"),
+		onewatch.Run(ctx, onewatch.Options{Client: k.o.Client, Object: &corev1.Secret{}, List: &corev1.SecretList{},
 			Namespace: k.o.Namespace, Name: k.o.Secret, Changed: k.observe, Log: k.o.Log})
 	})
 	for ctx.Err() == nil {
@@ -179,15 +177,8 @@ func (k *Keeper) Metrics() []prometheus.Collector {
 }
 
 // observe takes in the Secret as it is now; nil means that there is none.
-func (k *Keeper) observe(u *unstructured.Unstructured) {
-	var secret *corev1.Secret
-	if u != nil {
-		secret = &corev1.Secret{}
-		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, secret); err != nil {
-			k.o.Log.Error("a Secret could not be read", "name", k.o.Secret)
-			return
-		}
-	}
+func (k *Keeper) observe(o client.Object) {
+	secret, _ := o.(*corev1.Secret)
 	k.set(secret)
 	k.Poke()
 }
@@ -232,10 +223,14 @@ func (k *Keeper) step(ctx context.Context) (look time.Time, ok bool) {
 			if read.usable() {
 				k.serve(read, now)
 			}
-			if !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) {
-				k.complain("the Secret with the serving certificate could not be written, and is tried again", err)
+			if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) {
+				err = k.refresh(ctx) // another replica was faster
 			}
-			return now.Add(retryWrite), true
+			if err != nil {
+				k.complain("the Secret with the serving certificate could not be written, and is tried again", err)
+				return now.Add(retryWrite), true
+			}
+			return now, true
 		}
 		for _, d := range did {
 			k.o.Log.Info("serving certificate", "what", d)
@@ -276,6 +271,22 @@ func (k *Keeper) write(ctx context.Context, old *corev1.Secret, data map[string]
 		k.set(secret)
 	}
 	return err
+}
+
+// refresh reads the Secret, for the watch may be behind.
+func (k *Keeper) refresh(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	secret := &corev1.Secret{}
+	err := k.o.Client.Get(ctx, client.ObjectKey{Namespace: k.o.Namespace, Name: k.o.Secret}, secret)
+	switch {
+	case apierrors.IsNotFound(err):
+		secret, err = nil, nil
+	case err != nil:
+		return err
+	}
+	k.set(secret)
+	return nil
 }
 
 // serve puts the state's certificate in use. One of another CA than before waits

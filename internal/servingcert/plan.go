@@ -103,7 +103,9 @@ func (f facts) plan(s state) (_ state, did []string, look time.Time, err error) 
 		s.current = &current
 		note("a certificate was issued, valid until %s", s.leaf.cert.NotAfter.UTC().Format(time.RFC3339))
 	}
-	at(due(s.leaf.cert))
+	if s.renewable() {
+		at(due(s.leaf.cert))
+	}
 	if !look.After(f.now) {
 		look = f.now.Add(time.Second) // what is due cannot be done yet
 	}
@@ -115,13 +117,16 @@ func (f facts) certificateDue(s state) bool {
 	switch {
 	case s.leaf == nil:
 		return true
-	case s.current.key == nil:
-		return false
 	case f.renew == RenewCertificate:
-		return true
+		return s.current.key != nil
 	}
-	// One that would end no later, for its CA ends, is not worth the change.
-	return !f.now.Before(due(s.leaf.cert)) && s.leaf.cert.NotAfter.Before(s.current.cert.NotAfter)
+	return s.renewable() && !f.now.Before(due(s.leaf.cert))
+}
+
+// renewable reports whether another certificate of the CA would be of use. One
+// that would end no later, for the CA ends, is not worth the change.
+func (s state) renewable() bool {
+	return s.current.key != nil && s.leaf.cert.NotAfter.Before(s.current.cert.NotAfter)
 }
 
 // promote puts the next CA in the place of the current one.

@@ -1,0 +1,132 @@
+package webhook
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+const serverName = "boltseal." + system + ".svc"
+
+// seen are the certificates that callers met.
+type seen struct {
+	mu              sync.Mutex
+	leafs, issuers  map[string]bool
+	shakes, bundles int
+}
+
+// shake connects to a replica as the API server would that trusts what the webhook configuration says now.
+func (s *seen) shake(ctx context.Context, r *replica) error {
+	_, v, err := configurations(ctx)
+	if err != nil {
+		return err
+	}
+	bundle := v.Webhooks[0].ClientConfig.CABundle
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(bundle) {
+		return fmt.Errorf("the caBundle holds no certificate: %q", bundle)
+	}
+	d := tls.Dialer{Config: &tls.Config{RootCAs: roots, ServerName: serverName}}
+	c, err := d.DialContext(ctx, "tcp", r.address)
+	if err != nil {
+		return fmt.Errorf("%s, %d CAs: %w", r.name, authorities(bundle), err)
+	}
+	defer c.Close()
+	leaf := c.(*tls.Conn).ConnectionState().PeerCertificates[0]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leafs[string(leaf.Raw)], s.issuers[leaf.Issuer.CommonName] = true, true
+	s.shakes++
+	s.bundles = max(s.bundles, authorities(bundle))
+	return nil
+}
+
+// TestRotation renews certificates and CAs again and again while Pods are created, and while callers connect anew.
+func TestRotation(t *testing.T) {
+	const authoritiesToSee = 4
+	settled(t)
+	ctx, cl := t.Context(), cluster.Client()
+	signed, _ := image("signed", signer)
+	ns := namespace(t, "prod")
+	lifetimes := []string{"--tls-lifetime", "9s", "--tls-ca-lifetime", "27s", "--tls-ca-announce", "2s"}
+	roll(t, lifetimes...)
+	s := &seen{leafs: map[string]bool{}, issuers: map[string]bool{}}
+	// More at a time than the API server keeps connections open, so that it makes new ones all the time.
+	connections := front.accepted.Load()
+	stop := load(t, 30, ns, signed)
+	shaking, quit := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	for _, r := range standing {
+		wg.Go(func() {
+			for shaking.Err() == nil {
+				if err := s.shake(context.WithoutCancel(shaking), r); err != nil {
+					t.Error(err)
+					return
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+		})
+	}
+	// What is there already lives long. This is how one asks for another.
+	renew(t, "authority")
+	begin := time.Now()
+	for deadline := begin.Add(3 * time.Minute); time.Now().Before(deadline) && !t.Failed(); time.Sleep(100 * time.Millisecond) {
+		s.mu.Lock()
+		n := len(s.issuers)
+		s.mu.Unlock()
+		if n >= authoritiesToSee {
+			break
+		}
+	}
+	quit()
+	wg.Wait()
+	created := stop()
+	t.Logf("%s: %d creates over %d connections, %d handshakes; %d CAs, %d certificates, at most %d CAs in a bundle", time.Since(begin).Round(time.Second),
+		created, front.accepted.Load()-connections, s.shakes, len(s.issuers), len(s.leafs), s.bundles)
+	if len(s.issuers) < authoritiesToSee || len(s.leafs) <= authoritiesToSee || s.bundles < 2 || created < 100 {
+		t.Error("too little was renewed or created")
+	}
+	// Back to long lives.
+	roll(t)
+	renew(t, "authority")
+	renew(t, "certificate")
+	eventually(t, "what lives briefly is trusted no more", func() error {
+		m, _, err := configurations(ctx)
+		if err != nil {
+			return err
+		}
+		if n := authorities(m.Webhooks[0].ClientConfig.CABundle); n != 1 && n != 2 {
+			return fmt.Errorf("%d CAs", n)
+		}
+		return cl.Create(ctx, pod(ns, "p", signed), client.DryRunAll)
+	})
+}
+
+// renew asks for a renewal as an administrator does, and waits until it is under way.
+func renew(t *testing.T, what string) {
+	t.Helper()
+	eventually(t, "asking to renew the "+what, func() error {
+		sec, err := secret(t.Context())
+		if err != nil {
+			return err
+		}
+		if sec.Annotations == nil {
+			sec.Annotations = map[string]string{}
+		}
+		sec.Annotations["boltseal.dev/renew"] = what
+		return cluster.Client().Update(t.Context(), sec)
+	})
+	eventually(t, "the renewal of the "+what, func() error {
+		sec, err := secret(t.Context())
+		if err != nil {
+			return err
+		}
+		return want(sec.Annotations["boltseal.dev/renew"] == "", "nobody has looked")
+	})
+}
