@@ -31,7 +31,7 @@ func TestLastKnownGood(t *testing.T) {
 	for name, fault := range outages {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := start(t, testhouse.Options{}, service.Options{Memo: shortLived, Server: server.Options{WebhookTimeout: 600 * time.Millisecond}},
+			r := start(t, testhouse.Options{}, service.Options{Memo: shortLived, Server: server.Options{WebhookTimeout: 1500 * time.Millisecond}},
 				policy("memory", "match: {namespaces: [memory]}, onUnavailable: {action: lastKnownGood, maxAge: 1h}"),
 				policy("open", "match: {namespaces: [open]}, onUnavailable: {action: allow}"),
 				policy("closed", "match: {namespaces: [closed]}"))
@@ -115,7 +115,7 @@ func TestAnswersLeaveInTime(t *testing.T) {
 
 func TestStopUnderLoad(t *testing.T) {
 	t.Parallel()
-	r := start(t, testhouse.Options{Registry: testregistry.Options{Latency: 20 * time.Millisecond}}, service.Options{Grace: 200 * time.Millisecond}, policy("prod", ""))
+	r := start(t, testhouse.Options{Registry: testregistry.Options{Latency: 20 * time.Millisecond}}, service.Options{Grace: 3 * time.Second}, policy("prod", ""))
 	tag, _ := r.Signed("v", r.Signer)
 	var failed, answered atomic.Int64
 	var quit atomic.Bool
