@@ -12,6 +12,7 @@ import (
 	openreports "github.com/openreports/reports-api/apis/openreports.io/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/boltseal/boltseal/internal/testregistry"
@@ -184,6 +185,23 @@ func TestAClusterThatWasNotEmpty(t *testing.T) {
 		stop(t, ns, "own-bad")
 		need(t, cluster.Client().Delete(t.Context(), policyObject(ns, "own")))
 		reports(t, ns, openreports.ReportSummary{Pass: 1, Fail: 2})
+	})
+
+	t.Run("another action is another result, and the rest of the status stays", func(t *testing.T) {
+		apply(t, document("ImageIntegrityPolicy", "", "production", prod+"\n  enforcementAction: dryrun"))
+		reports(t, ns, openreports.ReportSummary{Pass: 1, Warn: 2})
+		eventually(t, "the status speaks of the new version, and of what runs", func() error {
+			u := policyObject("", "production")
+			if err := cluster.Client().Get(t.Context(), client.ObjectKeyFromObject(u), u); err != nil {
+				return err
+			}
+			observed, _, _ := unstructured.NestedInt64(u.Object, "status", "observedGeneration")
+			violations, _, _ := unstructured.NestedInt64(u.Object, "status", "audit", "violations")
+			return want(observed == u.GetGeneration() && observed > 1 && violations == 4, "%v", u.Object["status"])
+		})
+		apply(t, document("ImageIntegrityPolicy", "", "production", prod))
+		reports(t, ns, openreports.ReportSummary{Pass: 1, Fail: 2})
+		reports(t, other, openreports.ReportSummary{Fail: 1})
 	})
 
 	t.Run("another replica takes over, and has nothing to write", func(t *testing.T) {

@@ -29,22 +29,6 @@ const (
 	interval       = 3 * time.Second
 )
 
-// rights are what the audit needs beside what Boltseal needs anyhow. docs/audit.md lists them.
-const rights = `
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: boltseal-audit}
-rules:
-- {apiGroups: [""], resources: [pods], verbs: [list, watch]}
-- {apiGroups: [openreports.io], resources: [reports], verbs: [list, create, patch, delete]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: boltseal-audit}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: boltseal-audit}
-subjects: [{kind: ServiceAccount, name: boltseal, namespace: boltseal-system}]
-`
-
 var (
 	cluster          *kit.Cluster
 	binary           string
@@ -82,10 +66,7 @@ func install(ctx context.Context) (err error) {
 	if binary, err = product.Build(ctx, cluster.Dir()); err != nil {
 		return err
 	}
-	if err = product.Install(ctx, cluster, binary); err != nil {
-		return err
-	}
-	return cluster.Apply(ctx, rights)
+	return product.Install(ctx, cluster, binary)
 }
 
 // start runs a replica; it is the one that tests ask from then on.

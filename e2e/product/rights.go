@@ -15,6 +15,9 @@ kind: ClusterRole
 metadata: {name: boltseal}
 rules:
 - {apiGroups: [""], resources: [namespaces], verbs: [get, list, watch]}
+- {apiGroups: [""], resources: [pods], verbs: [list, watch]}
+- {apiGroups: [openreports.io], resources: [reports], verbs: [list]}
+- {apiGroups: [openreports.io], resources: [reports], resourceNames: [boltseal], verbs: [create, patch, delete]}
 - {apiGroups: [""], resources: [events], verbs: [create, patch]}
 - {apiGroups: [config.ratify.deislabs.io, boltseal.dev], resources: ["*"], verbs: [get, list, watch]}
 - apiGroups: [config.ratify.deislabs.io]

@@ -97,15 +97,15 @@ func runAudit(cmd *cobra.Command, env Env, f auditFlags) error {
 	if err != nil {
 		return err
 	}
-	snap, err := f.snapshot(cmd.Context(), env, config)
-	if err != nil {
-		return err
-	}
-	defer snap.Engines.Close()
 	inventory, err := running.List(cmd.Context(), config, f.namespace)
 	if err != nil {
 		return fmt.Errorf("reading the cluster: %w", err)
 	}
+	snap, err := f.snapshot(cmd.Context(), env, config, inventory)
+	if err != nil {
+		return err
+	}
+	defer snap.Engines.Close()
 	r := judgeRunning(cmd.Context(), env, f, snap, inventory)
 	if err := cmd.Context().Err(); err != nil {
 		return err
@@ -142,7 +142,7 @@ func (f *auditFlags) cluster(env Env) (*rest.Config, error) {
 }
 
 // snapshot is the configuration to judge by: files, or the cluster's own resources.
-func (f *auditFlags) snapshot(ctx context.Context, env Env, config *rest.Config) (*snapshot.Snapshot, error) {
+func (f *auditFlags) snapshot(ctx context.Context, env Env, config *rest.Config, inventory *running.Inventory) (*snapshot.Snapshot, error) {
 	var policies []*integrity.Policy
 	var compiled *compile.Compiled
 	if len(f.config) > 0 {
@@ -174,7 +174,7 @@ func (f *auditFlags) snapshot(ctx context.Context, env Env, config *rest.Config)
 		fmt.Fprintln(env.Stderr, "warning:", w)
 	}
 	if len(policies) == 0 {
-		policies = []*integrity.Policy{running.Everything(everyPod)}
+		policies = running.EveryPod(everyPod, compiled, inventory)
 		fmt.Fprintln(env.Stderr, "note: there is no ImageIntegrityPolicy, so all Pods are looked at")
 	}
 	set := integrity.NewSet(policies, append(slices.Clone(f.exempt), f.own)...)

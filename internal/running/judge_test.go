@@ -59,7 +59,7 @@ func (s *scene) now() time.Time { return time.Now().Add(time.Duration(s.ahead.Lo
 
 func (s *scene) configure(e engines, policies ...*integrity.Policy) {
 	if len(policies) == 0 {
-		policies = []*integrity.Policy{Everything("all")}
+		policies = EveryPod("all", e, s.pods)
 	}
 	s.snap = &snapshot.Snapshot{Generation: 1, Engines: e, Policies: integrity.NewSet(policies, "boltseal-system"), Memo: s.memo}
 }
@@ -174,6 +174,13 @@ func TestPoliciesOfBothScopes(t *testing.T) {
 	s.pods.AddNamespace("shop", map[string]string{})
 	if r := s.look(); r.Policies[1].Pods.Total() != 0 || r.Policies[0].Pods.Total() != 3 {
 		t.Errorf("%+v", r.Policies)
+	}
+	// Without any policy the namespace's own resources judge it alone.
+	s.configure(engines{cluster: s.Engine, namespaces: map[string]*boltseal.Engine{"shop": own}})
+	for _, f := range s.look().Findings {
+		if trusted := f.Namespace == "shop" && f.Image == strange; (f.Outcome == Trusted) != trusted {
+			t.Errorf("%+v", f)
+		}
 	}
 	// Without a Store or a Verifier nothing is trusted.
 	s.configure(engines{})

@@ -15,7 +15,7 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 )
 
-// row is what is kept of a Pod: some two hundred bytes. Its labels and its images
+// row is what is kept of a Pod: some three hundred bytes. Its labels and its images
 // are shared with all Pods that have the same.
 type row struct {
 	uid    types.UID
@@ -168,6 +168,13 @@ func (v *Inventory) Pods() int {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return len(v.rows)
+}
+
+// Namespaces are the names of all namespaces that are known.
+func (v *Inventory) Namespaces() []string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return slices.Sorted(maps.Keys(v.namespaces))
 }
 
 func (v *Inventory) setRow(key types.NamespacedName, r *row) {

@@ -11,6 +11,7 @@ import (
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/api/integrity/v1alpha1"
 	"github.com/boltseal/boltseal/internal/integrity"
+	"github.com/boltseal/boltseal/internal/snapshot"
 )
 
 // Pod names one.
@@ -179,9 +180,21 @@ func mergeFirst(a, b []Pod) []Pod {
 	return all[:min(len(all), maxFirst)]
 }
 
-// Everything is a policy that looks at every Pod, for a configuration that has
-// none.
-func Everything(name string) *integrity.Policy {
-	p, _ := integrity.Compile(name, v1alpha1.ImageIntegrityPolicySpec{})
-	return p
+// EveryPod is policies that look at every Pod, for a configuration that has none:
+// as Ratify judges them, by the resources of their namespaces where those have any.
+func EveryPod(name string, engines snapshot.Engines, v *Inventory) []*integrity.Policy {
+	var out []*integrity.Policy
+	var match v1alpha1.Match
+	everything, _ := integrity.Compile(name, v1alpha1.ImageIntegrityPolicySpec{})
+	for _, ns := range v.Namespaces() {
+		if engines.EngineFor(ns) == engines.EngineFor("") {
+			continue
+		}
+		out = append(out, everything.Of(ns))
+		if len(match.ExcludedNamespaces) < integrity.MaxList {
+			match.ExcludedNamespaces = append(match.ExcludedNamespaces, ns)
+		}
+	}
+	cluster, _ := integrity.Compile(name, v1alpha1.ImageIntegrityPolicySpec{Match: match})
+	return append(out, cluster)
 }

@@ -111,3 +111,23 @@ func withServing(o *service.ClusterOptions) *service.ClusterOptions {
 	o.Serving.Lifetimes.Certificate = time.Second
 	return o
 }
+
+// TestLeavingIsSaid: whoever asks a server that is stopping is told to ask another the next time.
+func TestLeavingIsSaid(t *testing.T) {
+	t.Parallel()
+	r := start(t, testhouse.Options{}, service.Options{Grace: 2 * time.Second}, policy("prod", ""))
+	closes := func() bool {
+		t.Helper()
+		resp, err := r.client.Post(r.base+server.PathVerify, "application/json", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		return resp.Close
+	}
+	if closes() {
+		t.Error("a server that stays closes connections")
+	}
+	go func() { _ = r.stop() }() // its error is seen to in the end
+	eventually(t, "connections are closed after an answer", closes)
+}

@@ -183,3 +183,76 @@ func TestWrongFiles(t *testing.T) {
 		}
 	}
 }
+
+// TestHeld serves certificates that come later, and asks clients for theirs.
+func TestHeld(t *testing.T) {
+	t.Parallel()
+	first, second, friend := pki(t, "first", x509.ExtKeyUsageServerAuth), pki(t, "second", x509.ExtKeyUsageServerAuth), pki(t, "friend", x509.ExtKeyUsageClientAuth)
+	s, err := tlsfiles.Held("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.AskClients()
+	url := serve(t, s)
+	if err := get(client(nil, 0, first), url); err == nil {
+		t.Error("it answers without a certificate")
+	}
+	if _, err := s.Leaf(); err == nil {
+		t.Error("it has a certificate")
+	}
+	for _, c := range []*testca.Chain{first, second} {
+		if err := s.Use(tls.Certificate{Certificate: c.Raw(), PrivateKey: c.Leaf().Key}); err != nil {
+			t.Fatal(err)
+		}
+		for _, who := range []*testca.Chain{nil, friend} { // each is decided about later
+			if err := get(client(who, 0, c), url); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if err := get(client(nil, 0, first), url); err == nil {
+		t.Error("the first certificate is still served")
+	}
+}
+
+func TestHeldWithClientCA(t *testing.T) {
+	t.Parallel()
+	server, friend, stranger := pki(t, "server", x509.ExtKeyUsageServerAuth), pki(t, "friend", x509.ExtKeyUsageClientAuth), pki(t, "stranger", x509.ExtKeyUsageClientAuth)
+	f := newFiles(t)
+	f.write(server, friend)
+	s, err := tlsfiles.Held(f.ClientCA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Use(tls.Certificate{Certificate: server.Raw(), PrivateKey: server.Leaf().Key}); err != nil {
+		t.Fatal(err)
+	}
+	url := serve(t, s)
+	check := func(in, out *testca.Chain) {
+		t.Helper()
+		if err := get(client(in, 0, server), url); err != nil {
+			t.Error(err)
+		}
+		for _, c := range []*testca.Chain{nil, out} {
+			if get(client(c, 0, server), url) == nil {
+				t.Error("whoever has no certificate of the CA gets in")
+			}
+		}
+	}
+	check(friend, stranger)
+	f.write(server, stranger)
+	if err := s.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	check(stranger, friend)
+	if err := os.WriteFile(f.ClientCA, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s.Reload() == nil || s.Use(tls.Certificate{Certificate: server.Raw(), PrivateKey: server.Leaf().Key}) == nil {
+		t.Error("no CA at all was taken")
+	}
+	check(stranger, friend)
+	if _, err := tlsfiles.Held(f.ClientCA); err == nil {
+		t.Error("it begins with no CA at all")
+	}
+}

@@ -1,0 +1,107 @@
+{{/* The name of everything: the release's, with the chart's where it does not hold it. */}}
+{{- define "boltseal.fullname" -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- else if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What the Pods of the server are selected by. It must never change: a Deployment's selector cannot. */}}
+{{- define "boltseal.selector" -}}
+app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: server
+{{- end -}}
+
+{{- define "boltseal.labels" -}}
+{{- $own := dict
+  "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_")
+  "app.kubernetes.io/version" .Chart.AppVersion
+  "app.kubernetes.io/managed-by" .Release.Service
+  "app.kubernetes.io/part-of" "boltseal" -}}
+{{- toYaml (merge (dict) (include "boltseal.selector" . | fromYaml) $own .Values.commonLabels) -}}
+{{- end -}}
+
+{{/* metadata: name, namespace (where it is not ""), labels, annotations. Call with dict root, name, namespaced,
+     labels, annotations; all but root may be left out. */}}
+{{- define "boltseal.metadata" -}}
+name: {{ default (include "boltseal.fullname" .root) .name }}
+{{- if ne (toString .namespaced) "false" }}
+namespace: {{ default .root.Release.Namespace .namespace }}
+{{- end }}
+labels:
+  {{- toYaml (merge (dict) (default (dict) .labels) (include "boltseal.labels" .root | fromYaml)) | nindent 2 }}
+{{- with merge (dict) (default (dict) .annotations) (default (dict) .root.Values.commonAnnotations) }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- define "boltseal.image" -}}
+{{- $tag := default .Chart.AppVersion .Values.image.tag -}}
+{{- with .Values.image -}}
+{{- .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ $tag }}{{ end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "boltseal.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "boltseal.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The Secret that Boltseal keeps its own certificate in; "" where it is yours. */}}
+{{- define "boltseal.tlsSecret" -}}
+{{- if not .Values.tls.existingSecret -}}
+{{- default (printf "%s-serving" (include "boltseal.fullname" .)) .Values.tls.secretName -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Without Gatekeeper, nobody may ask as Gatekeeper: the CA that would let somebody in is in a Secret that is not
+     there, beside Boltseal. */}}
+{{- define "boltseal.gatekeeperCA" -}}
+{{- if .Values.gatekeeper.enabled -}}
+{{- .Values.gatekeeper.namespace }}/{{ .Values.gatekeeper.caSecret -}}
+{{- else -}}
+{{- .Release.Namespace }}/{{ include "boltseal.fullname" . }}-gatekeeper-ca
+{{- end -}}
+{{- end -}}
+
+{{/* Names of the Providers that get Boltseal's CA, comma-separated. */}}
+{{- define "boltseal.providers" -}}
+{{- if .Values.gatekeeper.enabled -}}
+{{- join "," (list .Values.gatekeeper.provider.name .Values.gatekeeper.mutationProvider.name | uniq) -}}
+{{- else -}}
+none
+{{- end -}}
+{{- end -}}
+
+{{- define "boltseal.crdJob" -}}
+{{ include "boltseal.fullname" . | trunc 45 | trimSuffix "-" }}-crds
+{{- end -}}
+
+{{/* Names of the CustomResourceDefinitions, as a YAML list. */}}
+{{- define "boltseal.crdNames" -}}
+{{- range $path, $_ := .Files.Glob "crds/*.yaml" }}
+- {{ ($.Files.Get $path | fromYaml).metadata.name }}
+{{- end }}
+{{- end -}}
+
+{{/* What the webhook configurations belong to, and go with. */}}
+{{- define "boltseal.webhookOwner" -}}
+{{- if .Values.rbac.create -}}
+ClusterRole/{{ include "boltseal.fullname" . }}
+{{- else -}}
+none
+{{- end -}}
+{{- end -}}
+
+{{- define "boltseal.terminationGrace" -}}
+{{- add .Values.shutdown.delaySeconds .Values.shutdown.timeoutSeconds 5 -}}
+{{- end -}}
