@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -299,13 +300,16 @@ func (w *work) authenticity() boltseal.Reason {
 	if w.env.Scheme == envelope.SchemeSigningAuthority {
 		kind = trust.TypeSigningAuthority
 	}
-	var asked []string
+	var asked, lacks []string
 	for _, name := range w.s.stores {
 		st := w.v.stores[name]
 		if st.Type() != kind {
 			continue
 		}
 		asked = append(asked, name)
+		if st.Lacks() != "" {
+			lacks = append(lacks, st.Lacks())
+		}
 		if slices.ContainsFunc(w.env.Chain, st.Contains) {
 			w.v.chains.keep(w.env.Chain)
 			return boltseal.Reason{}
@@ -314,6 +318,11 @@ func (w *work) authenticity() boltseal.Reason {
 	r := boltseal.Reason{Cause: boltseal.CauseUntrustedSigner, Remedy: "sign with a certificate that leads to a trusted root, or add this signer's root to a trust store"}
 	root := w.env.Chain[len(w.env.Chain)-1]
 	r.Message = fmt.Sprintf("signed by %q, who is not trusted: its root %q is not in %s", w.env.Chain[0].Subject, root.Subject, join(asked))
+	if len(lacks) > 0 {
+		// Whether the signer is to be trusted cannot be said, and so it is not.
+		r.Cause, r.Remedy = boltseal.CauseConfiguration, "mend where the certificates come from; the provider's status says more"
+		r.Message = fmt.Sprintf("signed by %q, whose root %q is not known here: %s", w.env.Chain[0].Subject, root.Subject, strings.Join(lacks, "; "))
+	}
 	if len(asked) == 0 {
 		r.Message = fmt.Sprintf("signed by %q under the scheme %s, and the trust policy names no trust store of type %s", w.env.Chain[0].Subject, w.env.Scheme, kind)
 	}

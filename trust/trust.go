@@ -35,6 +35,7 @@ type Store struct {
 	name  string
 	certs []*x509.Certificate
 	sums  map[[sha256.Size]byte]bool
+	lacks string
 }
 
 // NewStore checks that each certificate may stand in a store of the given type:
@@ -84,6 +85,17 @@ func Admit(kind Type, c *x509.Certificate) error {
 	return fmt.Errorf("is neither a CA's nor self-signed: put the CA that issued it here")
 }
 
+// Lacking returns a store with the same certificates that says, when it is asked,
+// which others could not be had, and why: a sentence for a person.
+func (s *Store) Lacking(why string) *Store {
+	lacking := *s
+	lacking.lacks = why
+	return &lacking
+}
+
+// Lacks says which certificates could not be had, and why; "" where none is missing.
+func (s *Store) Lacks() string { return s.lacks }
+
 // Type returns the store's type.
 func (s *Store) Type() Type { return s.kind }
 
@@ -111,16 +123,25 @@ const ExpiryNotice = 30 * 24 * time.Hour
 func (s *Store) Problems(now time.Time) []string {
 	var out []string
 	for _, c := range s.certs {
-		switch {
-		case now.After(c.NotAfter):
-			out = append(out, fmt.Sprintf("trust store %s: the certificate %q expired on %s", s, c.Subject, c.NotAfter.UTC().Format(time.DateOnly)))
-		case now.Before(c.NotBefore):
-			out = append(out, fmt.Sprintf("trust store %s: the certificate %q is not valid before %s", s, c.Subject, c.NotBefore.UTC().Format(time.DateOnly)))
-		case now.Add(ExpiryNotice).After(c.NotAfter):
-			out = append(out, fmt.Sprintf("trust store %s: the certificate %q expires on %s; add its successor before", s, c.Subject, c.NotAfter.UTC().Format(time.DateOnly)))
+		if text := Expiring(c, now); text != "" {
+			out = append(out, fmt.Sprintf("trust store %s: %s", s, text))
 		}
 	}
 	return out
+}
+
+// Expiring says that a certificate is outside its validity at now, or leaves it
+// within ExpiryNotice; "" where neither is so.
+func Expiring(c *x509.Certificate, now time.Time) string {
+	switch {
+	case now.After(c.NotAfter):
+		return fmt.Sprintf("the certificate %q expired on %s", c.Subject, c.NotAfter.UTC().Format(time.DateOnly))
+	case now.Before(c.NotBefore):
+		return fmt.Sprintf("the certificate %q is not valid before %s", c.Subject, c.NotBefore.UTC().Format(time.DateOnly))
+	case now.Add(ExpiryNotice).After(c.NotAfter):
+		return fmt.Sprintf("the certificate %q expires on %s; add its successor before", c.Subject, c.NotAfter.UTC().Format(time.DateOnly))
+	}
+	return ""
 }
 
 // Fingerprint is "sha256:" and the hexadecimal digest of the DER bytes.

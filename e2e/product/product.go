@@ -17,6 +17,7 @@ import (
 
 	"github.com/boltseal/boltseal/e2e/kit"
 	"github.com/boltseal/boltseal/e2e/process"
+	"github.com/boltseal/boltseal/e2e/render"
 )
 
 const (
@@ -60,9 +61,23 @@ func output(ctx context.Context, dir, name string, args ...string) (string, erro
 	return stdout.String(), nil
 }
 
+// Rights are the ServiceAccount and its rights as the chart gives them with these values, and the namespaces they
+// are in.
+func Rights(ctx context.Context, values ...string) (string, error) {
+	root, err := Root(ctx)
+	if err != nil {
+		return "", err
+	}
+	return render.Rights(render.Options{Chart: filepath.Join(root, "charts", "boltseal"), Release: Account, Namespace: Namespace, Values: values})
+}
+
 // Install applies the CustomResourceDefinitions, the namespace, the ServiceAccount and its rights.
 func Install(ctx context.Context, c *kit.Cluster, binary string) error {
 	crds, err := output(ctx, "", binary, "crds")
+	if err != nil {
+		return err
+	}
+	rights, err := Rights(ctx)
 	if err != nil {
 		return err
 	}

@@ -34,8 +34,8 @@ type Options struct {
 	Chart string
 	// Release and Namespace are where it is installed. Empty: the defaults.
 	Release, Namespace string
-	// Values, in YAML, are added to the chart's.
-	Values string
+	// Values, in YAML, are added to the chart's; the later win.
+	Values []string
 }
 
 // Rendered is what a chart makes.
@@ -61,9 +61,13 @@ func Render(o Options) (*Rendered, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load the chart: %w", err)
 	}
-	given, err := common.ReadValues([]byte(o.Values))
-	if err != nil {
-		return nil, fmt.Errorf("read the values: %w", err)
+	given := common.Values{}
+	for _, text := range o.Values {
+		v, err := common.ReadValues([]byte(text))
+		if err != nil {
+			return nil, fmt.Errorf("read the values: %w", err)
+		}
+		given = util.MergeTables(v, given)
 	}
 	release := common.ReleaseOptions{Name: o.Release, Namespace: o.Namespace, Revision: 1, IsInstall: true}
 	values, err := util.ToRenderValues(c, given, release, common.DefaultCapabilities)

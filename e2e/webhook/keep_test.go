@@ -39,6 +39,11 @@ func TestEditsArePutBack(t *testing.T) {
 			t.Errorf("failurePolicy %s", *f)
 		}
 	}
+	// What is as it should be is left alone.
+	time.Sleep(time.Second)
+	if m, v, err := configurations(ctx); err != nil || m.ResourceVersion != mutating.ResourceVersion || v.ResourceVersion != validating.ResourceVersion {
+		t.Errorf("they are written again and again: %v", err)
+	}
 	ignore := admissionregistrationv1.Ignore
 	edits := map[string]func(v *admissionregistrationv1.ValidatingWebhookConfiguration){
 		"caBundle": func(v *admissionregistrationv1.ValidatingWebhookConfiguration) {

@@ -39,7 +39,8 @@ var (
 	registry *testregistry.Registry
 	signer   *testca.Chain
 	front    *service
-	names    int // of replicas
+	names    int    // of replicas
+	rights   string // the chart's, with Gatekeeper
 	standing []*replica
 )
 
@@ -70,6 +71,9 @@ func install(ctx context.Context) (err error) {
 	}
 	crds, err := exec.CommandContext(ctx, binary, "crds").Output()
 	if err != nil {
+		return err
+	}
+	if rights, err = product.Rights(ctx, "gatekeeper: {enabled: true}"); err != nil {
 		return err
 	}
 	if err := cluster.Apply(ctx, rights, string(crds), config()); err != nil {

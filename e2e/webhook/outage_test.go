@@ -61,7 +61,7 @@ func TestAllReplicasDown(t *testing.T) {
 	}
 	// Boltseal itself must be able to come back, and what a cluster runs on.
 	for _, in := range []string{"kube-system", system} {
-		if err := cl.Create(ctx, pod(in, "needed", signed)); err != nil {
+		if err := cl.Create(ctx, pod(in, fmt.Sprint("needed-", names), signed)); err != nil {
 			t.Errorf("a Pod in %s: %v", in, err)
 		}
 		if err := cluster.Apply(ctx, deployment(in)); err != nil {

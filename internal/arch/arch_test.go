@@ -124,7 +124,7 @@ func besides(f, but func(string) bool) func(string) bool {
 }
 
 var clouds = theirs("github.com/Azure/azure-sdk-for-go", "github.com/aws/aws-sdk-go-v2", "cloud.google.com/go",
-	"github.com/aliyun", "github.com/hashicorp/vault")
+	"github.com/aliyun", "github.com/hashicorp/vault", "github.com/openbao/openbao")
 
 var rules = []rule{
 	{why: "the engine is a library: no Kubernetes, no HTTP, no command line in it",
@@ -149,6 +149,7 @@ var rules = []rule{
 		from: not(in("internal/keys", "internal/credential")), never: clouds},
 	{why: "what signs for tests must not be linked into what verifies",
 		from: not(in("internal/testca", "internal/testregistry", "internal/testhouse", "internal/demo", "bench")), never: ours("internal/testca", "internal/testregistry")},
+	{why: "the fakes of clouds are for tests", from: not(in("internal/testcloud")), never: ours("internal/testcloud")},
 	{why: "the command line is the outermost layer", from: not(in("cmd", "internal/cli")), never: ours("internal/cli")},
 }
 
@@ -177,7 +178,7 @@ func TestRulesBite(t *testing.T) {
 		seen := false
 		for _, imp := range []string{
 			"net/http", "k8s.io/api", module + "/oci", module + "/internal/cli", module + "/internal/testca", module + "/cosign", module + "/notation",
-			module + "/internal/admission", module + "/internal/controller", "github.com/Azure/azure-sdk-for-go/sdk/azidentity", module + "/trust",
+			module + "/internal/admission", module + "/internal/controller", "github.com/Azure/azure-sdk-for-go/sdk/azidentity", module + "/trust", module + "/internal/testcloud",
 		} {
 			seen = seen || r.never(imp)
 		}

@@ -151,7 +151,11 @@ func (f *auditFlags) snapshot(ctx context.Context, env Env, config *rest.Config,
 			return nil, err
 		}
 		set, _ := compile.Decode(sources) // Compile tells what Decode found too
-		if compiled, err = set.Compile(env.deps()); err != nil {
+		deps := env.deps()
+		if deps.Keys, err = env.fetch(ctx, config, set.Wants()); err != nil {
+			return nil, err
+		}
+		if compiled, err = set.Compile(deps); err != nil {
 			return nil, configError{err}
 		}
 		policies = set.Integrity()
@@ -162,7 +166,11 @@ func (f *auditFlags) snapshot(ctx context.Context, env Env, config *rest.Config,
 		}
 		c := compile.NewCluster(compile.ClusterOptions{CertificateStores: service.CertificateStores(f.own)}, entries)
 		var standing map[compile.Key]*compile.Standing
-		compiled, standing = c.Compile(env.deps(), nil)
+		deps := env.deps()
+		if deps.Keys, err = env.fetch(ctx, config, c.Wants()); err != nil {
+			return nil, err
+		}
+		compiled, standing = c.Compile(deps, nil)
 		warnBroken(env.Stderr, standing)
 		policies = c.Integrity()
 		if len(compiled.Engines()) == 0 {

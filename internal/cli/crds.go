@@ -1,20 +1,32 @@
 package cli
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
 	"github.com/spf13/cobra"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
 
 	chart "github.com/boltseal/boltseal/charts/boltseal"
+	"github.com/boltseal/boltseal/internal/definitions"
+	"github.com/boltseal/boltseal/internal/service"
 )
 
 func newCRDs(env Env) *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "crds",
-		Short: "Print the CustomResourceDefinitions",
+		Short: "Print or apply the CustomResourceDefinitions",
 		Long: `Print the CustomResourceDefinitions of all resources that Boltseal reads from a
-cluster: Ratify's (config.ratify.deislabs.io) and ImageIntegrityPolicy (boltseal.dev).`,
-		Example: "  boltseal crds | kubectl apply --server-side -f -",
+cluster: Ratify's (config.ratify.deislabs.io) and ImageIntegrityPolicy (boltseal.dev).
+
+'boltseal crds apply' brings those of a cluster up to date.`,
+		Example: `  boltseal crds | kubectl apply --server-side -f -
+  boltseal crds apply`,
 		GroupID: "serve",
-		Args:    usage(cobra.NoArgs),
+		Args:    knownCommand,
 		RunE: func(*cobra.Command, []string) error {
 			b, err := chart.CRDs()
 			if err != nil {
@@ -24,4 +36,81 @@ cluster: Ratify's (config.ratify.deislabs.io) and ImageIntegrityPolicy (boltseal
 			return err
 		},
 	}
+	cmd.AddCommand(newCRDsApply(env))
+	for _, c := range cmd.Commands() {
+		plainHelpFlag(c)
+	}
+	return cmd
+}
+
+// crdsFlags say which cluster.
+type crdsFlags struct {
+	kubeconfig string
+	inCluster  bool
+	timeout    time.Duration
+}
+
+func newCRDsApply(env Env) *cobra.Command {
+	var f crdsFlags
+	cmd := &cobra.Command{
+		Use:   "apply",
+		Short: "Bring those of a cluster up to date",
+		Long: `Bring the CustomResourceDefinitions of a cluster up to date, and wait until they
+are served. Nothing is taken away: a version that is there and is not Boltseal's
+stays, such as Ratify's v1alpha1, and a definition that was made for a newer
+Boltseal is left as it is, so that going back loses no field of a resource.`,
+		Example: `  boltseal crds apply
+  boltseal crds apply --kubeconfig FILE`,
+		Args: usage(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch {
+			case f.inCluster && f.kubeconfig != "":
+				return usageError{command: cmd.CommandPath(), err: errors.New("choose one of --kubeconfig and --in-cluster")}
+			case f.timeout <= 0:
+				return usageError{command: cmd.CommandPath(), err: errors.New("--timeout must be positive")}
+			}
+			return applyCRDs(cmd.Context(), env, f)
+		},
+	}
+	cmd.Flags().StringVar(&f.kubeconfig, "kubeconfig", "", "the cluster that `FILE` names; default: as kubectl's")
+	cmd.Flags().BoolVar(&f.inCluster, "in-cluster", false, "the cluster that this Pod runs in")
+	cmd.Flags().DurationVar(&f.timeout, "timeout", 2*time.Minute, "how long to wait until they are served")
+	return cmd
+}
+
+func (f crdsFlags) config() (*rest.Config, error) {
+	if f.inCluster {
+		return rest.InClusterConfig()
+	}
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = f.kubeconfig
+	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
+}
+
+func applyCRDs(ctx context.Context, env Env, f crdsFlags) error {
+	config, err := f.config()
+	if err != nil {
+		return fmt.Errorf("the cluster's configuration: %w", err)
+	}
+	documents, err := chart.CRDs()
+	if err != nil {
+		return err
+	}
+	wanted, err := definitions.Parse(documents)
+	if err != nil {
+		return err
+	}
+	c, err := service.NewClient(config)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, f.timeout)
+	defer cancel()
+	outcomes, err := definitions.Apply(ctx, c, wanted)
+	for _, o := range outcomes {
+		if _, err := fmt.Fprintf(env.Stdout, "CustomResourceDefinition %s: %s\n", o.Name, o.Did); err != nil {
+			return err
+		}
+	}
+	return err
 }

@@ -80,10 +80,16 @@ func runDoctor(cmd *cobra.Command, env Env, f doctorFlags) error {
 		if err != nil {
 			return err
 		}
+		if o.Keys, err = env.keys(nil); err != nil {
+			return err
+		}
 		found = doctor.Files(cmd.Context(), sources, env.deps(), o)
 	} else {
 		config, err := (&auditFlags{kubeconfig: f.kubeconfig, context: f.context}).cluster(env)
 		if err != nil {
+			return err
+		}
+		if o.Keys, err = env.keys(config); err != nil {
 			return err
 		}
 		c := f.cluster

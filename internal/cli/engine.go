@@ -29,7 +29,7 @@ type verifier struct {
 	layoutDir string
 }
 
-func newVerifier(_ context.Context, env Env, f verifyFlags) (*verifier, error) {
+func newVerifier(ctx context.Context, env Env, f verifyFlags) (*verifier, error) {
 	sources, err := readSources(env, f.config)
 	if err != nil {
 		return nil, err
@@ -42,7 +42,7 @@ func newVerifier(_ context.Context, env Env, f verifyFlags) (*verifier, error) {
 		}
 		deps.Layout = v.layout
 	}
-	if v.compiled, err = compileSources(sources, deps); err != nil {
+	if v.compiled, err = compileSources(ctx, env, sources, deps); err != nil {
 		return nil, err
 	}
 	for _, w := range v.compiled.Warnings {
@@ -60,8 +60,15 @@ func (env Env) deps() compile.Deps {
 	}
 }
 
-func compileSources(sources []compile.Source, deps compile.Deps) (*compile.Compiled, error) {
-	set, _ := compile.Decode(sources) // Compile tells what Decode found too
+// compileSources compiles a configuration, with the certificates that its providers
+// have now.
+func compileSources(ctx context.Context, env Env, sources []compile.Source, deps compile.Deps) (*compile.Compiled, error) {
+	set, err := compile.Decode(sources)
+	if err == nil { // otherwise Compile tells what Decode found, and nothing is asked
+		if deps.Keys, err = env.fetch(ctx, nil, set.Wants()); err != nil {
+			return nil, err
+		}
+	}
 	c, err := set.Compile(deps)
 	if err != nil {
 		return nil, configError{err}

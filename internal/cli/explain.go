@@ -132,6 +132,8 @@ func explain(c *audit.Case) (explained, error) {
 		switch ev := c.Evidence[img.Evidence]; {
 		case img.Decision == audit.Excluded:
 			x.Missing = "every policy that matched passes over this image (excludedImages)"
+		case img.Evidence == "" && img.Message != "":
+			x.Missing = img.Message // there was nothing to look at
 		case ev == nil:
 			x.Missing = "its evidence is not in this log"
 		default:

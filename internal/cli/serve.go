@@ -142,6 +142,7 @@ func runServe(cmd *cobra.Command, env Env, f serveFlags) error {
 	f.o.Exempt = exempt(f.o.Exempt, f.o.Cluster)
 	f.o.Memo.Bytes, f.o.MemoryBytes = int64(f.cacheMB)<<20, int64(f.memoryMB)<<20
 	f.o.Deps = env.deps()
+	f.o.Keys.Getenv = env.Getenv
 	audit, done, err := openAudit(env, f.auditLog)
 	if err != nil {
 		return err

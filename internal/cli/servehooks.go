@@ -64,6 +64,8 @@ type hookFlags struct {
 	secret       string
 	lifetimes    servingcert.Lifetimes
 	providers    []string
+	verify       string
+	mutate       string
 	gatekeeperCA string
 }
 
@@ -85,6 +87,8 @@ func (f *hookFlags) register(fl *pflag.FlagSet) {
 	f.webhook.register(fl)
 	fl.StringVar(&f.owner, "webhook-owner", "ClusterRole/boltseal", "`KIND/NAME` that the webhook configurations belong to, and go with: a ClusterRole or a Namespace; or "+valueNone)
 	fl.StringSliceVar(&f.providers, "gatekeeper-providers", []string{"ratify-provider", "ratify-mutation-provider"}, "`NAMES` of Gatekeeper's Providers that get the CAs where they point here; or "+valueNone)
+	fl.StringVar(&f.verify, "gatekeeper-verify-provider", valueNone, "`NAME` of the Provider that is made and kept in the cluster, for Gatekeeper to verify; or "+valueNone)
+	fl.StringVar(&f.mutate, "gatekeeper-mutate-provider", valueNone, "`NAME` of the one that is made and kept for mutation; or "+valueNone)
 }
 
 // apply puts the flags into a service's options. set tells whether a flag was set.
@@ -114,6 +118,12 @@ func (f *hookFlags) apply(o *service.Options, set func(flag string) bool) error 
 		return errors.New("--webhook=enforce is for a cluster: name one with --kubeconfig")
 	case o.Cluster == nil && secret != (types.NamespacedName{}):
 		return errors.New("--gatekeeper-ca-secret is for a cluster: without one, name a file with --client-ca")
+	case o.Cluster == nil && (f.verify != valueNone || f.mutate != valueNone):
+		return errors.New("--gatekeeper-verify-provider and --gatekeeper-mutate-provider are for a cluster: name one with --kubeconfig")
+	case f.verify == f.mutate && f.verify != valueNone:
+		return fmt.Errorf("one Provider, %q, cannot verify and mutate", f.verify)
+	case (f.verify != valueNone || f.mutate != valueNone) && (o.InsecureHTTP || o.SelfSigned):
+		return errors.New("--gatekeeper-verify-provider and --gatekeeper-mutate-provider need a certificate that Gatekeeper can trust: leave it to Boltseal, or name --tls-cert and --tls-ca")
 	case mode == registrar.Enforce && (o.InsecureHTTP || o.SelfSigned):
 		return errors.New("--webhook=enforce needs a certificate that the API server can trust: leave it to Boltseal, or name --tls-cert and --tls-ca")
 	}
@@ -124,6 +134,7 @@ func (f *hookFlags) apply(o *service.Options, set func(flag string) bool) error 
 	if len(f.providers) == 1 && f.providers[0] == valueNone {
 		webhook.Providers = nil
 	}
+	webhook.VerifyProvider, webhook.MutateProvider = unlessNone(f.verify), unlessNone(f.mutate)
 	o.Cluster.Webhook, o.Cluster.GatekeeperCA = webhook, secret
 	if managed {
 		o.Cluster.Serving = &service.ServingOptions{Secret: f.secret, Lifetimes: f.lifetimes}
@@ -132,6 +143,13 @@ func (f *hookFlags) apply(o *service.Options, set func(flag string) bool) error 
 		}
 	}
 	return nil
+}
+
+func unlessNone(name string) string {
+	if name == valueNone {
+		return ""
+	}
+	return name
 }
 
 func (f *hookFlags) gatekeeperSecret(auto bool) (types.NamespacedName, error) {

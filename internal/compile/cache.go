@@ -34,13 +34,15 @@ type lookup struct {
 	namespace, name string
 	certs           []*x509.Certificate
 	ok, bad         bool
+	fetched         bool
+	lacks           string // which certificates could not be had, and why
 	hint            string // for a name that is not there
 }
 
 // same reports whether two lookups found the same version of the same provider:
-// a resource reads its certificates once.
+// what a resource says, or what was fetched for it, is read once.
 func (l lookup) same(o lookup) bool {
-	return l.ok == o.ok && l.bad == o.bad && l.hint == o.hint && len(l.certs) == len(o.certs) && (len(l.certs) == 0 || l.certs[0] == o.certs[0])
+	return l.ok == o.ok && l.bad == o.bad && l.lacks == o.lacks && l.hint == o.hint && len(l.certs) == len(o.certs) && (len(l.certs) == 0 || l.certs[0] == o.certs[0])
 }
 
 type cachedEngine struct {

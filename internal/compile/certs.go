@@ -1,25 +1,20 @@
 package compile
 
 import (
-	"crypto/x509"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/boltseal/boltseal/api/config/v1beta1"
+	"github.com/boltseal/boltseal/internal/keys"
 	"github.com/boltseal/boltseal/internal/nearest"
 	"github.com/boltseal/boltseal/internal/strict"
-	"github.com/boltseal/boltseal/trust"
 )
-
-// providerTypes are the kinds of providers known here.
-var providerTypes = []string{"inline"}
 
 // keyring holds the certificates of all providers.
 type keyring struct {
-	certs map[string][]*x509.Certificate // by "namespace/name", "/name" cluster-wide
-	bad   map[string]bool                // providers with problems of their own
-	trace func(lookup)                   // nil = nobody wants to know what is looked up
+	have  map[string]provided // by "namespace/name", "/name" cluster-wide
+	bad   map[string]bool     // providers with problems of their own
+	trace func(lookup)        // nil = nobody wants to know what is looked up
 	hints *hints
 }
 
@@ -35,7 +30,7 @@ type hints struct {
 }
 
 func newKeyring() keyring {
-	return keyring{certs: map[string][]*x509.Certificate{}, bad: map[string]bool{}, hints: &hints{given: map[[2]string]string{}}}
+	return keyring{have: map[string]provided{}, bad: map[string]bool{}, hints: &hints{given: map[[2]string]string{}}}
 }
 
 // hint is the nearest of the providers' names, in words. Namespaces learn no
@@ -64,8 +59,9 @@ func (k keyring) hint(namespace, name string) string {
 }
 
 // keys reads all providers. A KeyManagementProvider wins over a
-// CertificateStore of the same name.
-func (s *Set) keys() (k keyring, problems strict.Problems, warnings []strict.Problem) {
+// CertificateStore of the same name. That something could not be fetched is a
+// warning: the configuration is right.
+func (s *Set) keys(fetched func(keys.Want) keys.State) (k keyring, problems strict.Problems, warnings []strict.Problem) {
 	k = newKeyring()
 	for o := range s.broken {
 		if base := Key(o).base(); base == v1beta1.KindKeyManagementProvider || base == v1beta1.KindCertificateStore {
@@ -77,62 +73,25 @@ func (s *Set) keys() (k keyring, problems strict.Problems, warnings []strict.Pro
 			if stores != (p.kind == v1beta1.KindCertificateStore) {
 				continue
 			}
-			certs, err := provide(p)
+			src, err := source(p)
 			problems = collect(problems, err)
 			key := p.namespace + "/" + p.name
 			if stores && k.has(key) {
 				warnings = append(warnings, p.problem("metadata.name", "it is not used: the KeyManagementProvider of the same name wins"))
 			}
-			k.add(key, certs, err == nil)
+			if err != nil {
+				k.add(key, provided{}, false)
+				continue
+			}
+			has := src.have(fetched)
+			for _, t := range has.trouble {
+				warnings = append(warnings, p.problem("", "%s", t))
+			}
+			warnings = append(warnings, src.warnings...)
+			k.add(key, has, true)
 		}
 	}
 	return k, problems, warnings
-}
-
-// provide reads one provider. The error is [strict.Problems].
-func provide(p resource[v1beta1.KeyManagementProviderSpec]) ([]*x509.Certificate, error) {
-	var problems strict.Problems
-	kind, field := p.spec.Type, "spec.type"
-	if _, ok := p.node.Get("spec", "provider"); ok && (kind == "" || p.kind == v1beta1.KindCertificateStore) {
-		field = "spec.provider"
-	}
-	switch {
-	case kind == "":
-		kind = p.spec.Provider
-	case p.spec.Provider != "" && p.spec.Provider != kind:
-		problems = append(problems, p.problem("spec.provider", "it says %q, and type says %q: keep type", p.spec.Provider, kind))
-	}
-	if d, err := time.ParseDuration(p.spec.RefreshInterval); p.spec.RefreshInterval != "" && (err != nil || d < 0) {
-		problems = append(problems, p.problem("spec.refreshInterval", "%q is no time such as 30m or 1h", p.spec.RefreshInterval))
-	}
-	if kind != "inline" {
-		problems = append(problems, unknown(p, field, "provider", kind, providerTypes))
-		return nil, problems
-	}
-	certs, err := provideInline(p)
-	if problems = collect(problems, err); len(problems) > 0 {
-		return nil, problems
-	}
-	return certs, nil
-}
-
-func provideInline(p resource[v1beta1.KeyManagementProviderSpec]) ([]*x509.Certificate, error) {
-	var params inlineParameters
-	if err := p.parameters(&params); err != nil {
-		return nil, err
-	}
-	switch params.ContentType {
-	case "", "certificate":
-	case "key":
-		return nil, p.problem("spec.parameters.contentType", "keys are of no use to the verifiers known here; provide the certificate that belongs to the key")
-	default:
-		return nil, p.problem("spec.parameters.contentType", "%q is not certificate or key%s", params.ContentType, nearest.Hint(params.ContentType, []string{"certificate", "key"}))
-	}
-	certs, err := trust.ParseCertificates([]byte(params.Value))
-	if err != nil {
-		return nil, p.problem("spec.parameters.value", "%v", trim(err))
-	}
-	return certs, nil
 }
 
 // unknown is the problem of a name that no part here has.
@@ -148,7 +107,7 @@ func trim(err error) string { return strings.TrimPrefix(err.Error(), "configurat
 
 // find looks a provider up by the name that a verifier gives it: NAME, in the
 // verifier's namespace and then cluster-wide, or NAMESPACE/NAME.
-func (k keyring) find(namespace, name string) (certs []*x509.Certificate, ok, bad bool) {
+func (k keyring) find(namespace, name string) (has provided, ok, bad bool) {
 	keys := []string{namespace + "/" + name, "/" + name}
 	if ns, rest, found := strings.Cut(name, "/"); found {
 		keys = []string{ns + "/" + rest}
@@ -157,22 +116,23 @@ func (k keyring) find(namespace, name string) (certs []*x509.Certificate, ok, ba
 		}
 	}
 	for _, key := range keys {
-		if certs, ok := k.certs[key]; ok {
-			return certs, true, false
+		if has, ok := k.have[key]; ok {
+			return has, true, false
 		}
 		if k.bad[key] {
-			return nil, true, true
+			return provided{}, true, true
 		}
 	}
-	return nil, false, false
+	return provided{}, false, false
 }
 
 // lookup is find, with a hint where there is no such provider, and notes what was
 // found.
 func (k keyring) lookup(namespace, name string) lookup {
 	l := lookup{namespace: namespace, name: name}
-	l.certs, l.ok, l.bad = k.find(namespace, name)
-	if !l.ok {
+	var has provided
+	has, l.ok, l.bad = k.find(namespace, name)
+	if l.certs, l.lacks, l.fetched = has.certs, has.lacks, has.state != nil; !l.ok {
 		l.hint = k.hint(namespace, name)
 	}
 	if k.trace != nil {
@@ -183,7 +143,7 @@ func (k keyring) lookup(namespace, name string) lookup {
 
 func (k keyring) names() []string {
 	var names []string
-	for key := range k.certs {
+	for key := range k.have {
 		names = append(names, strings.TrimPrefix(key, "/"))
 	}
 	slices.Sort(names)

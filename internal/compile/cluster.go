@@ -7,7 +7,9 @@ import (
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/api/config/v1beta1"
 	"github.com/boltseal/boltseal/internal/integrity"
+	"github.com/boltseal/boltseal/internal/keys"
 	"github.com/boltseal/boltseal/internal/strict"
+	"github.com/boltseal/boltseal/trust"
 )
 
 // Entry is a resource of a cluster: as it is, and as it was when it last worked.
@@ -38,6 +40,11 @@ type Standing struct {
 	Serving  Serving
 	// Certificates are what a provider provides.
 	Certificates []*x509.Certificate
+	// Expiring says which of them are not valid, or not for long.
+	Expiring []string
+	// Fetched is how fetching them stands; nil for a provider that is inline, and for
+	// what is none.
+	Fetched *keys.State
 }
 
 // OK reports whether the resource is in force as it is written.
@@ -244,8 +251,8 @@ func (x *clusterCompiler) providers() {
 			if key.base() != v1beta1.KindKeyManagementProvider && key.Kind != v1beta1.KindCertificateStore || stores != (key.Kind == v1beta1.KindCertificateStore) {
 				continue
 			}
-			certs, ok := x.provide(e)
-			x.keys.add(key.Namespace+"/"+key.Name, certs, ok)
+			has, ok := x.provide(e)
+			x.keys.add(key.Namespace+"/"+key.Name, has, ok)
 			if !stores {
 				continue
 			}
@@ -254,7 +261,7 @@ func (x *clusterCompiler) providers() {
 			if old, seen := aliases[alias]; place >= 0 && (!seen && !x.keys.has(alias) || seen && place < old) {
 				aliases[alias] = place
 				x.keys.drop(alias)
-				x.keys.add(alias, certs, ok)
+				x.keys.add(alias, has, ok)
 			}
 		}
 	}
@@ -262,38 +269,71 @@ func (x *clusterCompiler) providers() {
 
 // add adds a provider unless one of that name is there: a KeyManagementProvider
 // wins over a CertificateStore.
-func (k keyring) add(name string, certs []*x509.Certificate, ok bool) {
+func (k keyring) add(name string, has provided, ok bool) {
 	switch {
 	case k.has(name):
 	case ok:
-		k.certs[name] = certs
+		k.have[name] = has
 	default:
 		k.bad[name] = true
 	}
 }
 
-func (k keyring) has(name string) bool { return k.certs[name] != nil || k.bad[name] }
+func (k keyring) has(name string) bool {
+	_, ok := k.have[name]
+	return ok || k.bad[name]
+}
 
-func (k keyring) drop(name string) { delete(k.certs, name); delete(k.bad, name) }
+func (k keyring) drop(name string) { delete(k.have, name); delete(k.bad, name) }
 
-func (x *clusterCompiler) provide(e Entry) (certs []*x509.Certificate, ok bool) {
+// provide finds out what a provider has: by its text as it is, else as it was. ok is
+// false where the text is wrong and there is no other.
+func (x *clusterCompiler) provide(e Entry) (has provided, ok bool) {
 	st := x.cluster.standing[e.Current.key]
 	if st.OK() {
-		certs, err := e.Current.provide()
+		src, err := e.Current.source()
 		if err == nil {
-			st.Certificates = certs
-			return certs, true
+			has, ok = src.have(x.deps.Keys), true
+			st.Certificates, st.Fetched, st.Warnings = has.certs, has.state, placed(src.warnings)
+			for _, t := range has.trouble {
+				st.Problems = append(st.Problems, strict.Problem{Message: t})
+			}
+			x.expiring(st)
+			switch {
+			case len(st.Problems) == 0:
+				return has, true
+			case len(has.certs) > 0 && has.state.Err != nil:
+				st.Serving = ServingLastGood
+				return has, true
+			case has.state != nil && has.state.Content != nil: // so it answered
+				st.Serving = ServingReduced
+				return has, true
+			}
+		} else {
+			st.Problems = placed(collect(nil, err))
 		}
-		st.Problems = placed(collect(nil, err))
 	}
-	if e.Good != nil && len(e.Good.problems) == 0 {
-		if certs, err := e.Good.provide(); err == nil {
-			st.Serving, st.Certificates = ServingLastGood, certs
-			return certs, true
+	if e.Good != nil && e.Good != e.Current && len(e.Good.problems) == 0 {
+		if src, err := e.Good.source(); err == nil {
+			if was := src.have(x.deps.Keys); len(was.certs) > 0 {
+				st.Serving, st.Certificates = ServingLastGood, was.certs
+				x.expiring(st)
+				return was, true
+			}
 		}
 	}
 	st.Serving = ServingStandIn
-	return nil, false
+	return has, ok
+}
+
+// expiring finds certificates that are not valid, or not for long.
+func (x *clusterCompiler) expiring(st *Standing) {
+	now := x.deps.Clock()
+	for _, c := range st.Certificates {
+		if text := trust.Expiring(c, now); text != "" {
+			st.Expiring = append(st.Expiring, text)
+		}
+	}
 }
 
 // allEngines makes one engine for the cluster and one for each namespace with

@@ -7,6 +7,7 @@ import (
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/api/config/v1beta1"
+	"github.com/boltseal/boltseal/internal/keys"
 	"github.com/boltseal/boltseal/internal/strict"
 	"github.com/boltseal/boltseal/notation"
 	"github.com/boltseal/boltseal/oci"
@@ -29,6 +30,9 @@ type Deps struct {
 	Wrap func(boltseal.Store) boltseal.Store
 	// Layout, where set, is read in place of every Store.
 	Layout boltseal.Store
+	// Keys tells what was fetched for providers that are not inline; see Wants. Nil
+	// means nothing.
+	Keys func(keys.Want) keys.State
 	// Panicked is boltseal.Options' of every engine.
 	Panicked func(what string, value any, stack []byte)
 }
@@ -83,6 +87,9 @@ type compiler struct {
 	policies  map[string]boltseal.Policy
 	// lenient makes do with trust stores that lack certificates: they trust less.
 	lenient bool
+	// whole says that the configuration stands or falls as a whole. That something
+	// could not be fetched is then a warning.
+	whole bool
 }
 
 func newCompiler(deps Deps) *compiler {
@@ -106,8 +113,8 @@ func (s *Set) Compile(deps Deps) (*Compiled, error) {
 		return nil, s.problems
 	}
 	c := newCompiler(deps)
-	c.set = s
-	c.keys, c.problems, c.out.Warnings = s.keys()
+	c.set, c.whole = s, true
+	c.keys, c.problems, c.out.Warnings = s.keys(deps.Keys)
 	c.problems = append(slices.Clone(s.problems), c.problems...)
 	for _, r := range s.stores {
 		c.store(r)

@@ -3,7 +3,6 @@ package compile
 import (
 	"bytes"
 	"cmp"
-	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -49,11 +48,11 @@ type Resource struct {
 	// strict stands in for an ImageIntegrityPolicy that is not understood.
 	strict *integrity.Policy
 
-	mu       sync.Mutex
-	provided bool
-	certs    []*x509.Certificate
-	certsErr error
-	registry *oci.Registry
+	mu        sync.Mutex
+	read      bool
+	provider  *providerSource
+	sourceErr error
+	registry  *oci.Registry
 }
 
 // object is what is read of a resource: the rest of the metadata is long, and
@@ -145,18 +144,18 @@ func (r *Resource) Close() {
 	}
 }
 
-// provide is what the provider provides, read once.
-func (r *Resource) provide() ([]*x509.Certificate, error) {
+// source is the provider as its text says, read once.
+func (r *Resource) source() (*providerSource, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.provided {
-		r.certsErr = guarded(func() (err error) {
-			r.certs, err = provide(r.set.providers[0])
+	if !r.read {
+		r.sourceErr = guarded(func() (err error) {
+			r.provider, err = source(r.set.providers[0])
 			return err
 		})
-		r.provided = true
+		r.read = true
 	}
-	return r.certs, r.certsErr
+	return r.provider, r.sourceErr
 }
 
 // registryOf is the registry client of a Store, made once.

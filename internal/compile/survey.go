@@ -3,6 +3,7 @@ package compile
 import (
 	"crypto/x509"
 
+	"github.com/boltseal/boltseal/internal/keys"
 	"github.com/boltseal/boltseal/notation"
 )
 
@@ -17,6 +18,8 @@ type Survey struct {
 type SurveyedProvider struct {
 	Resource     string // "KIND NAME" or "KIND NAMESPACE/NAME"
 	Certificates []*x509.Certificate
+	// Trouble says what is wrong with fetching them.
+	Trouble []string
 }
 
 // SurveyedStatement is one statement of a Verifier's trust policy document.
@@ -26,12 +29,14 @@ type SurveyedStatement struct {
 	Statement notation.TrustPolicyDoc
 }
 
-// Survey reads what the set says.
-func (s *Set) Survey() Survey {
+// Survey reads what the set says. fetched tells what was fetched; nil where nothing
+// was.
+func (s *Set) Survey(fetched func(keys.Want) keys.State) Survey {
 	var out Survey
 	for _, p := range s.providers {
-		if certs, err := provide(p); err == nil {
-			out.Providers = append(out.Providers, SurveyedProvider{p.String(), certs})
+		if src, err := source(p); err == nil {
+			has := src.have(fetched)
+			out.Providers = append(out.Providers, SurveyedProvider{p.String(), has.certs, has.trouble})
 		}
 	}
 	for _, v := range s.verifiers {
@@ -46,5 +51,11 @@ func (s *Set) Survey() Survey {
 	return out
 }
 
-// Survey reads what the resource says.
-func (r *Resource) Survey() Survey { return r.set.Survey() }
+// Survey reads what the cluster's resources say as they are.
+func (c *Cluster) Survey(fetched func(keys.Want) keys.State) (out Survey) {
+	for _, e := range c.entries {
+		s := e.Current.set.Survey(fetched)
+		out.Providers, out.Statements = append(out.Providers, s.Providers...), append(out.Statements, s.Statements...)
+	}
+	return out
+}

@@ -70,9 +70,11 @@ func declaredStores(v resource[v1beta1.VerifierSpec]) (stores []declared, proble
 }
 
 // trustStores makes the trust stores of a notation verifier. names are all that
-// it declares, those with problems too; nil where that cannot be known. Where lenient is set, stores that have
-// problems are there too, with the certificates that could be had.
-func (k keyring) trustStores(v resource[v1beta1.VerifierSpec], p notationParameters, lenient bool) (stores []*trust.Store, names []string, problems strict.Problems) {
+// it declares, those with problems too; nil where that cannot be known. Where
+// lenient is set, stores that have problems are there too, with the certificates
+// that could be had. lacking are the certificates that could not be fetched; their
+// stores are there without them in any case.
+func (k keyring) trustStores(v resource[v1beta1.VerifierSpec], p notationParameters, lenient bool) (stores []*trust.Store, names []string, problems, lacking strict.Problems) {
 	all, problems := declaredStores(v)
 	unclear := len(problems) > 0
 	if len(all) == 0 && len(problems) == 0 {
@@ -80,37 +82,53 @@ func (k keyring) trustStores(v resource[v1beta1.VerifierSpec], p notationParamet
 		if st != nil {
 			stores = append(stores, st)
 		}
-		return stores, []string{string(trust.TypeCA) + ":" + fileStoreName}, ps
+		return stores, []string{string(trust.TypeCA) + ":" + fileStoreName}, ps, nil
 	}
 	for _, d := range all {
 		names = append(names, d.String())
-		certs, ps := k.certificates(v, d)
-		problems = append(problems, ps...)
+		certs, ps, lacks := k.certificates(v, d)
+		problems, lacking = append(problems, ps...), append(lacking, lacks...)
 		if len(ps) > 0 && !lenient {
 			continue
 		}
-		if len(ps) > 0 && len(certs) == 0 {
-			stores = append(stores, trust.EmptyStore(d.kind, d.name))
-			continue
-		}
-		st, err := trust.NewStore(d.kind, d.name, certs)
-		if err != nil {
-			problems = append(problems, v.own(d.node.Problem("%s", trim(err))))
-			if !lenient {
-				continue
+		st := trust.EmptyStore(d.kind, d.name)
+		if len(certs) > 0 || len(ps) == 0 && len(lacks) == 0 {
+			var err error
+			if st, err = trust.NewStore(d.kind, d.name, certs); err != nil {
+				problems = append(problems, v.own(d.node.Problem("%s", trim(err))))
+				if !lenient {
+					continue
+				}
+				st = trust.EmptyStore(d.kind, d.name)
 			}
-			st = trust.EmptyStore(d.kind, d.name)
+		}
+		if why := told(lacks); why != "" {
+			st = st.Lacking(why)
 		}
 		stores = append(stores, st)
 	}
 	if unclear {
 		names = nil
 	}
-	return stores, names, problems
+	return stores, names, problems, lacking
+}
+
+// told is what a verdict tells of certificates that are lacking.
+func told(lacking strict.Problems) string {
+	var texts []string
+	for _, p := range lacking {
+		texts = append(texts, p.Message)
+	}
+	why := strings.Join(texts, "; ")
+	if len(why) > maxTold {
+		why = strings.ToValidUTF8(why[:maxTold], "") + "…"
+	}
+	return why
 }
 
 // certificates are those of all providers of a trust store that could be had.
-func (k keyring) certificates(v resource[v1beta1.VerifierSpec], d declared) (certs []*x509.Certificate, problems strict.Problems) {
+// lacking are those that could not be fetched.
+func (k keyring) certificates(v resource[v1beta1.VerifierSpec], d declared) (certs []*x509.Certificate, problems, lacking strict.Problems) {
 	for _, n := range d.providers {
 		var provider string
 		if err := n.Decode(&provider); err != nil {
@@ -127,10 +145,17 @@ func (k keyring) certificates(v resource[v1beta1.VerifierSpec], d declared) (cer
 			problems = append(problems, v.own(n.Problem("the trust store %s names the KeyManagementProvider or CertificateStore %s, which is not there%s", strict.Label(d.name), strict.Label(provider), found.hint)))
 		case found.bad:
 			problems = append(problems, v.own(n.Problem("the trust store %s names %s, which has a problem of its own", strict.Label(d.name), strict.Label(provider))))
+		case found.lacks != "":
+			lacking = append(lacking, v.own(n.Problem("the trust store %s lacks certificates of %s: %s", strict.Label(d.name), strict.Label(provider), found.lacks)))
 		}
-		certs = append(certs, found.certs...)
+		for _, c := range found.certs {
+			// A chain that was fetched may hold what only other stores take.
+			if !found.fetched || trust.Admit(d.kind, c) == nil {
+				certs = append(certs, c)
+			}
+		}
 	}
-	return certs, problems
+	return certs, problems, lacking
 }
 
 // fileStoreName is the trust store that verificationCerts make, as in Ratify.

@@ -42,7 +42,12 @@ func (c *compiler) verifier(r resource[v1beta1.VerifierSpec]) {
 	}
 	tp := c.trustPolicy(r, p.TrustPolicyDoc)
 	hard := len(c.problems) > before
-	stores, names, problems := c.keys.trustStores(r, p, c.lenient)
+	stores, names, problems, lacking := c.keys.trustStores(r, p, c.lenient)
+	if c.whole {
+		c.out.Warnings = append(c.out.Warnings, lacking...)
+	} else {
+		problems = append(problems, lacking...)
+	}
 	c.problems = append(c.problems, problems...)
 	if tp != nil && names != nil && c.unnamed(r, tp, names) {
 		hard = true

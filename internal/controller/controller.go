@@ -33,6 +33,9 @@ const (
 	DefaultMost  = 150 * time.Millisecond
 	// retryKind is how often a kind is looked for that the cluster does not have.
 	retryKind = time.Second
+	// recheck is how often the resources are compiled although nothing changed: that
+	// certificates expire soon is to be told in time.
+	recheck = time.Hour
 )
 
 // clientQPS and clientBurst bound what statuses and events cost the API server,
@@ -75,6 +78,7 @@ type Controller struct {
 	synced     atomic.Int32  // kinds whose resources are all known
 	namespaces sync.Map      // name → map[string]string, its labels
 	resources  *prometheus.GaugeVec
+	expiring   prometheus.Gauge
 	contact    prometheus.Gauge
 	writer     *writer
 }
@@ -125,6 +129,8 @@ func New(o Options) (*Controller, error) {
 	c := &Controller{o: o, table: newTable(), changed: make(chan struct{}, 1), contact: contact,
 		resources: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "boltseal_resources",
 			Help: "Resources of the cluster, by kind and by whether they are in force as they are written."}, []string{"kind", "ready"})}
+	c.expiring = prometheus.NewGauge(prometheus.GaugeOpts{Name: "boltseal_expiring_certificates",
+		Help: "Certificates of the cluster's providers that have expired, or will within 30 days."})
 	// What the API server keeps about who changed which field is longer than most resources.
 	c.cache, err = cache.New(config, cache.Options{HTTPClient: hc, Mapper: mapper, DefaultTransform: strip,
 		DefaultWatchErrorHandler: func(_ context.Context, _ *toolscache.Reflector, err error) {
@@ -154,7 +160,7 @@ func strip(in any) (any, error) {
 
 // Metrics are what Prometheus reads.
 func (c *Controller) Metrics() []prometheus.Collector {
-	return []prometheus.Collector{c.resources, c.contact}
+	return []prometheus.Collector{c.resources, c.expiring, c.contact}
 }
 
 // NamespaceLabels returns a namespace's labels, nil where they are not known.
@@ -235,6 +241,12 @@ func (c *Controller) watchKind(ctx context.Context, o client.Object, kind string
 	}
 }
 
+// Recompile compiles the resources soon, although none of them changed.
+func (c *Controller) Recompile() { c.poke() }
+
+// Fetched takes in when what a provider has was last confirmed.
+func (c *Controller) Fetched(key compile.Key, at time.Time) { c.writer.fetched(key, at) }
+
 func (c *Controller) poke() {
 	select {
 	case c.changed <- struct{}{}:
@@ -305,11 +317,14 @@ func deleted(in any) metav1.Object {
 // begins when everything that is there is known: half a configuration would deny
 // what the whole one allows, and the other way round.
 func (c *Controller) loop(ctx context.Context, want int32) {
+	again := time.NewTicker(recheck)
+	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-c.changed:
+		case <-again.C:
 		}
 		if c.synced.Load() < want {
 			continue // the last kind to be known pokes again
@@ -356,13 +371,16 @@ func (c *Controller) count(standing map[compile.Key]*compile.Standing) {
 	for _, gvk := range Kinds() {
 		n[label{gvk.Kind, "true"}], n[label{gvk.Kind, "false"}] = 0, 0
 	}
+	expiring := 0
 	for k, st := range standing {
+		expiring += len(st.Expiring)
 		ready := "false"
 		if st.OK() {
 			ready = "true"
 		}
 		n[label{k.Kind, ready}]++
 	}
+	c.expiring.Set(float64(expiring))
 	for l, v := range n {
 		c.resources.WithLabelValues(l.kind, l.ready).Set(float64(v))
 	}

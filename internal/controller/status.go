@@ -1,9 +1,6 @@
 package controller
 
 import (
-	"crypto/sha256"
-	"crypto/x509"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -17,13 +14,13 @@ import (
 	"github.com/boltseal/boltseal/api/config/v1beta1"
 	"github.com/boltseal/boltseal/api/integrity/v1alpha1"
 	"github.com/boltseal/boltseal/internal/compile"
+	"github.com/boltseal/boltseal/internal/keys"
 )
 
 // Limits on what a status says.
 const (
-	maxError        = 4 << 10
-	maxBrief        = 100
-	maxCertificates = 20
+	maxError = 4 << 10
+	maxBrief = 100
 )
 
 // ConditionReady says whether a resource is in force as it is written.
@@ -57,6 +54,9 @@ func judge(key compile.Key, st *compile.Standing) verdict {
 	switch {
 	case st.Serving == compile.ServingLastGood:
 		v.reason, now = ReasonLastGood, "As long as this is not mended, the resource as it last worked stays in force."
+		if isProvider(key) && st.Fetched != nil && st.Fetched.Content != nil {
+			now = "As long as this is not mended, the certificates that were fetched last stay in use."
+		}
 	case st.Serving == compile.ServingReduced:
 		v.reason, now = ReasonReduced, "As long as this is not mended, only signatures by the certificates that are there are trusted."
 	case strings.HasSuffix(key.Kind, v1alpha1.KindImageIntegrityPolicy):
@@ -83,37 +83,6 @@ func clip(s string, most int) string {
 	return strings.ToValidUTF8(s[:most-len(end)], "") + end
 }
 
-// certificate is what a provider's status tells of one.
-type certificate struct {
-	Subject      string      `json:"subject"`
-	Issuer       string      `json:"issuer"`
-	SerialNumber string      `json:"serialNumber"` // hexadecimal
-	NotBefore    metav1.Time `json:"notBefore"`
-	NotAfter     metav1.Time `json:"notAfter"`
-	Fingerprint  string      `json:"sha256"`
-}
-
-// properties are those of a provider's status.
-type properties struct {
-	Certificates []certificate `json:"certificates"`
-	// Count is how many there are; the list is bounded.
-	Count int `json:"count"`
-}
-
-func propertiesOf(certs []*x509.Certificate) (*runtime.RawExtension, error) {
-	if len(certs) == 0 {
-		return nil, nil
-	}
-	p := properties{Count: len(certs)}
-	for _, c := range certs[:min(len(certs), maxCertificates)] {
-		sum := sha256.Sum256(c.Raw)
-		p.Certificates = append(p.Certificates, certificate{clip(c.Subject.String(), 500), clip(c.Issuer.String(), 500), c.SerialNumber.Text(16),
-			metav1.NewTime(c.NotBefore), metav1.NewTime(c.NotAfter), hex.EncodeToString(sum[:])})
-	}
-	b, err := json.Marshal(p)
-	return &runtime.RawExtension{Raw: b}, err
-}
-
 // report is what is to stand in a resource's status.
 type report struct {
 	key      compile.Key
@@ -122,6 +91,9 @@ type report struct {
 	provider bool
 	props    *runtime.RawExtension
 	fetched  time.Time // when the certificates were read; zero = not
+	remote   bool      // they come from elsewhere
+	content  *keys.Content
+	expiring string // which of them are not valid, or not for long
 }
 
 // status writes the report as a status, given the one that stands there: times
@@ -144,6 +116,7 @@ func (r *report) status(old map[string]any, now time.Time) (status map[string]an
 		st.Conditions = conditions(old)
 		meta.SetStatusCondition(&st.Conditions, condition)
 		if r.provider {
+			r.expiryCondition(&st.Conditions, now)
 			st.Properties = r.props
 			if !r.fetched.IsZero() {
 				t := metav1.NewTime(r.fetched)
@@ -155,7 +128,7 @@ func (r *report) status(old map[string]any, now time.Time) (status map[string]an
 	if status, err = runtime.DefaultUnstructuredConverter.ToUnstructured(typed); err != nil {
 		return nil, false, fmt.Errorf("status of %s: %w", r.key, err)
 	}
-	if fetched, ok := old[fetchedField]; ok && r.provider && !r.fetched.IsZero() {
+	if fetched, ok := old[fetchedField]; ok && r.provider && !r.remote && !r.fetched.IsZero() {
 		// Only a version of the resource that was not read before is a new reading.
 		if c := meta.FindStatusCondition(conditions(old), ConditionReady); c != nil && c.ObservedGeneration == r.version.generation {
 			status[fetchedField] = fetched

@@ -89,17 +89,9 @@ func (w *writer) set(versions map[compile.Key]version, standing map[compile.Key]
 		r := &report{key: key, version: versions[key], verdict: judge(key, st)}
 		old := w.reports[key]
 		if isProvider(key) {
-			r.provider = true
-			if len(st.Certificates) > 0 {
-				r.fetched = now
-				if old != nil && !old.fetched.IsZero() && (old.version == r.version || st.Serving == compile.ServingLastGood) {
-					r.fetched, r.props = old.fetched, old.props
-				} else if props, err := propertiesOf(st.Certificates); err == nil {
-					r.props = props
-				}
-			}
+			r.provided(st, old, now)
 		}
-		if old != nil && old.version == r.version && old.verdict == r.verdict && old.props == r.props {
+		if old != nil && old.version == r.version && old.verdict == r.verdict && old.props == r.props && old.expiring == r.expiring && r.fetched.Sub(old.fetched) < minFetched {
 			continue
 		}
 		w.reports[key] = r
@@ -299,6 +291,9 @@ func (w *writer) write(ctx context.Context, r *report, recorder record.EventReco
 		recorder.Event(u, corev1.EventTypeWarning, r.verdict.reason, clip(r.verdict.message, maxEvent))
 	case r.verdict.ready && was != nil && was.Status != metav1.ConditionTrue:
 		recorder.Event(u, corev1.EventTypeNormal, r.verdict.reason, clip(r.verdict.message, maxEvent))
+	}
+	if was := meta.FindStatusCondition(conditions(old), ConditionExpiring); r.expiring != "" && (was == nil || was.Message != clip(r.expiring, maxError)) {
+		recorder.Event(u, corev1.EventTypeWarning, ReasonExpiring, clip(r.expiring, maxEvent))
 	}
 	return nil
 }

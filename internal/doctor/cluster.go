@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/boltseal/boltseal/internal/compile"
+	"github.com/boltseal/boltseal/internal/keys"
 )
 
 // ClusterOptions say how Boltseal is installed.
@@ -61,12 +62,15 @@ func Cluster(ctx context.Context, config *rest.Config, c ClusterOptions, deps co
 		return nil, fmt.Errorf("the way to the cluster: %w", err)
 	}
 	x := &clusterCheck{client: cl, o: c, now: o.Clock()}
-	entries, survey, err := x.resources(ctx)
+	entries, err := x.resources(ctx)
 	if err != nil {
 		return nil, err
 	}
-	compiled, standing := compile.NewCluster(c.Compile, entries).Compile(deps, nil)
+	cluster := compile.NewCluster(c.Compile, entries)
+	deps.Keys = keys.Once(ctx, o.Keys, cluster.Wants())
+	compiled, standing := cluster.Compile(deps, nil)
 	defer compiled.Close()
+	survey := cluster.Survey(deps.Keys)
 	x.standing(standing)
 	x.out = append(x.out, certificates(survey, x.now)...)
 	x.out = append(x.out, statements(survey)...)
@@ -83,9 +87,8 @@ func (x *clusterCheck) add(area, subject string, level Level, message, remedy st
 }
 
 // resources reads all resources of ours.
-func (x *clusterCheck) resources(ctx context.Context) ([]compile.Entry, compile.Survey, error) {
+func (x *clusterCheck) resources(ctx context.Context) ([]compile.Entry, error) {
 	var entries []compile.Entry
-	var survey compile.Survey
 	unseen := 0
 	for _, gvk := range x.o.Kinds {
 		more := ""
@@ -98,7 +101,7 @@ func (x *clusterCheck) resources(ctx context.Context) ([]compile.Entry, compile.
 				break
 			}
 			if err != nil {
-				return nil, survey, fmt.Errorf("list %s: %w", gvk.Kind, err)
+				return nil, fmt.Errorf("list %s: %w", gvk.Kind, err)
 			}
 			for i := range list.Items {
 				u := &list.Items[i]
@@ -107,13 +110,9 @@ func (x *clusterCheck) resources(ctx context.Context) ([]compile.Entry, compile.
 				}
 				data, err := json.Marshal(u.Object)
 				if err != nil {
-					return nil, survey, err
+					return nil, err
 				}
-				r := compile.DecodeObject(data)
-				entries = append(entries, compile.Entry{Current: r})
-				s := r.Survey()
-				survey.Providers = append(survey.Providers, s.Providers...)
-				survey.Statements = append(survey.Statements, s.Statements...)
+				entries = append(entries, compile.Entry{Current: compile.DecodeObject(data)})
 			}
 			if more = list.GetContinue(); more == "" {
 				break
@@ -124,7 +123,7 @@ func (x *clusterCheck) resources(ctx context.Context) ([]compile.Entry, compile.
 		x.add(AreaCluster, "", Problem, plural(unseen, "resource")+" of "+fmt.Sprint(len(entries))+" have no status of their present version: no Boltseal that writes statuses has looked at them",
 			"see whether its Pods run, and what they log: kubectl -n "+x.o.Namespace+" get pods")
 	}
-	return entries, survey, nil
+	return entries, nil
 }
 
 // seen reports whether Boltseal has written a status about this version.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/compile"
+	"github.com/boltseal/boltseal/internal/keys"
 )
 
 // Level says how much a finding matters. The zero value is a problem.
@@ -73,6 +74,8 @@ type Options struct {
 	Images []string
 	// Timeout bounds one question to a registry. 0 means DefaultTimeout.
 	Timeout time.Duration
+	// Keys is what providers of certificates are asked with.
+	Keys keys.Env
 	// Clock tells the time. Nil means time.Now.
 	Clock func() time.Time
 }
@@ -91,6 +94,7 @@ func (o Options) complete() Options {
 func Files(ctx context.Context, sources []compile.Source, deps compile.Deps, o Options) []Finding {
 	o = o.complete()
 	set, _ := compile.Decode(sources) // Compile tells what Decode found too
+	deps.Keys = keys.Once(ctx, o.Keys, set.Wants())
 	compiled, err := set.Compile(deps)
 	var out []Finding
 	if err != nil {
@@ -102,7 +106,7 @@ func Files(ctx context.Context, sources []compile.Source, deps compile.Deps, o O
 			out = append(out, Finding{AreaConfiguration, w.Place(), Warning, strings.TrimPrefix(w.Error(), w.Place()+": "), "see whether this is meant"})
 		}
 	}
-	survey := set.Survey()
+	survey := set.Survey(deps.Keys)
 	out = append(out, certificates(survey, o.Clock())...)
 	out = append(out, statements(survey)...)
 	if err != nil {
@@ -126,6 +130,12 @@ func problems(err error, remedy string) []Finding {
 func certificates(s compile.Survey, now time.Time) []Finding {
 	var out []Finding
 	for _, p := range s.Providers {
+		for _, t := range p.Trouble {
+			out = append(out, Finding{Area: AreaCertificates, Subject: p.Resource, Message: t, Remedy: "docs/keys.md says which rights each type needs"})
+		}
+		if len(p.Trouble) > 0 && len(p.Certificates) == 0 {
+			continue
+		}
 		if f := bad(p, now); len(f) > 0 {
 			out = append(out, f...)
 			continue

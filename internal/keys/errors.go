@@ -142,7 +142,7 @@ var fleeting = regexp.MustCompile(`(?i)(trace|correlation|request)[ _-]?id:? *[0
 // Clean is a stranger's text as an error may show it: one line, short, without
 // what could be a secret.
 func Clean(text string) string {
-	text = strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }), " ")
+	text = strings.Join(strings.FieldsFunc(strings.ToValidUTF8(text, ""), func(r rune) bool { return r < ' ' || r == 0x7f }), " ")
 	text = strings.Join(strings.Fields(fleeting.ReplaceAllString(secretive.ReplaceAllString(text, "…"), "")), " ")
 	if len(text) > maxDetail {
 		text = strings.ToValidUTF8(text[:maxDetail], "") + "…"

@@ -29,7 +29,7 @@ type Limits struct {
 // Defaults of Limits, and limits that nobody needs to change.
 const (
 	DefaultAttempt     = 20 * time.Second
-	DefaultConcurrent  = 16
+	DefaultConcurrent  = 64
 	DefaultAnswerBytes = 1 << 20
 
 	// MaxEntries is how many certificates, keys or files one provider may name.

@@ -29,8 +29,8 @@ const (
 type Options struct {
 	Env Env
 	// Changed is called after what a provider has, or what is wrong with it, has
-	// changed, and when the last of the providers that are wanted has been tried. It
-	// must not block. Nil means that nobody wants to know.
+	// changed, and after its first attempt. It must not block. Nil means that nobody
+	// wants to know.
 	Changed func()
 	// Fetched is called after an attempt that confirmed what was known.
 	// It must not block. Nil means that nobody wants to know.
@@ -290,25 +290,20 @@ func (run *runner) done(groups []Group, err error) time.Duration {
 	}
 	run.state = next
 	current := r.running[run.want.ID] == run
-	wasTried := r.allTriedBut(run, old.Tried)
 	r.settle()
-	nowTried := r.allTried()
 	r.mu.Unlock()
 	if !current {
 		return wait // nobody wants it any more
 	}
 	run.tell(old, next)
 	switch {
-	case old.Content != next.Content || old.Trouble() != next.Trouble() || nowTried && !wasTried:
+	case old.Content != next.Content || old.Trouble() != next.Trouble(): // so the first attempt always counts
 		r.o.Changed()
 	case err == nil:
 		r.o.Fetched(run.want, next)
 	}
 	return wait
 }
-
-// allTriedBut is allTried as it was before one runner's attempt ended.
-func (r *Refresher) allTriedBut(run *runner, tried bool) bool { return tried && r.allTried() }
 
 // tell logs what an operator should know.
 func (run *runner) tell(old, next State) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -66,6 +67,8 @@ type Options struct {
 	// point at one of Names, the names of the serving certificate.
 	Providers []string
 	Names     []string
+	// Make are Providers that are made and kept. They get the CAs, too.
+	Make []Provider
 	// Bundle is what callers are to trust, in PEM; nil where that is not known, and
 	// then caBundles are left as they are. Required.
 	Bundle func() []byte
@@ -130,8 +133,16 @@ func New(o Options) (*Registrar, error) {
 	}
 	r := &Registrar{o: o, work: make(chan struct{}, 1), seen: map[target]*sight{}, told: map[target]string{}}
 	r.targets = []target{{kind: mutatingKind, name: Name}, {kind: validatingKind, name: Name}}
-	for _, p := range o.Providers {
-		r.targets = append(r.targets, target{kind: providerKind, name: p})
+	names := slices.Clone(o.Providers)
+	for _, p := range o.Make {
+		if p.Name == "" || p.Path == "" || p.TimeoutSeconds < 1 {
+			return nil, fmt.Errorf("the Provider %q needs a name, a path and a timeout", p.Name)
+		}
+		names = append(names, p.Name)
+	}
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		r.targets = append(r.targets, target{kind: providerKind, name: name})
 	}
 	return r, nil
 }

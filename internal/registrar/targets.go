@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -18,7 +17,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -144,7 +142,9 @@ func (r *Registrar) put(ctx context.Context, t target, live client.Object) (did 
 		return r.putProvider(ctx, u)
 	}
 	switch {
-	case live != nil && live.GetDeletionTimestamp() != nil, live == nil && (t.kind == providerKind || r.o.Mode != Enforce):
+	case live == nil && t.kind == providerKind:
+		return r.createProvider(ctx, t.name)
+	case live != nil && live.GetDeletionTimestamp() != nil, live == nil && r.o.Mode != Enforce:
 		return "", nil
 	case live == nil:
 		return r.create(ctx, t)
@@ -215,14 +215,7 @@ func (r *Registrar) enforce(ctx context.Context, o client.Object, bundle []byte)
 	case err != nil || owner == nil:
 		return err
 	}
-	refs := o.GetOwnerReferences()
-	i := slices.IndexFunc(refs, func(ref metav1.OwnerReference) bool { return ref.Kind == owner.Kind && ref.Name == owner.Name })
-	if i < 0 {
-		refs = append(refs, *owner)
-	} else {
-		refs[i] = *owner
-	}
-	o.SetOwnerReferences(refs)
+	o.SetOwnerReferences(withOwner(o.GetOwnerReferences(), *owner))
 	return nil
 }
 
@@ -247,29 +240,24 @@ func (r *Registrar) owner(ctx context.Context) (*metav1.OwnerReference, error) {
 	return &metav1.OwnerReference{APIVersion: gvk.GroupVersion().String(), Kind: gvk.Kind, Name: m.Name, UID: m.UID}, nil
 }
 
-// putProvider puts the CAs into a Provider that points here.
+// putProvider puts the CAs into a Provider that points here, and one of Boltseal's
+// own right.
 func (r *Registrar) putProvider(ctx context.Context, u *unstructured.Unstructured) (string, error) {
+	if u.GetDeletionTimestamp() != nil {
+		return "", nil
+	}
+	if p, ok := r.makes(u.GetName()); ok && u.GetLabels()[managedByLabel] == managedBy {
+		return r.keepProvider(ctx, p, u)
+	}
 	bundle := r.o.Bundle()
-	if bundle == nil || u.GetDeletionTimestamp() != nil || !r.provides(u) {
+	if bundle == nil || !r.provides(u) {
 		return "", nil
 	}
 	want := base64.StdEncoding.EncodeToString(bundle)
 	if have, _, _ := unstructured.NestedString(u.Object, "spec", "caBundle"); have == want {
 		return "", nil
 	}
-	type meta struct {
-		ResourceVersion string    `json:"resourceVersion"`
-		UID             types.UID `json:"uid"`
-	}
-	type spec struct {
+	return "caBundle put in", r.patchProvider(ctx, u, nil, struct {
 		CABundle string `json:"caBundle"`
-	}
-	body, err := json.Marshal(struct {
-		Metadata meta `json:"metadata"`
-		Spec     spec `json:"spec"`
-	}{meta{u.GetResourceVersion(), u.GetUID()}, spec{want}})
-	if err != nil {
-		return "", err
-	}
-	return "caBundle put in", r.o.Client.Patch(ctx, u.DeepCopy(), client.RawPatch(types.MergePatchType, body))
+	}{want})
 }

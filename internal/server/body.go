@@ -39,6 +39,9 @@ type share struct {
 // nothing, where there is no room for it.
 func (s *share) set(n int) bool {
 	more := int64(n) - s.held
+	if more == 0 {
+		return true
+	}
 	most := s.room.most
 	if n > smallBuffer {
 		most -= most / 4
@@ -51,21 +54,20 @@ func (s *share) set(n int) bool {
 	return true
 }
 
-// decoding runs decode. It reports false where the time was up before there was
-// memory for it.
-func (s *Server) decoding(in question, decode func()) bool {
-	if len(in.body) > heavyBody {
-		ctx, cancel := in.within()
-		defer cancel()
-		select {
-		case s.heavy <- struct{}{}:
-			defer func() { <-s.heavy }()
-		case <-ctx.Done():
-			return false
-		}
+// decoding waits until a body may be decoded; done is to be called then. It
+// reports false where the time was up before there was memory for it.
+func (s *Server) decoding(in question) (done func(), ok bool) {
+	if len(in.body) <= heavyBody {
+		return func() {}, true
 	}
-	decode()
-	return true
+	ctx, cancel := in.within()
+	defer cancel()
+	select {
+	case s.heavy <- struct{}{}:
+		return func() { <-s.heavy }, true
+	case <-ctx.Done():
+		return nil, false
+	}
 }
 
 var (
@@ -89,16 +91,16 @@ func (s *share) read(w http.ResponseWriter, r *http.Request, buf []byte, most in
 			return buf, errTooLarge
 		case err == io.EOF:
 			// It stays where something went wrong, for net/http reads on then.
-			if timer != nil {
-				return buf, timer.SetReadDeadline(time.Time{})
+			if timer == nil {
+				return buf, nil
 			}
-			return buf, nil
+			return buf, supported(timer.SetReadDeadline(time.Time{}))
 		case err != nil:
 			return buf, err
 		}
 		if timer == nil { // most bodies come at once, and need none
 			timer = http.NewResponseController(w)
-			if err := timer.SetReadDeadline(deadline); err != nil {
+			if err := supported(timer.SetReadDeadline(deadline)); err != nil {
 				return buf, err
 			}
 		}
@@ -110,4 +112,12 @@ func (s *share) read(w http.ResponseWriter, r *http.Request, buf []byte, most in
 			buf = append(make([]byte, 0, n), buf...)
 		}
 	}
+}
+
+// supported passes over what a kind of connection cannot do.
+func supported(err error) error {
+	if errors.Is(err, http.ErrNotSupported) {
+		return nil
+	}
+	return err
 }

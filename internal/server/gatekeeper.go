@@ -77,10 +77,12 @@ func noEngine(namespace string) string {
 }
 
 func (s *Server) gatekeeper(in question) (q externaldata.Request, snap *snapshot.Snapshot, problem reply) {
-	var err error
-	if !s.decoding(in, func() { q, err = externaldata.Decode(in.body) }) {
+	done, ok := s.decoding(in)
+	if !ok {
 		return q, nil, full()
 	}
+	defer done()
+	q, err := externaldata.Decode(in.body)
 	if err != nil {
 		return q, nil, reply{body: externaldata.AppendSystemError(nil, q.APIVersion, err.Error())}
 	}

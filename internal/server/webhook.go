@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -40,12 +41,10 @@ func (s *Server) pin(in question) reply {
 }
 
 func (s *Server) review(in question, conclude func(*integrity.Verdict, *admission.Request) admission.Answer, final bool) reply {
-	var q admission.Request
-	var err error
-	if !s.decoding(in, func() { q, err = admission.Decode(in.body) }) {
-		return full()
-	}
+	q, err := s.decode(in)
 	switch {
+	case errors.Is(err, errNoRoom):
+		return full()
 	case err != nil && q.UID == "":
 		return refuse(http.StatusBadRequest, "%v", err)
 	case q.Namespace == integrity.KubeSystem || slices.Contains(s.o.Exempt, q.Namespace):
@@ -80,6 +79,15 @@ func (s *Server) review(in question, conclude func(*integrity.Verdict, *admissio
 		s.auditReview(snap, id, &q, &v, encoded, in.start)
 	}
 	return encode(q.UID, conclude(&v, &q))
+}
+
+func (s *Server) decode(in question) (admission.Request, error) {
+	done, ok := s.decoding(in)
+	if !ok {
+		return admission.Request{}, errNoRoom
+	}
+	defer done()
+	return admission.Decode(in.body)
 }
 
 // images finds what is known about every image that some policy wants judged, by

@@ -71,6 +71,9 @@ func (s *Service) apply(c *compile.Cluster) map[compile.Key]*compile.Standing {
 	// Once wanted, it stays: a namespace that adds and removes such a policy is not
 	// to have every engine made anew, and every answer forgotten, each time.
 	s.recalls = s.recalls || policies.Recalls()
+	if s.keys.Use(c.Wants()); s.live.Load() == nil {
+		s.awaitKeys()
+	}
 	compiled, standing := c.Compile(s.deps(s.recalls), &s.compiled)
 	m := s.newMemo()
 	if snap := s.live.Load(); snap != nil {

@@ -113,9 +113,16 @@ func (l *lockedBuffer) String() string {
 
 func start(t testing.TB, ho testhouse.Options, o service.Options, policies ...string) *running {
 	t.Helper()
-	r := &running{House: testhouse.New(t, ho), t: t, audit: &lockedBuffer{}}
+	h := testhouse.New(t, ho)
+	return startWith(t, h, o, config(h.Signer.Root().PEM(), policies...))
+}
+
+// startWith is start with a configuration of its own.
+func startWith(t testing.TB, h *testhouse.House, o service.Options, text string) *running {
+	t.Helper()
+	r := &running{House: h, t: t, audit: &lockedBuffer{}}
 	r.file = filepath.Join(t.TempDir(), "config.yaml")
-	r.write(config(r.Signer.Root().PEM(), policies...))
+	r.write(text)
 	o.Files, o.Listen, o.Health, o.Metrics = []string{r.file}, "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	if o.Audit == nil {
 		o.Audit = r.audit

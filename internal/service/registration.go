@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -53,6 +54,27 @@ type WebhookOptions struct {
 	// Providers are names of Gatekeeper's Providers that get the CAs where they
 	// point here.
 	Providers []string
+	// VerifyProvider and MutateProvider are names of Providers that are made and
+	// kept. "" means none.
+	VerifyProvider, MutateProvider string
+}
+
+// makes are the Providers that are made. Gatekeeper waits for whole seconds, and for
+// longer than an answer takes.
+func (o WebhookOptions) makes(so server.Options) []registrar.Provider {
+	var out []registrar.Provider
+	for _, p := range []struct {
+		name, path string
+		answer     time.Duration
+	}{
+		{o.VerifyProvider, server.PathVerify, cmp.Or(so.VerifyTimeout, server.DefaultVerifyTimeout)},
+		{o.MutateProvider, server.PathMutate, cmp.Or(so.MutateTimeout, server.DefaultMutateTimeout)},
+	} {
+		if p.name != "" {
+			out = append(out, registrar.Provider{Name: p.name, Path: p.path, TimeoutSeconds: int(p.answer/time.Second) + 1})
+		}
+	}
+	return out
 }
 
 // Webhooks is what the webhook configurations are to be.
@@ -149,11 +171,17 @@ func (s *Service) register(so *server.Options) error {
 		so.Checks = append(so.Checks, server.Check{Name: "serving certificate", Run: s.reg.keeper.Ready})
 		s.metrics.Register(s.reg.keeper.Metrics()...)
 	}
-	if c.Serving == nil && o.BundleFile == "" && c.Webhook.Mode != registrar.Enforce {
-		return nil
+	providers := c.Webhook.makes(o.Server)
+	if c.Serving == nil && o.BundleFile == "" {
+		if len(providers) > 0 {
+			return fmt.Errorf("%w: a Provider needs the CA of the server's certificate: leave the certificate to Boltseal, or name --tls-ca", boltseal.ErrConfiguration)
+		}
+		if c.Webhook.Mode != registrar.Enforce {
+			return nil
+		}
 	}
 	s.reg.registrar, err = registrar.New(registrar.Options{Client: s.reg.client, Mode: c.Webhook.Mode, Webhooks: c.Webhook.Webhooks(c.Namespace, o.Exempt),
-		Owner: c.Webhook.Owner, Providers: c.Webhook.Providers, Names: names, Bundle: s.trusted, Ready: s.answers, Changed: s.reg.poke, Log: o.Log, Clock: o.Clock})
+		Owner: c.Webhook.Owner, Providers: c.Webhook.Providers, Make: providers, Names: names, Bundle: s.trusted, Ready: s.answers, Changed: s.reg.poke, Log: o.Log, Clock: o.Clock})
 	if err != nil {
 		return fmt.Errorf("%w: %w", boltseal.ErrConfiguration, err)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/boltseal/boltseal/internal/externaldata"
 	"github.com/boltseal/boltseal/internal/filewatch"
 	"github.com/boltseal/boltseal/internal/integrity"
+	"github.com/boltseal/boltseal/internal/keys"
 	"github.com/boltseal/boltseal/internal/lastgood"
 	"github.com/boltseal/boltseal/internal/lru"
 	"github.com/boltseal/boltseal/internal/memo"
@@ -39,6 +40,9 @@ const alikeBytes = 64 << 10
 
 // Options make a Service.
 type Options struct {
+	// Keys is what providers of certificates are asked with; Objects and Clock are
+	// filled in.
+	Keys keys.Env
 	// Files hold the configuration; they are watched. At least one, where Cluster
 	// is nil.
 	Files []string
@@ -108,6 +112,10 @@ type Service struct {
 	complaint string                 // what was last said about broken resources
 	tlsFiles  *filewatch.Watcher     // nil where no certificate file is used
 	auditor   *running.Auditor       // nil where what runs is not looked at
+
+	keys        *keys.Refresher
+	keysChanged chan struct{} // room for one: what was fetched is to be put in force
+	loading     sync.Mutex    // held while files are put in force
 }
 
 // New opens the listeners and loads the configuration. A configuration that does
@@ -146,6 +154,10 @@ func New(o Options) (*Service, error) {
 	}
 	so.Live, so.Metrics, so.Audit, so.Memory, so.Log, so.Exempt, so.Encode, so.Clock = &s.live, s.metrics, s.audit, s.memory, o.Log, o.Exempt, s.encode, o.Clock
 	if err := s.register(&so); err != nil {
+		s.close()
+		return nil, err
+	}
+	if err := s.fetchKeys(); err != nil {
 		s.close()
 		return nil, err
 	}
@@ -198,6 +210,8 @@ func (s *Service) Run(ctx context.Context) error {
 		go s.tlsFiles.Run(watching, s.reloadTLS)
 	}
 	wg.Go(func() { s.runRegistration(watching) })
+	wg.Go(func() { s.followKeys(watching) })
+	context.AfterFunc(watching, s.keys.Close) // whoever waits for it goes on
 	for _, e := range s.endpoints {
 		s.o.Log.Info("listening", "what", e.Name, "address", e.Listener.Addr().String(), "tls", e.TLS != nil)
 	}
@@ -208,6 +222,9 @@ func (s *Service) Run(ctx context.Context) error {
 }
 
 func (s *Service) close() {
+	if s.keys != nil {
+		s.keys.Close()
+	}
 	for _, e := range s.endpoints {
 		_ = e.Listener.Close()
 	}
@@ -278,7 +295,12 @@ func loopback(address string) bool {
 // load puts the files' configuration in force. What does not work changes
 // nothing but the status.
 func (s *Service) load() {
+	s.loading.Lock()
+	defer s.loading.Unlock()
 	err := s.compile()
+	if errors.Is(err, errAwaited) {
+		return // followKeys comes back
+	}
 	s.server.Loaded(err)
 	if err == nil {
 		return
@@ -299,6 +321,9 @@ func (s *Service) compile() error {
 	if err != nil {
 		return err
 	}
+	if s.keys.Use(set.Wants()); !s.keys.Tried() {
+		return errAwaited
+	}
 	policies := integrity.NewSet(set.Integrity(), s.o.Exempt...)
 	compiled, err := set.Compile(s.deps(policies.Recalls()))
 	if err != nil {
@@ -311,7 +336,7 @@ func (s *Service) compile() error {
 // deps is what engines are made with; recalls has what registries say remembered.
 func (s *Service) deps(recalls bool) compile.Deps {
 	deps := s.o.Deps
-	deps.Panicked = s.server.Panicked
+	deps.Panicked, deps.Keys = s.server.Panicked, s.keys.State
 	if recalls {
 		deps.Wrap = s.memory.Wrap
 	}

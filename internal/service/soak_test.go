@@ -72,7 +72,8 @@ func TestSoak(t *testing.T) {
 		eventually(t, image+" is trusted again", func() bool { return s.gatekeeper(server.PathVerify, image)[0].trusted() })
 	}
 	s.client.CloseIdleConnections()
-	eventually(t, "the goroutines have ended", func() bool { return runtime.NumGoroutine() < baseline+60 })
+	// Up to 64 connections to the registry stay open for a while, with two goroutines here and one there.
+	eventually(t, "the goroutines have ended", func() bool { return runtime.NumGoroutine() < baseline+60+64*3 })
 	grown := int64(heap()) - int64(before)
 	t.Logf("%d images asked, %d left open by outages; heap grew by %d KiB", s.asked.Load(), s.open.Load(), grown>>10)
 	if grown > 24<<20 {

@@ -8,6 +8,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // Store says where images and signatures are read.
 //
 // +kubebuilder:object:root=true
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=1"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,categories=boltseal
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.name`
@@ -29,6 +30,7 @@ type Store struct {
 // Verifier says how signatures are judged, and who is trusted.
 //
 // +kubebuilder:object:root=true
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=1"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,categories=boltseal
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.name`
@@ -50,12 +52,14 @@ type Verifier struct {
 // KeyManagementProvider provides certificates and keys for verification.
 //
 // +kubebuilder:object:root=true
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=1"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,categories=boltseal
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.type`
 // +kubebuilder:printcolumn:name="IsSuccess",type=boolean,JSONPath=`.status.issuccess`
 // +kubebuilder:printcolumn:name="Error",type=string,JSONPath=`.status.brieferror`
 // +kubebuilder:printcolumn:name="LastFetchedTime",type=date,JSONPath=`.status.lastfetchedtime`
+// +kubebuilder:printcolumn:name="Expires",type=string,JSONPath=`.status.properties.earliestExpiry`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type KeyManagementProvider struct {
 	metav1.TypeMeta `json:",inline"`
@@ -72,6 +76,7 @@ type KeyManagementProvider struct {
 // Policy says how many signatures must hold. Its name must be ratify-policy.
 //
 // +kubebuilder:object:root=true
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=1"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,categories=boltseal
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.type`
@@ -93,12 +98,14 @@ type Policy struct {
 // CertificateStore provides certificates for verification. It is the older form of KeyManagementProvider, and serves the whole cluster.
 //
 // +kubebuilder:object:root=true
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=1"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Namespaced,categories=boltseal
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.provider`
 // +kubebuilder:printcolumn:name="IsSuccess",type=boolean,JSONPath=`.status.issuccess`
 // +kubebuilder:printcolumn:name="Error",type=string,JSONPath=`.status.brieferror`
 // +kubebuilder:printcolumn:name="LastFetchedTime",type=date,JSONPath=`.status.lastfetchedtime`
+// +kubebuilder:printcolumn:name="Expires",type=string,JSONPath=`.status.properties.earliestExpiry`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type CertificateStore struct {
 	metav1.TypeMeta `json:",inline"`
@@ -115,6 +122,7 @@ type CertificateStore struct {
 // NamespacedStore says where images and signatures are read for one namespace, in place of the Stores of the cluster.
 //
 // +kubebuilder:object:root=true
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=1"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Namespaced,categories=boltseal
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.name`
@@ -136,6 +144,7 @@ type NamespacedStore struct {
 // NamespacedVerifier says how signatures are judged for one namespace, in place of the Verifiers of the cluster.
 //
 // +kubebuilder:object:root=true
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=1"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Namespaced,categories=boltseal
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.name`
@@ -157,12 +166,14 @@ type NamespacedVerifier struct {
 // NamespacedKeyManagementProvider provides certificates and keys for the verifiers of one namespace.
 //
 // +kubebuilder:object:root=true
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=1"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Namespaced,categories=boltseal
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.type`
 // +kubebuilder:printcolumn:name="IsSuccess",type=boolean,JSONPath=`.status.issuccess`
 // +kubebuilder:printcolumn:name="Error",type=string,JSONPath=`.status.brieferror`
 // +kubebuilder:printcolumn:name="LastFetchedTime",type=date,JSONPath=`.status.lastfetchedtime`
+// +kubebuilder:printcolumn:name="Expires",type=string,JSONPath=`.status.properties.earliestExpiry`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type NamespacedKeyManagementProvider struct {
 	metav1.TypeMeta `json:",inline"`
@@ -179,6 +190,7 @@ type NamespacedKeyManagementProvider struct {
 // NamespacedPolicy says how many signatures must hold in one namespace, in place of the Policy of the cluster. Its name must be ratify-policy.
 //
 // +kubebuilder:object:root=true
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=1"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Namespaced,categories=boltseal
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.type`

@@ -75,13 +75,13 @@ type VerifierSpec struct {
 
 // KeyManagementProviderSpec says where certificates and keys come from.
 type KeyManagementProviderSpec struct {
-	// Type is the kind of provider: inline.
+	// Type is the kind of provider: inline, azurekeyvault, secret, configmap, file or vault.
 	Type string `json:"type,omitempty"`
 	// Provider is the older name of Type.
 	Provider string `json:"provider,omitempty"`
 	// RefreshInterval is how often they are fetched anew, such as 1h; empty is never.
 	RefreshInterval string `json:"refreshInterval,omitempty"`
-	// Parameters of the provider, see docs/configuration.md.
+	// Parameters of the provider, see docs/keys.md.
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +optional
 	Parameters runtime.RawExtension `json:"parameters,omitempty"`
@@ -89,9 +89,9 @@ type KeyManagementProviderSpec struct {
 
 // CertificateStoreSpec is the older form of KeyManagementProviderSpec.
 type CertificateStoreSpec struct {
-	// Provider is the kind of provider: inline.
+	// Provider is the kind of provider, as in a KeyManagementProvider.
 	Provider string `json:"provider"`
-	// Parameters of the provider, see docs/configuration.md.
+	// Parameters of the provider, see docs/keys.md.
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +optional
 	Parameters runtime.RawExtension `json:"parameters,omitempty"`
@@ -128,8 +128,8 @@ type ProviderStatus struct {
 	// LastFetchedTime is when they were fetched.
 	// +optional
 	LastFetchedTime *metav1.Time `json:"lastfetchedtime,omitempty"`
-	// Properties of what was fetched: for each certificate its subject, issuer, serial number,
-	// times and fingerprint.
+	// Properties of what was fetched: for each certificate its name and version, subject, issuer,
+	// serial number, times and fingerprint, when the first expires, and what is not in use and why.
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +optional
 	Properties *runtime.RawExtension `json:"properties,omitempty"`

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/boltseal/boltseal/e2e/render"
 )
@@ -42,17 +41,14 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	if *tag != "" {
-		text += fmt.Sprintf("\nimage: {tag: %q}\n", *tag)
-	}
-	documents, err := manifests(*chart, *namespace, text)
+	m, err := render.Plain(render.Options{Chart: *chart, Namespace: *namespace, Values: []string{text, fmt.Sprintf("image: {tag: %q}", *tag)}})
 	if err != nil {
 		return err
 	}
 	if err := os.MkdirAll(*out, 0o755); err != nil {
 		return err
 	}
-	for name, content := range documents {
+	for name, content := range map[string]string{everything: m.Everything, withoutCRDs: m.WithoutCRDs} {
 		if err := os.WriteFile(filepath.Join(*out, name), []byte(content), 0o644); err != nil {
 			return err
 		}
@@ -67,21 +63,4 @@ func read(file string) (string, error) {
 	}
 	b, err := os.ReadFile(file)
 	return string(b), err
-}
-
-// manifests are the files' contents by name.
-func manifests(chart, namespace, values string) (map[string]string, error) {
-	r, err := render.Render(render.Options{Chart: chart, Namespace: namespace, Values: values})
-	if err != nil {
-		return nil, err
-	}
-	// Hooks are Helm's: whoever uses kubectl applies the definitions with everything else.
-	ns, err := render.Marshal(render.Namespace(namespace, render.Restricted()))
-	if err != nil {
-		return nil, err
-	}
-	// Nothing here is managed by Helm.
-	objects := strings.ReplaceAll(r.Objects, "app.kubernetes.io/managed-by: Helm", "app.kubernetes.io/managed-by: kubectl")
-	head := "# Boltseal, rendered from its Helm chart. Apply it with: kubectl apply --server-side -f FILE\n"
-	return map[string]string{everything: head + ns + r.CRDs + objects, withoutCRDs: head + ns + objects}, nil
 }

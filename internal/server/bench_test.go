@@ -1,0 +1,71 @@
+package server_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/audit"
+	"github.com/boltseal/boltseal/internal/externaldata"
+	"github.com/boltseal/boltseal/internal/memo"
+	"github.com/boltseal/boltseal/internal/server"
+	"github.com/boltseal/boltseal/internal/snapshot"
+	"github.com/boltseal/boltseal/internal/testhouse"
+)
+
+// one is a configuration with one engine.
+type one struct{ *boltseal.Engine }
+
+func (o one) EngineFor(string) *boltseal.Engine { return o.Engine }
+func (one) Close()                              {}
+
+// sink takes an answer as net/http would.
+type sink struct {
+	header http.Header
+	n      int
+}
+
+func (s *sink) Header() http.Header           { return s.header }
+func (s *sink) WriteHeader(int)               {}
+func (*sink) SetReadDeadline(time.Time) error { return nil }
+func (s *sink) Write(b []byte) (int, error)   { s.n += len(b); return len(b), nil }
+
+// BenchmarkVerify is what an answer that is known costs beside net/http.
+func BenchmarkVerify(b *testing.B) {
+	for _, n := range []int{1, 50} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			h := testhouse.New(b, testhouse.Options{})
+			var live snapshot.Live
+			live.Swap(snapshot.Snapshot{Engines: one{h.Engine}, Memo: memo.New(memo.Options{AllowTTL: time.Hour, Encode: func(e *boltseal.Engine, r *boltseal.Result) memo.Encoded {
+				own, alike := externaldata.EncodeReport(externaldata.Report020, "0123456789abcdef", r)
+				return memo.Encoded{Report: own, Alike: string(alike), Audit: audit.EncodeVerdict("0123456789abcdef", r, nil)}
+			}})})
+			s := server.New(server.Options{Live: &live, Metrics: server.NewMetrics(server.Sources{}), Audit: audit.NewLog(io.Discard, 0)}).Handler()
+			var keys []string
+			for i := range n {
+				_, pinned := h.Signed(fmt.Sprint("v", i), h.Signer)
+				keys = append(keys, pinned)
+			}
+			body := testhouse.Need(json.Marshal(map[string]any{"apiVersion": externaldata.V1Beta1, "kind": "ProviderRequest", "request": map[string]any{"keys": keys}}))(b)
+			r := bytes.NewReader(body)
+			req := httptest.NewRequest(http.MethodPost, server.PathVerify, io.NopCloser(r))
+			w := &sink{header: http.Header{}}
+			s.ServeHTTP(w, req)
+			if w.n < 500*n {
+				b.Fatalf("an answer of %d bytes", w.n)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				r.Reset(body)
+				clear(w.header)
+				s.ServeHTTP(w, req)
+			}
+		})
+	}
+}
