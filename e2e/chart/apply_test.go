@@ -189,6 +189,26 @@ func TestFlags(t *testing.T) {
 	}
 }
 
+// TestJobReachesAllDefinitions holds the names in the Job's rights against the definitions.
+func TestJobReachesAllDefinitions(t *testing.T) {
+	t.Parallel()
+	r := rendered(t, render.Options{})
+	crds, err := kit.Parse(r.CRDs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, u := range crds {
+		want = append(want, u.GetName())
+	}
+	have := rules(t, find(objects(t, r), "ClusterRole", "boltseal-crds"))[0].ResourceNames
+	slices.Sort(want)
+	slices.Sort(have)
+	if len(want) == 0 || !slices.Equal(have, want) {
+		t.Errorf("the Job may change %v, the definitions are %v", have, want)
+	}
+}
+
 // parse is kit.Parse for one object.
 func parse(t *testing.T, text string) *unstructured.Unstructured {
 	t.Helper()

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -43,7 +45,7 @@ type Rendered struct {
 	// Objects are the manifests of the release in the order in which Helm installs them, Hooks those that Helm runs
 	// before or after. Each begins with a separator.
 	Objects, Hooks string
-	// CRDs are those that Helm installs before all.
+	// CRDs are the definitions in the chart's folder, which Helm leaves to a hook.
 	CRDs string
 	// Notes are what Helm says in the end.
 	Notes string
@@ -96,8 +98,22 @@ func Render(o Options) (*Rendered, error) {
 	for _, h := range hooks {
 		out.Hooks += document(h.Manifest)
 	}
-	for _, crd := range c.CRDObjects() {
-		out.CRDs += document(string(crd.File.Data))
+	out.CRDs, err = definitions(o.Chart)
+	return out, err
+}
+
+func definitions(chart string) (string, error) {
+	files, err := filepath.Glob(filepath.Join(chart, "crds", "*.yaml"))
+	if err != nil || len(files) == 0 {
+		return "", fmt.Errorf("%s has no definitions: %w", chart, err)
+	}
+	out := ""
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return "", err
+		}
+		out += document(string(b))
 	}
 	return out, nil
 }

@@ -33,7 +33,7 @@ type cloud struct {
 	log   lockedBuffer
 }
 
-func newCloud(t *testing.T) *cloud {
+func newCloud(t testing.TB) *cloud {
 	t.Helper()
 	c := &cloud{Cloud: testcloud.Start(t, nil)}
 	entra, cluster := c.Entra(t, testcloud.EntraPublic), testcloud.NewIssuer(t, "https://oidc.example/cluster")
@@ -182,7 +182,9 @@ func TestCertificateFile(t *testing.T) {
 	}
 	write(h.Signer.Root().PEM())
 	eventually(t, "the file is in force", trusted)
-	failures := func() string { return r.metric(`boltseal_key_provider_failures{provider="KeyManagementProvider roots"}`) }
+	failures := func() string {
+		return r.metric(`boltseal_key_provider_failures{provider="KeyManagementProvider roots"}`)
+	}
 	write([]byte("-----BEGIN CERTIFICATE-----\n"))
 	eventually(t, "the file is refused", func() bool { return failures() != "0" })
 	if !trusted() {

@@ -88,8 +88,10 @@ none
 
 {{/* Names of the CustomResourceDefinitions, as a YAML list. */}}
 {{- define "boltseal.crdNames" -}}
-{{- range $path, $_ := .Files.Glob "crds/*.yaml" }}
-- {{ ($.Files.Get $path | fromYaml).metadata.name }}
+- imageintegritypolicies.boltseal.dev
+- namespacedimageintegritypolicies.boltseal.dev
+{{- range list "certificatestores" "keymanagementproviders" "namespacedkeymanagementproviders" "namespacedpolicies" "namespacedstores" "namespacedverifiers" "policies" "stores" "verifiers" }}
+- {{ . }}.config.ratify.deislabs.io
 {{- end }}
 {{- end -}}
 
