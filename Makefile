@@ -6,7 +6,7 @@ COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS   = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 FUZZTIME ?= 60s
 
-.PHONY: help build image demo cluster cluster-down test check lint race e2e e2e-build fuzz bench clean
+.PHONY: help build image manifests demo cluster cluster-down test check lint race e2e e2e-build fuzz bench clean
 
 help: ## say what each target does
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ image: ## a container image in dist/image, without a container engine; PUSH=REPO
 	@for arch in amd64 arm64; do echo "boltseal-linux-$$arch"; \
 	  CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o dist/boltseal-linux-$$arch ./cmd/boltseal || exit 1; done
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(GO) -C tools run ./image -binaries $(CURDIR)/dist -out $(CURDIR)/dist/image -version '$(VERSION)' -revision '$(COMMIT)' $(if $(PUSH),-push $(PUSH))
+
+manifests: ## plain manifests of the chart in dist, for kubectl; TAG=… names the image's tag
+	$(GO) -C e2e run ./cmd/manifests $(if $(TAG),-tag $(TAG))
 
 demo: build ## sign images in a registry of its own and verify them
 	./bin/boltseal demo

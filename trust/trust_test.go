@@ -113,3 +113,20 @@ func TestProblems(t *testing.T) {
 		t.Error("an expired certificate was dropped")
 	}
 }
+
+// TestLacking: a store says what it lacks, and is otherwise the same.
+func TestLacking(t *testing.T) {
+	t.Parallel()
+	chain := testca.Test(t, testca.Options{})
+	s, err := trust.NewStore(trust.TypeCA, "certs", chain.X509()[1:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := s.Lacking("why")
+	if s.Lacks() != "" || l.Lacks() != "why" || l.String() != s.String() || !l.Contains(chain.Root().Certificate) {
+		t.Errorf("%+v %+v", s, l)
+	}
+	if e := trust.EmptyStore(trust.TypeCA, "certs").Lacking("why"); e.Lacks() != "why" || len(e.Certificates()) != 0 {
+		t.Errorf("%+v", e)
+	}
+}

@@ -94,7 +94,7 @@ func TestEveryFieldIsExplained(t *testing.T) {
 		"verifiers":                                                       "how signatures are judged",
 		"verifiers.spec.artifactTypes":                                    "separated by commas",
 		"keymanagementproviders.status.properties":                        "fingerprint",
-		"certificatestores.spec.parameters":                               "docs/configuration.md",
+		"certificatestores.spec.parameters":                               "docs/keys.md",
 		"imageintegritypolicies.spec.onUnavailable.maxAge":                "lastKnownGood",
 		"namespacedimageintegritypolicies.spec.match":                     "Empty means all",
 		"namespacedpolicies.status.conditions.lastTransitionTime":         "transitioned",
@@ -207,11 +207,11 @@ func TestKubectlGet(t *testing.T) {
 		resource, columns string
 		rows              []string
 	}{
-		{"keymanagementproviders", "NAME TYPE ISSUCCESS ERROR LASTFETCHEDTIME AGE", []string{"good inline true", "bad inline false spec.parameters.value: no certificate"}},
+		{"keymanagementproviders", "NAME TYPE ISSUCCESS ERROR LASTFETCHEDTIME EXPIRES AGE", []string{"good inline true", "bad inline false spec.parameters.value: no certificate"}},
 		{"verifiers", "NAME TYPE ISSUCCESS ERROR AGE", []string{"verifier notation true", "waiting notation false spec.parameters.verificationCertStores"}},
 		{"stores", "NAME TYPE ISSUCCESS ERROR AGE", []string{"store oras true"}},
 		{"iip", "NAME ACTION READY PODS VIOLATIONS AGE", []string{"all warn True"}},
-		{"iip -o wide", "NAME ACTION READY PODS VIOLATIONS UNKNOWN MESSAGE AGE", []string{"all warn True in force as it is written"}},
+		{"iip -o wide", "NAME ACTION READY PODS VIOLATIONS UNKNOWN MESSAGE AGE", []string{"all warn True"}},
 		{"niip -n " + ns, "NAME ACTION READY PODS VIOLATIONS AGE", []string{"own dryrun True"}},
 	} {
 		out := kubectl(t, append([]string{"get"}, strings.Fields(tt.resource)...)...)

@@ -85,7 +85,7 @@ func (s *Set) keys(fetched func(keys.Want) keys.State) (k keyring, problems stri
 			}
 			has := src.have(fetched)
 			for _, t := range has.trouble {
-				warnings = append(warnings, p.problem("", "%s", t))
+				warnings = append(warnings, p.own(p.node.Problem("%s", t)))
 			}
 			warnings = append(warnings, src.warnings...)
 			k.add(key, has, true)

@@ -88,7 +88,7 @@ type compiler struct {
 	// lenient makes do with trust stores that lack certificates: they trust less.
 	lenient bool
 	// whole says that the configuration stands or falls as a whole. That something
-	// could not be fetched is then a warning.
+	// could not be fetched is then no problem of whoever names it.
 	whole bool
 }
 

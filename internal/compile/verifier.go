@@ -43,9 +43,7 @@ func (c *compiler) verifier(r resource[v1beta1.VerifierSpec]) {
 	tp := c.trustPolicy(r, p.TrustPolicyDoc)
 	hard := len(c.problems) > before
 	stores, names, problems, lacking := c.keys.trustStores(r, p, c.lenient)
-	if c.whole {
-		c.out.Warnings = append(c.out.Warnings, lacking...)
-	} else {
+	if !c.whole { // else the provider has a warning
 		problems = append(problems, lacking...)
 	}
 	c.problems = append(c.problems, problems...)

@@ -28,8 +28,9 @@ import (
 type ClusterOptions struct {
 	// Namespace, Account and Service are Boltseal's. Required.
 	Namespace, Account, Service string
-	// Webhook is the name of its webhook configurations. Required.
-	Webhook string
+	// Webhook is the name of its webhook configurations, Lease that of the lease of the
+	// replica that leads. Required.
+	Webhook, Lease string
 	// Provider is the name of Gatekeeper's Provider that asks it. Required.
 	Provider string
 	// Kinds are the kinds of its resources. Required.
@@ -43,9 +44,11 @@ const pageSize = 500
 
 type clusterCheck struct {
 	client client.Client
-	o      ClusterOptions
-	now    time.Time
-	out    []Finding
+	// inForce are the resources of which Boltseal itself says that they are in force.
+	inForce map[string]bool
+	o       ClusterOptions
+	now     time.Time
+	out     []Finding
 }
 
 // Cluster looks at a cluster's resources and at how Boltseal is installed there, and
@@ -61,7 +64,7 @@ func Cluster(ctx context.Context, config *rest.Config, c ClusterOptions, deps co
 	if err != nil {
 		return nil, fmt.Errorf("the way to the cluster: %w", err)
 	}
-	x := &clusterCheck{client: cl, o: c, now: o.Clock()}
+	x := &clusterCheck{client: cl, inForce: map[string]bool{}, o: c, now: o.Clock()}
 	entries, err := x.resources(ctx)
 	if err != nil {
 		return nil, err
@@ -72,6 +75,7 @@ func Cluster(ctx context.Context, config *rest.Config, c ClusterOptions, deps co
 	defer compiled.Close()
 	survey := cluster.Survey(deps.Keys)
 	x.standing(standing)
+	x.out = append(x.out, x.asBoltsealSees(troubles(survey))...)
 	x.out = append(x.out, certificates(survey, x.now)...)
 	x.out = append(x.out, statements(survey)...)
 	x.out = append(x.out, live(ctx, compiled.EngineFor(""), survey, o)...)
@@ -112,7 +116,9 @@ func (x *clusterCheck) resources(ctx context.Context) ([]compile.Entry, error) {
 				if err != nil {
 					return nil, err
 				}
-				entries = append(entries, compile.Entry{Current: compile.DecodeObject(data)})
+				r := compile.DecodeObject(data)
+				x.inForce[r.Key().String()] = ready(u)
+				entries = append(entries, compile.Entry{Current: r})
 			}
 			if more = list.GetContinue(); more == "" {
 				break
@@ -124,6 +130,24 @@ func (x *clusterCheck) resources(ctx context.Context) ([]compile.Entry, error) {
 			"see whether its Pods run, and what they log: kubectl -n "+x.o.Namespace+" get pods")
 	}
 	return entries, nil
+}
+
+// asBoltsealSees makes warnings of problems with resources that are in force where
+// Boltseal runs: its identities are not those of whoever looks from here.
+func (x *clusterCheck) asBoltsealSees(fs []Finding) []Finding {
+	for i, f := range fs {
+		if f.Level == Problem && x.inForce[f.Subject] {
+			fs[i].Level, fs[i].Message = Warning, "seen from here: "+f.Message+". Boltseal's own status says that it is in force"
+			fs[i].Remedy = "nothing, where the identity that may fetch it is Boltseal's alone"
+		}
+	}
+	return fs
+}
+
+// ready reports whether Boltseal says that this version is in force.
+func ready(u *unstructured.Unstructured) bool {
+	ok, _, _ := unstructured.NestedBool(u.Object, "status", "issuccess")
+	return ok && seen(u)
 }
 
 // seen reports whether Boltseal has written a status about this version.
@@ -148,7 +172,10 @@ func (x *clusterCheck) standing(standing map[compile.Key]*compile.Standing) {
 	good := 0
 	for _, k := range keys {
 		for _, p := range standing[k].Problems {
-			x.add(AreaConfiguration, k.String(), Problem, p.Error(), "correct it: kubectl edit")
+			if standing[k].Fetched != nil {
+				break // told with its certificates
+			}
+			x.out = append(x.out, x.asBoltsealSees([]Finding{{AreaConfiguration, k.String(), Problem, p.Error(), "correct it: kubectl edit"}})...)
 		}
 		for _, w := range standing[k].Warnings {
 			x.add(AreaConfiguration, k.String(), Warning, w.Error(), "see whether this is meant")
@@ -322,6 +349,9 @@ func words(a authorizationv1.ResourceAttributes) string {
 	if a.Group != "" {
 		what += "." + a.Group
 	}
+	if a.Name != "" {
+		what += " " + a.Name
+	}
 	if a.Namespace != "" {
 		what += " in namespace " + a.Namespace
 	}
@@ -341,8 +371,11 @@ func needs(o ClusterOptions) []authorizationv1.ResourceAttributes {
 	for _, verb := range []string{"list", "watch"} {
 		out = append(out, authorizationv1.ResourceAttributes{Resource: "namespaces", Verb: verb})
 	}
-	for _, verb := range []string{"create", "get", "update"} {
-		out = append(out, authorizationv1.ResourceAttributes{Group: "coordination.k8s.io", Resource: "leases", Namespace: o.Namespace, Verb: verb})
+	lease := authorizationv1.ResourceAttributes{Group: "coordination.k8s.io", Resource: "leases", Namespace: o.Namespace, Verb: "create"}
+	out = append(out, lease)
+	for _, verb := range []string{"get", "update"} {
+		lease.Name, lease.Verb = o.Lease, verb // a right to create has no name
+		out = append(out, lease)
 	}
 	return append(out, authorizationv1.ResourceAttributes{Resource: "events", Verb: "create"})
 }

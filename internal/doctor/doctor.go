@@ -107,6 +107,7 @@ func Files(ctx context.Context, sources []compile.Source, deps compile.Deps, o O
 		}
 	}
 	survey := set.Survey(deps.Keys)
+	out = append(out, troubles(survey)...)
 	out = append(out, certificates(survey, o.Clock())...)
 	out = append(out, statements(survey)...)
 	if err != nil {
@@ -126,13 +127,21 @@ func problems(err error, remedy string) []Finding {
 	return out
 }
 
-// certificates looks at what providers provide.
-func certificates(s compile.Survey, now time.Time) []Finding {
+// troubles tells what could not be fetched.
+func troubles(s compile.Survey) []Finding {
 	var out []Finding
 	for _, p := range s.Providers {
 		for _, t := range p.Trouble {
 			out = append(out, Finding{Area: AreaCertificates, Subject: p.Resource, Message: t, Remedy: "docs/keys.md says which rights each type needs"})
 		}
+	}
+	return out
+}
+
+// certificates looks at what providers provide.
+func certificates(s compile.Survey, now time.Time) []Finding {
+	var out []Finding
+	for _, p := range s.Providers {
 		if len(p.Trouble) > 0 && len(p.Certificates) == 0 {
 			continue
 		}

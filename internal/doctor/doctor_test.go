@@ -2,6 +2,8 @@ package doctor
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -140,5 +142,27 @@ func TestBrokenConfiguration(t *testing.T) {
 		if f.Area == AreaImages || f.Area == AreaRegistries {
 			t.Errorf("%+v", f)
 		}
+	}
+}
+
+// TestFetchedCertificates: what providers fetch is fetched, and what cannot be is
+// said with its reason.
+func TestFetchedCertificates(t *testing.T) {
+	t.Parallel()
+	chain := testca.Test(t, testca.Options{})
+	path := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(path, chain.Root().PEM(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text := func(path string) string {
+		return "apiVersion: config.ratify.deislabs.io/v1beta1\nkind: KeyManagementProvider\nmetadata: {name: roots}\nspec: {type: file, parameters: {paths: [\"" + path + "\"]}}\n"
+	}
+	fs := Files(t.Context(), []compile.Source{{Name: "f", Data: []byte(text(path))}}, deps(), Options{})
+	if !strings.Contains(fmt.Sprint(fs), "1 certificate, good until") {
+		t.Errorf("%+v", fs)
+	}
+	fs = Files(t.Context(), []compile.Source{{Name: "f", Data: []byte(text(path + ".not-there"))}}, deps(), Options{})
+	if !strings.Contains(fmt.Sprint(fs), "there is no such file") || Worst(fs) != Problem {
+		t.Errorf("%+v", fs)
 	}
 }
