@@ -11,6 +11,7 @@ import (
 
 	"github.com/boltseal/boltseal/api/config/v1beta1"
 	"github.com/boltseal/boltseal/internal/keys"
+	"github.com/boltseal/boltseal/internal/keys/awskms"
 	"github.com/boltseal/boltseal/internal/keys/azurekeyvault"
 	"github.com/boltseal/boltseal/internal/keys/file"
 	"github.com/boltseal/boltseal/internal/keys/hashivault"
@@ -23,7 +24,7 @@ import (
 const typeInline = "inline"
 
 // providerTypes are the kinds of providers known here.
-var providerTypes = []string{typeInline, azurekeyvault.Name, kube.NameSecret, kube.NameConfigMap, file.Name, hashivault.Name}
+var providerTypes = []string{typeInline, azurekeyvault.Name, kube.NameSecret, kube.NameConfigMap, file.Name, hashivault.Name, awskms.Name}
 
 // providerSource is a provider as its text says.
 type providerSource struct {
@@ -95,6 +96,8 @@ func source(p resource[v1beta1.KeyManagementProviderSpec]) (*providerSource, err
 		params, src.warnings, err = azureParameters(p)
 	case file.Name:
 		params, err = parametersOf[file.Parameters](p)
+	case awskms.Name:
+		params, err = parametersOf[awskms.Parameters](p)
 	case hashivault.Name:
 		params, err = parametersOf[hashivault.Parameters](p)
 	case kube.NameSecret, kube.NameConfigMap:

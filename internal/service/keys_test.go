@@ -147,7 +147,7 @@ func TestVaultDown(t *testing.T) {
 	failures := `boltseal_key_provider_failures{provider="KeyManagementProvider roots"}`
 	eventually(t, "it fails", func() bool { v := r.metric(failures); return v != "" && v != "0" })
 	if item := r.gatekeeper(server.PathVerify, mine)[0]; !item.trusted() {
-		t.Errorf("what was fetched is not in force any more: %s", item.Error)
+		t.Errorf("what was fetched is not in force any more: %s%s", item.Error, item.Value)
 	}
 	if v := r.metric(`boltseal_key_provider_age_seconds{provider="KeyManagementProvider roots"}`); v == "" {
 		t.Error("its age is not told")
