@@ -31,7 +31,7 @@ func generate(t *testing.T, args ...string) {
 func TestGeneratedFilesAreUpToDate(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	generate(t, "crd:crdVersions=v1", "paths=./api/...", "output:crd:dir="+dir)
+	generate(t, "crd:crdVersions=v1", "paths=./api/config/...;./api/integrity/...", "output:crd:dir="+dir)
 	run(t, "-C", "tools", "run", "./unwrap", dir)
 	want, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
 	if err != nil || len(want) == 0 {
@@ -44,7 +44,7 @@ func TestGeneratedFilesAreUpToDate(t *testing.T) {
 	for _, w := range want {
 		compare(t, w, filepath.Join("crds", filepath.Base(w)))
 	}
-	for _, pkg := range []string{"config/v1beta1", "integrity/v1alpha1"} {
+	for _, pkg := range []string{"config/v1beta1", "integrity/v1alpha1", "policy/v1alpha1"} {
 		dir := t.TempDir()
 		generate(t, "object", "paths=./api/"+pkg, "output:object:dir="+dir)
 		compare(t, filepath.Join(dir, "zz_generated.deepcopy.go"), filepath.Join("../../api", pkg, "zz_generated.deepcopy.go"))
