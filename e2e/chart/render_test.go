@@ -266,9 +266,13 @@ func TestSchemaRefuses(t *testing.T) {
 		"webhook: {enabled: true, failureAction: x}":        "failureAction",
 		"gatekeeper: {template: {enforcementAction: deny}}": "enforcementAction",
 	} {
-		_, err := render.Render(render.Options{Chart: folder, Values: []string{values}})
-		if err == nil || !strings.Contains(err.Error(), word) {
-			t.Errorf("%s: %v", values, err)
+		o := render.Options{Chart: folder, Values: []string{values}}
+		_, err := render.Render(o)
+		_, _, older := helm3(o)
+		for helm, err := range map[string]error{"Helm 4": err, "Helm 3": older} {
+			if err == nil || !strings.Contains(err.Error(), word) {
+				t.Errorf("%s, %s: %v", helm, values, err)
+			}
 		}
 	}
 }
@@ -307,7 +311,7 @@ func TestSchemaKnowsAllValues(t *testing.T) {
 func compareSchema(t *testing.T, path string, root, schema, values map[string]any) {
 	t.Helper()
 	if ref, ok := schema["$ref"].(string); ok {
-		schema = root["$defs"].(map[string]any)[strings.TrimPrefix(ref, "#/$defs/")].(map[string]any)
+		schema = root["definitions"].(map[string]any)[strings.TrimPrefix(ref, "#/definitions/")].(map[string]any)
 	}
 	properties, ok := schema["properties"].(map[string]any)
 	if !ok {

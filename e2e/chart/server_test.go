@@ -77,7 +77,11 @@ func startServer() (*product.Server, error) {
 			apply = append(apply, u)
 		}
 	}
-	if err := cluster.Apply(ctx, reports, providerCRD); err != nil {
+	keys, err := keysOfOthers()
+	if err != nil {
+		return nil, err
+	}
+	if err := cluster.Apply(ctx, reports, providerCRD, keys); err != nil {
 		return nil, err
 	}
 	if err := cluster.ApplyObjects(ctx, apply...); err != nil {
@@ -102,6 +106,27 @@ spec:
   versions:
   - {name: v1beta1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}
 `
+
+// keysOfOthers are certificates in another namespace, and a provider that reads them.
+func keysOfOthers() (string, error) {
+	ca, err := testca.New(testca.Options{})
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf(`
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: roots, namespace: keys-of-others}
+data:
+  root.crt: |
+    %s
+---
+apiVersion: config.ratify.deislabs.io/v1beta1
+kind: KeyManagementProvider
+metadata: {name: of-others}
+spec: {type: configmap, parameters: {namespace: keys-of-others, name: roots}}
+`, strings.ReplaceAll(strings.TrimSpace(string(ca.Root().PEM())), "\n", "\n    ")), nil
+}
 
 // TestRightsSuffice has the program do everything that it does in a cluster, with the chart's rights and no other. What
 // is written must appear, and nothing may have been forbidden.
@@ -148,6 +173,7 @@ func TestRightsSuffice(t *testing.T) {
 		"the other one":                field("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", "", "boltseal", "metadata", "ownerReferences"),
 		"the Provider":                 field("externaldata.gatekeeper.sh/v1beta1", "Provider", "", "ratify-provider", "spec", "caBundle"),
 		"the one for mutation":         field("externaldata.gatekeeper.sh/v1beta1", "Provider", "", "ratify-mutation-provider", "spec", "caBundle"),
+		"what a provider read":         field("config.ratify.deislabs.io/v1beta1", "KeyManagementProvider", "", "of-others", "status", "lastfetchedtime"),
 		"an event": func() error {
 			var events corev1.EventList
 			if err := cl.List(ctx, &events, client.InNamespace(ns)); err != nil {

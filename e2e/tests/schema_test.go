@@ -223,6 +223,9 @@ func TestKubectlGet(t *testing.T) {
 				t.Errorf("a line of %d characters", len(line))
 			}
 		}
+		if strings.HasSuffix(tt.resource, "-o wide") && !strings.Contains(out, "in force as it is written") {
+			t.Errorf("the message is missing:\n%s", out)
+		}
 		if lines[0] != tt.columns {
 			t.Errorf("columns %q, want %q", lines[0], tt.columns)
 		}
