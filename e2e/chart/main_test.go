@@ -20,7 +20,7 @@ import (
 
 const (
 	installTimeout = 3 * time.Minute
-	waitTimeout    = 30 * time.Second
+	waitTimeout    = 60 * time.Second
 )
 
 var (

@@ -105,7 +105,7 @@ func TestDoctor(t *testing.T) {
 	if err := cluster.Apply(ctx, broken); err != nil {
 		t.Fatal(err)
 	}
-	deadline, cancel := context.WithTimeout(ctx, 20*time.Second)
+	deadline, cancel := context.WithTimeout(ctx, 60*time.Second)
 	defer cancel()
 	for {
 		fs, status = examine(t, binary)

@@ -14,6 +14,7 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	sigsyaml "sigs.k8s.io/yaml"
@@ -152,12 +153,24 @@ func (c *Cluster) waitEstablished(ctx context.Context, name string) error {
 		if err := c.client.Get(ctx, client.ObjectKey{Name: name}, &crd); err != nil {
 			return err
 		}
+		established := false
 		for _, cond := range crd.Status.Conditions {
-			if cond.Type == apiextensionsv1.Established && cond.Status == apiextensionsv1.ConditionTrue {
-				return nil
+			established = established || cond.Type == apiextensionsv1.Established && cond.Status == apiextensionsv1.ConditionTrue
+		}
+		if !established {
+			return errors.New("it is not established")
+		}
+		// A definition is established before its versions can be discovered, without which no client finds them.
+		kind := schema.GroupKind{Group: crd.Spec.Group, Kind: crd.Spec.Names.Kind}
+		for _, v := range crd.Spec.Versions {
+			if !v.Served {
+				continue
+			}
+			if _, err := c.client.RESTMapper().RESTMapping(kind, v.Name); err != nil {
+				return err
 			}
 		}
-		return errors.New("it is not established")
+		return nil
 	})
 }
 

@@ -114,6 +114,8 @@ func inUse(u *unstructured.Unstructured) error {
 		switch {
 		case p.ObservedGeneration != u.GetGeneration():
 			return fmt.Errorf("generation %d is in use, not yet %d", p.ObservedGeneration, u.GetGeneration())
+		case len(p.Errors) > 0 && slices.ContainsFunc(p.Errors, passing):
+			return fmt.Errorf("it is tried again after %s", p.Errors)
 		case len(p.Errors) > 0:
 			return fmt.Errorf("%w: %s", errRejected, p.Errors)
 		case u.GroupVersionKind().Group == "constraints.gatekeeper.sh" && !p.Enforced:
@@ -123,4 +125,12 @@ func inUse(u *unstructured.Unstructured) error {
 		}
 	}
 	return nil
+}
+
+// passing tells whether an error is of two processes of Gatekeeper's making one thing at once: the slower one
+// tries again.
+func passing(e json.RawMessage) bool {
+	text := string(e)
+	return strings.Contains(text, "create_error") && strings.Contains(text, "already exists") ||
+		strings.Contains(text, "the object has been modified")
 }

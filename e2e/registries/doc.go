@@ -1,0 +1,2 @@
+// Package registries proves Boltseal against registries that others have written.
+package registries
