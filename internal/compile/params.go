@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 
 	"github.com/boltseal/boltseal/notation"
+	"github.com/boltseal/boltseal/oci"
 )
 
 // inlineParameters are those of the provider "inline".
@@ -26,6 +27,21 @@ type orasParameters struct {
 	CAFile     string             `json:"caFile"`
 	CACert     string             `json:"caCert"`
 	Registries []registrySettings `json:"registries"`
+	Mirrors    []mirrorSettings   `json:"mirrors"`
+}
+
+// mirrorSettings are other places of images whose names begin with source.
+type mirrorSettings struct {
+	Source    string   `json:"source"`
+	Endpoints []string `json:"endpoints"`
+	Only      bool     `json:"only"`
+}
+
+func (p orasParameters) mirrors() (out []oci.Mirror) {
+	for _, m := range p.Mirrors {
+		out = append(out, oci.Mirror{Source: m.Source, Endpoints: m.Endpoints, Only: m.Only})
+	}
+	return out
 }
 
 // dockerConfigParameters are those of the auth provider "dockerConfig".

@@ -59,6 +59,12 @@ func (c *compiler) store(r resource[v1beta1.StoreSpec]) {
 		return
 	}
 	var store boltseal.Store = reg
+	if len(p.Mirrors) > 0 {
+		if store, err = oci.NewMirrors(oci.MirrorOptions{Store: reg, Mirrors: p.mirrors(), Clock: c.deps.Clock}); err != nil {
+			c.fail(r.problem("spec.parameters.mirrors", "%s", trim(err)))
+			return
+		}
+	}
 	if c.deps.Wrap != nil {
 		store = c.deps.Wrap(store)
 	}
