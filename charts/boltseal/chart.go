@@ -1,4 +1,4 @@
-// Package chart holds the CustomResourceDefinitions, as the Helm chart in this folder installs them.
+// Package chart holds the CustomResourceDefinitions and the ConstraintTemplate that lie in the Helm chart in this folder.
 package chart
 
 import (
@@ -7,7 +7,7 @@ import (
 	"io/fs"
 )
 
-//go:embed crds/*.yaml
+//go:embed crds/*.yaml gatekeeper/template.yaml
 var files embed.FS
 
 // CRDs returns all CustomResourceDefinitions as YAML documents.
@@ -26,3 +26,6 @@ func CRDs() ([]byte, error) {
 	}
 	return out.Bytes(), nil
 }
+
+// GatekeeperTemplate returns Boltseal's own ConstraintTemplate as YAML.
+func GatekeeperTemplate() ([]byte, error) { return files.ReadFile("gatekeeper/template.yaml") }
