@@ -103,7 +103,7 @@ them by the rules of the Notary Project.`,
 	)
 	root.SetHelpCommand(newHelp())
 	root.SetCompletionCommandGroupID("more")
-	root.AddCommand(newVerify(env), newAudit(env), newDemo(env), newDoctor(env), newServe(env), newCRDs(env), newWebhook(env), newExplain(env), newVersion(env))
+	root.AddCommand(newVerify(env), newAudit(env), newDemo(env), newDoctor(env), newServe(env), newCRDs(env), newWebhook(env), newMigrate(env), newExplain(env), newVersion(env))
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {
 		if cmd.Name() == "completion" {

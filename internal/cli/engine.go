@@ -90,13 +90,18 @@ func (e configError) Error() string {
 func (e configError) Unwrap() error { return e.err }
 
 func readSources(env Env, files []string) ([]compile.Source, error) {
+	return readNamed(env, "--config", files)
+}
+
+// readNamed reads the files that a flag names.
+func readNamed(env Env, flag string, files []string) ([]compile.Source, error) {
 	var sources []compile.Source
 	for _, name := range files {
 		in := env.Stdin
 		if name != "-" {
 			f, err := os.Open(name)
 			if err != nil {
-				return nil, fmt.Errorf("--config: %w", err)
+				return nil, fmt.Errorf("%s: %w", flag, err)
 			}
 			defer f.Close()
 			in = f
