@@ -39,6 +39,7 @@ type tokenKey struct{ host, repository string }
 type tokenEntry struct {
 	token string
 	until time.Time
+	as    Credential // that it is itself; anonymous where it was had for one
 }
 
 func newTokens(o Options) *tokens {
@@ -49,6 +50,7 @@ func newTokens(o Options) *tokens {
 type shown struct {
 	header    string     // for Authorization, "" for nothing
 	token     string     // the bearer token in it, "" for none
+	as        Credential // what it shows without an exchange; anonymous for a token that was had for another
 	challenge *challenge // what it answers, nil where the registry is not known to ask
 }
 
@@ -64,28 +66,29 @@ func (t *tokens) show(ctx context.Context, h *host, repository string) (shown, e
 		if err != nil || cred.Username == "" && cred.Password == "" {
 			return shown{challenge: c}, err
 		}
-		return shown{header: "Basic " + base64.StdEncoding.EncodeToString([]byte(cred.Username+":"+cred.Password)), challenge: c}, nil
+		return shown{header: "Basic " + base64.StdEncoding.EncodeToString([]byte(cred.Username+":"+cred.Password)), as: cred, challenge: c}, nil
 	}
-	token, err := t.bearer(ctx, h, *c, repository)
+	e, err := t.bearer(ctx, h, *c, repository)
 	if err != nil {
 		return shown{challenge: c}, err
 	}
-	return shown{header: "Bearer " + token, token: token, challenge: c}, nil
+	return shown{header: "Bearer " + e.token, token: e.token, as: e.as, challenge: c}, nil
 }
 
 // refused notes what a 401 asks for, drops the token that it refused, and says
-// whether asking again can help.
+// whether asking again can help with the same credential.
 func (t *tokens) refused(h *host, resp *http.Response, repository string, s shown) (again bool) {
 	t.forget(h, repository, s)
+	exchanged := s.token != "" && s.as.Anonymous()
 	c, ok := parseChallenges(resp.Header.Values("WWW-Authenticate"))
 	if !ok {
-		return s.token != "" // without a challenge too, a fresh token may do
+		return exchanged // without a challenge too, a fresh token may do
 	}
 	if known := h.challenge.Load(); known == nil || *known != c {
 		h.challenge.Store(&c)
 	}
-	// The same basic credentials would be refused again.
-	return s.challenge == nil || *s.challenge != c || s.token != ""
+	// The same password, or the source's own token, would be refused again.
+	return s.challenge == nil || *s.challenge != c || exchanged
 }
 
 // forget drops a token, unless there is another one by now.
@@ -110,25 +113,25 @@ func (t *tokens) credential(ctx context.Context, h *host, repository string) (Cr
 	return Credential{}, fmt.Errorf("%w: no credentials for %s: %w", boltseal.ErrUnauthorized, h.name, err)
 }
 
-func (t *tokens) kept(k tokenKey) (string, bool) {
+func (t *tokens) kept(k tokenKey) (tokenEntry, bool) {
 	e, ok := t.cache.Get(k)
-	return e.token, ok && t.opts.Clock().Before(e.until)
+	return e, ok && t.opts.Clock().Before(e.until)
 }
 
-func (t *tokens) bearer(ctx context.Context, h *host, c challenge, repository string) (string, error) {
+func (t *tokens) bearer(ctx context.Context, h *host, c challenge, repository string) (tokenEntry, error) {
 	k := tokenKey{h.name, repository}
-	if token, ok := t.kept(k); ok {
-		return token, nil
+	if e, ok := t.kept(k); ok {
+		return e, nil
 	}
 	// The first caller's leaving must not fail the others.
-	ch := t.flight.DoChan(h.name+" "+repository, func() (token any, err error) {
+	ch := t.flight.DoChan(h.name+" "+repository, func() (entry any, err error) {
 		defer func() { // a panic here, in a goroutine of its own, would end the process
 			if p := recover(); p != nil {
-				token, err = nil, fmt.Errorf("the token for %s: panic: %.200v", h.name, p)
+				entry, err = nil, fmt.Errorf("the token for %s: panic: %.200v", h.name, p)
 			}
 		}()
-		if token, ok := t.kept(k); ok {
-			return token, nil // the one that everybody waited for came in between
+		if e, ok := t.kept(k); ok {
+			return e, nil // the one that everybody waited for came in between
 		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), t.opts.Limits.RequestTimeout)
 		defer cancel()
@@ -137,30 +140,72 @@ func (t *tokens) bearer(ctx context.Context, h *host, c challenge, repository st
 			return nil, err
 		}
 		t.cache.Put(k, e, int64(len(e.token)+len(repository)+256))
-		return e.token, nil
+		return e, nil
 	})
 	select {
 	case res := <-ch:
 		if res.Err != nil {
-			return "", res.Err
+			return tokenEntry{}, res.Err
 		}
-		return res.Val.(string), nil
+		return res.Val.(tokenEntry), nil
 	case <-ctx.Done():
-		return "", unavailable(ctx.Err())
+		return tokenEntry{}, unavailable(ctx.Err())
 	}
 }
 
-// fetch asks the token server (distribution-spec "token authentication"; with
-// an identity token, its OAuth 2 form).
+// fetch gets a token, and tries once more where the token server refuses the
+// credential and there is a fresh one.
 func (t *tokens) fetch(ctx context.Context, h *host, c challenge, repository string) (tokenEntry, error) {
-	cred, err := t.credential(ctx, h, repository)
-	if err != nil {
-		return tokenEntry{}, err
+	for again := true; ; again = false {
+		cred, err := t.credential(ctx, h, repository)
+		if err != nil {
+			return tokenEntry{}, err
+		}
+		now := t.opts.Clock()
+		if cred.AccessToken != "" {
+			e := tokenEntry{token: cred.AccessToken, until: now.Add(defaultTokenLife), as: cred}
+			if !cred.Expires.IsZero() {
+				e.until = ahead(now, min(cred.Expires.Sub(now), maxTokenLife))
+			}
+			return e, nil
+		}
+		e, err := t.ask(ctx, h, c, repository, cred)
+		if err == nil {
+			if end := ahead(now, cred.Expires.Sub(now)); !cred.Expires.IsZero() && end.Before(e.until) {
+				e.until = end
+			}
+			return e, nil
+		}
+		if !again || !refusesCredential(err, cred) {
+			return tokenEntry{}, err
+		}
+		fresh, renewErr := t.renew(ctx, h, repository, cred)
+		if renewErr != nil {
+			return tokenEntry{}, renewErr
+		}
+		if !fresh {
+			return tokenEntry{}, err
+		}
 	}
-	if cred.AccessToken != "" {
-		return tokenEntry{token: cred.AccessToken, until: t.opts.Clock().Add(defaultTokenLife)}, nil
-	}
-	realm, transport, err := h.realm(ctx, t.opts.Proxy, c.realm, cred != Credential{})
+}
+
+// ahead is when something that lives so long from now on is renewed.
+func ahead(now time.Time, life time.Duration) time.Time {
+	return now.Add(life - min(renewAhead, life/4))
+}
+
+// refusesCredential tells whether a token server's answer is about the credential
+// (distribution token specification: 401; RFC 6749, section 5.2: also 400 for a
+// refresh token that is no longer good).
+func refusesCredential(err error, c Credential) bool {
+	status := statusOf(err)
+	return status == http.StatusUnauthorized || status == http.StatusBadRequest && c.RefreshToken != ""
+}
+
+// ask asks the token server (distribution-spec "token authentication"; with an
+// identity token, its OAuth 2 form).
+func (t *tokens) ask(ctx context.Context, h *host, c challenge, repository string, cred Credential) (tokenEntry, error) {
+	realm, transport, err := h.realm(ctx, c.realm, !cred.Anonymous())
 	if err != nil {
 		return tokenEntry{}, err
 	}
@@ -204,7 +249,9 @@ func (t *tokens) exchange(h *host, req *http.Request, transport *http.Transport)
 	case code == http.StatusTooManyRequests, code >= 500:
 		wait := retryAfter(resp, t.opts.Clock())
 		return tokenEntry{}, &later{wait: wait, err: fail(code, boltseal.ErrUnavailable)}
-	default: // redirects too: a token server has no reason to send credentials on
+	case code >= 300 && code < 400 && resp.Header.Get("Location") != "":
+		return tokenEntry{}, fail(code, fmt.Errorf("%w: it sends the question for a token elsewhere, where no credentials go", boltseal.ErrUnauthorized))
+	default:
 		return tokenEntry{}, fail(code, boltseal.ErrUnauthorized)
 	}
 	b, err := readAll(resp, t.opts.Limits.TokenBytes)
@@ -239,11 +286,11 @@ func (t *tokens) exchange(h *host, req *http.Request, transport *http.Transport)
 			life -= age
 		}
 	}
-	return tokenEntry{token: doc.Token, until: now.Add(life - min(renewAhead, life/4))}, nil
+	return tokenEntry{token: doc.Token, until: ahead(now, life)}, nil
 }
 
 // realm judges where a registry wants to send us, and our credentials, for a token.
-func (h *host) realm(ctx context.Context, proxy func(*http.Request) (*url.URL, error), text string, credentials bool) (*url.URL, *http.Transport, error) {
+func (h *host) realm(ctx context.Context, text string, credentials bool) (*url.URL, *http.Transport, error) {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil || u.Hostname() == "" || u.Fragment != "":
@@ -259,6 +306,6 @@ func (h *host) realm(ctx context.Context, proxy func(*http.Request) (*url.URL, e
 	case credentials:
 		return nil, nil, refused("%s wants its credentials sent to %s; list that host in authRealms of the Store's parameters if it is right", h.name, u.Host)
 	}
-	transport, err := h.elsewhere(ctx, proxy, u)
+	transport, err := h.elsewhere(ctx, u)
 	return u, transport, err
 }

@@ -115,9 +115,13 @@ type guards struct {
 }
 
 func newGuards(o Options) *guards {
-	g := &guards{public: o.guarded(publicAddress), private: o.guarded(privateAddress), proxied: newTransport(o.Limits, o.tlsConfig(HostOptions{}))}
-	g.proxied.Proxy = o.Proxy
-	return g
+	return &guards{public: o.guarded(publicAddress), private: o.guarded(privateAddress), proxied: o.throughProxy(o.Proxy)}
+}
+
+func (o Options) throughProxy(proxy func(*http.Request) (*url.URL, error)) *http.Transport {
+	t := newTransport(o.Limits, o.tlsConfig(HostOptions{}))
+	t.Proxy = proxy
+	return t
 }
 
 // guarded makes a transport without a proxy that does not connect to addresses
@@ -129,8 +133,8 @@ func (o Options) guarded(most addressKind) *http.Transport {
 }
 
 // elsewhere is the transport for a URL that the registry named.
-func (h *host) elsewhere(ctx context.Context, proxy func(*http.Request) (*url.URL, error), u *url.URL) (*http.Transport, error) {
-	via, err := proxy(&http.Request{URL: u})
+func (h *host) elsewhere(ctx context.Context, u *url.URL) (*http.Transport, error) {
+	via, err := h.proxy(&http.Request{URL: u})
 	if err != nil {
 		return nil, fmt.Errorf("%w: the proxy for %s: %v", boltseal.ErrConfiguration, u.Host, err)
 	}
@@ -148,7 +152,7 @@ func (h *host) elsewhere(ctx context.Context, proxy func(*http.Request) (*url.UR
 	} else if endsInNumber(u.Hostname()) {
 		return nil, refused("cannot judge the address %q", u.Hostname())
 	}
-	return h.guards.proxied, nil
+	return h.proxied, nil
 }
 
 // endsInNumber finds IPv4 addresses in forms that only some programs read, such

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,7 +21,11 @@ type host struct {
 	opts      HostOptions
 	transport *http.Transport
 	guards    *guards
-	slots     chan struct{} // requests under way
+	proxy     func(*http.Request) (*url.URL, error)
+	proxied   *http.Transport // for what that proxy dials
+	slots     chan struct{}   // requests under way
+	renewing  chan struct{}   // room for one: held while another credential is looked for
+	renewed   time.Time       // when that was last done; guarded by renewing
 
 	challenge   atomic.Pointer[challenge] // what it asks for, nil = not known to ask
 	tagSchema   atomic.Int64              // Unix time until which it is known to have no referrers API
@@ -77,7 +82,7 @@ func (t *hostTable) get(name string) *host {
 	if len(t.hosts) >= t.opts.Limits.Hosts {
 		for k, old := range t.hosts { // any one: its state is only a saving
 			if old.transport != t.shared {
-				old.transport.CloseIdleConnections()
+				old.close()
 			}
 			delete(t.hosts, k)
 			break
@@ -90,18 +95,22 @@ func (t *hostTable) get(name string) *host {
 
 func (t *hostTable) make(name string) *host {
 	set, named := t.opts.Hosts[name]
-	h := &host{name: name, scheme: "https", address: name, opts: set, transport: t.shared, guards: t.guards,
-		slots: make(chan struct{}, t.opts.Limits.HostRequests)}
+	h := &host{name: name, scheme: "https", address: name, opts: set, transport: t.shared, guards: t.guards, proxy: t.opts.Proxy, proxied: t.guards.proxied,
+		slots: make(chan struct{}, t.opts.Limits.HostRequests), renewing: make(chan struct{}, 1)}
+	h.opts.AuthRealms = append(ownRealms(name), set.AuthRealms...)
 	if name == boltseal.DockerHub {
 		h.address = "registry-1.docker.io"
-		h.opts.AuthRealms = append([]string{"auth.docker.io"}, set.AuthRealms...)
 	}
 	if set.PlainHTTP || !named && (t.opts.PlainHTTP || isLoopback(name)) {
 		h.scheme = "http"
 	}
 	if named {
 		h.transport = newTransport(t.opts.Limits, t.opts.tlsConfig(set))
-		h.transport.Proxy = t.opts.Proxy
+		if set.Proxy != nil {
+			h.proxy = set.Proxy
+			h.proxied = t.opts.throughProxy(set.Proxy)
+		}
+		h.transport.Proxy = h.proxy
 	}
 	return h
 }
@@ -110,12 +119,17 @@ func (t *hostTable) close() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, h := range t.hosts {
-		h.transport.CloseIdleConnections()
+		h.close()
 	}
 	t.shared.CloseIdleConnections()
 	t.guards.public.CloseIdleConnections()
 	t.guards.private.CloseIdleConnections()
 	t.guards.proxied.CloseIdleConnections()
+}
+
+func (h *host) close() {
+	h.transport.CloseIdleConnections()
+	h.proxied.CloseIdleConnections()
 }
 
 func hostname(address string) string {

@@ -63,6 +63,9 @@ type Credential struct {
 	Username, Password string // basic authentication, or exchanged for a token
 	RefreshToken       string // an identity token: exchanged for a token by OAuth 2
 	AccessToken        string // a bearer token that is shown as it is
+	// Expires is when the credential ends. A token that was had with it is not
+	// kept beyond that. Zero means that its source does not say.
+	Expires time.Time
 }
 
 // CredentialSource knows the credentials of registries.
@@ -71,6 +74,14 @@ type CredentialSource interface {
 	// Credential means that there is none. An error ends the request: nothing
 	// is tried anonymously in its place.
 	Credential(ctx context.Context, host, repository string) (Credential, error)
+}
+
+// Invalidator is a CredentialSource that keeps what it gives.
+type Invalidator interface {
+	// Invalidate says that a registry, or its token server, refused a credential of
+	// the source: the next one is to be a fresh one. It does nothing where the source
+	// has another one by now.
+	Invalidate(host, repository string, c Credential)
 }
 
 // HostOptions are the settings of one registry.
@@ -82,9 +93,13 @@ type HostOptions struct {
 	// Certificates are shown to a registry that asks for one. Nil means none.
 	Certificates []tls.Certificate
 	// AuthRealms are further hosts of token servers that may be shown the
-	// registry's credentials. The registry's own host always may, and
-	// auth.docker.io for Docker Hub.
+	// registry's credentials. The registry's own host always may, auth.docker.io
+	// for Docker Hub, and for Alibaba Cloud's registries the token server of their
+	// region.
 	AuthRealms []string
+	// Proxy chooses the proxy for a request to the registry, or to where it sends
+	// us, nil for none. Nil means that of Options.
+	Proxy func(*http.Request) (*url.URL, error)
 }
 
 // Options make a Registry. The zero value reads public registries anonymously.

@@ -32,7 +32,8 @@ type request struct {
 	method     string
 	url        *url.URL
 	accept     string
-	authorized bool       // a 401 was answered with fresh credentials already
+	authorized bool       // a 401 was answered already, with the credential that there is
+	renewed    bool       // and with a fresh one
 	misled     *challenge // one that could not be answered
 	away       string     // the host that a redirect led to, "" for the registry itself
 }
@@ -174,10 +175,21 @@ func (q *request) try(consume func(*http.Response) error) (status int, wait time
 		if q.away == "" && resp.StatusCode == http.StatusUnauthorized {
 			again := q.r.auth.refused(q.h, resp, q.ref.Repository, shown)
 			drain(resp)
-			if !again || q.authorized {
+			if again && !q.authorized {
+				q.authorized = true
+				continue
+			}
+			if q.renewed {
 				return resp.StatusCode, final, boltseal.ErrUnauthorized
 			}
-			q.authorized = true
+			q.renewed = true
+			fresh, err := q.r.auth.renew(ctx, q.h, q.ref.Repository, shown.as)
+			if err != nil {
+				return resp.StatusCode, retryable(err), err
+			}
+			if !fresh {
+				return resp.StatusCode, final, boltseal.ErrUnauthorized
+			}
 			continue
 		}
 		if q.away == "" && resp.StatusCode == http.StatusForbidden {
@@ -230,7 +242,7 @@ func (q *request) send(ctx context.Context, header http.Header) (*http.Response,
 			// Another host has no business with the registry's credentials.
 			header = http.Header{"User-Agent": header["User-Agent"], "Accept": header["Accept"]}
 			q.away = next.Host
-			if transport, err = q.h.elsewhere(ctx, q.r.opts.Proxy, next); err != nil {
+			if transport, err = q.h.elsewhere(ctx, next); err != nil {
 				return nil, err
 			}
 		}
