@@ -54,8 +54,20 @@ type Verifier interface {
 
 // Subject is the image that a candidate must speak of.
 type Subject struct {
+	// Reference is the image as it is named, and fetched by.
 	Reference  Reference
 	Descriptor ocispec.Descriptor
+	// Identity is the image as trust policies know it. The zero value means
+	// Reference.
+	Identity Reference
+}
+
+// Known is the image as trust policies know it.
+func (s Subject) Known() Reference {
+	if s.Identity == (Reference{}) {
+		return s.Reference
+	}
+	return s.Identity
 }
 
 // Candidate is an artifact that claims to say something about a subject. Its

@@ -15,6 +15,9 @@ type ScopedStore struct {
 	// below it). The most specific scope of all stores wins. Empty means "*".
 	Scopes []string
 	Store  Store
+	// Identities say by which names verifiers know images that go by others.
+	// Empty means that each is known by its own.
+	Identities []Identity
 }
 
 type storeScope struct {
@@ -23,6 +26,8 @@ type storeScope struct {
 	path     string // without a trailing slash; "" for a whole host
 	name     string
 	store    Store
+
+	identities []identity
 }
 
 // storeTable is sorted from the most specific scope to the least.
@@ -39,12 +44,16 @@ func newStoreTable(stores []ScopedStore) (storeTable, error) {
 		if len(scopes) == 0 {
 			scopes = []string{"*"}
 		}
+		identities, err := parseIdentities(s.Identities)
+		if err != nil {
+			return nil, fmt.Errorf("%w: store %q: %w", ErrConfiguration, s.Name, err)
+		}
 		for _, text := range scopes {
 			sc, err := parseStoreScope(text)
 			if err != nil {
 				return nil, fmt.Errorf("%w: store %q: %v", ErrConfiguration, s.Name, err)
 			}
-			sc.name, sc.store = s.Name, s.Store
+			sc.name, sc.store, sc.identities = s.Name, s.Store, identities
 			key := sc.key()
 			if other, taken := owner[key]; taken {
 				return nil, fmt.Errorf("%w: stores %q and %q both serve %q", ErrConfiguration, other, s.Name, key)
@@ -102,6 +111,16 @@ func (s storeScope) matches(r Reference) bool {
 	}
 	rest, ok := strings.CutPrefix(r.Repository, s.path)
 	return ok && (s.path == "" || rest == "" || rest[0] == '/')
+}
+
+// identify is the image as verifiers know it.
+func (t storeTable) identify(r Reference) Reference {
+	for i := range t {
+		if t[i].matches(r) {
+			return t[i].identify(r)
+		}
+	}
+	return r
 }
 
 func (t storeTable) find(r Reference) (Store, string, bool) {

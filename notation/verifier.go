@@ -112,10 +112,10 @@ func (v *Verifier) ArtifactTypes() []string { return v.types }
 // trust-store-trust-policy.md, "Signature Verification Details". An error means
 // that a blob or a revocation answer that is needed could not be had.
 func (v *Verifier) Verify(ctx context.Context, subject boltseal.Subject, c boltseal.Candidate) (boltseal.Evidence, error) {
-	s := v.policy.match(subject.Reference)
+	s := v.policy.match(subject.Known())
 	if s == nil {
 		return boltseal.Evidence{Reason: boltseal.Reason{Cause: boltseal.CauseNoTrustPolicy,
-			Message: fmt.Sprintf("no trust policy of %s covers %s", v.name, subject.Reference.Name()),
+			Message: fmt.Sprintf("no trust policy of %s covers %s", v.name, subject.Known().Name()),
 			Remedy:  "add the repository to the registryScopes of a trust policy"}}, nil
 	}
 	ev := boltseal.Evidence{TrustPolicy: s.name, Level: s.level}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -61,16 +60,13 @@ type Mirrors struct {
 var _ boltseal.Store = (*Mirrors)(nil)
 
 type source struct {
-	at        place
+	at        boltseal.Place
 	endpoints []*endpoint
 	only      bool
 }
 
-// place is a host and the beginning of a repository's path, "" for all of it.
-type place struct{ registry, path string }
-
 type endpoint struct {
-	place
+	boltseal.Place
 	downUntil atomic.Int64 // Unix nanoseconds of MirrorOptions.Clock
 }
 
@@ -90,7 +86,7 @@ func NewMirrors(o MirrorOptions) (*Mirrors, error) {
 	if len(o.Mirrors) > MaxMirrors {
 		return nil, fmt.Errorf("%w: %d sources have mirrors; the limit is %d", boltseal.ErrConfiguration, len(o.Mirrors), MaxMirrors)
 	}
-	seen := map[place]bool{}
+	seen := map[boltseal.Place]bool{}
 	for _, c := range o.Mirrors {
 		s, err := newSource(c)
 		if err != nil {
@@ -106,7 +102,7 @@ func NewMirrors(o MirrorOptions) (*Mirrors, error) {
 }
 
 func newSource(c Mirror) (source, error) {
-	at, err := parsePlace(c.Source)
+	at, err := boltseal.ParsePlace(c.Source)
 	if err != nil {
 		return source{}, err
 	}
@@ -114,9 +110,9 @@ func newSource(c Mirror) (source, error) {
 	if len(c.Endpoints) == 0 || len(c.Endpoints) > MaxMirrors {
 		return source{}, fmt.Errorf("%w: %q has %d mirrors; it takes 1 to %d", boltseal.ErrConfiguration, c.Source, len(c.Endpoints), MaxMirrors)
 	}
-	seen := map[place]bool{at: true}
+	seen := map[boltseal.Place]bool{at: true}
 	for _, text := range c.Endpoints {
-		p, err := parsePlace(text)
+		p, err := boltseal.ParsePlace(text)
 		if err != nil {
 			return source{}, err
 		}
@@ -124,46 +120,9 @@ func newSource(c Mirror) (source, error) {
 			return source{}, fmt.Errorf("%w: %q stands twice among %q and its mirrors", boltseal.ErrConfiguration, text, c.Source)
 		}
 		seen[p] = true
-		s.endpoints = append(s.endpoints, &endpoint{place: p})
+		s.endpoints = append(s.endpoints, &endpoint{Place: p})
 	}
 	return s, nil
-}
-
-// parsePlace reads "host[:port]" or "host[:port]/path" by the grammar of image names.
-func parsePlace(text string) (place, error) {
-	const probe = "host/of"
-	host, path, _ := strings.Cut(text, "/")
-	below := probe
-	if path != "" {
-		below = path + "/" + probe
-	}
-	ref, err := boltseal.ParseReference(host + "/" + below)
-	if host == "" || err != nil || ref.Repository != below || strings.HasSuffix(text, "/") {
-		return place{}, fmt.Errorf("%w: %.100q is no place of images: write a host, or host/path, as images' names begin", boltseal.ErrConfiguration, text)
-	}
-	if h := ref.Registry; !strings.ContainsAny(h, ".:") && h != "localhost" {
-		return place{}, fmt.Errorf("%w: %.100q is no place of images: %q is not a host", boltseal.ErrConfiguration, text, h)
-	}
-	return place{ref.Registry, path}, nil
-}
-
-// rest is what a repository has below the place.
-func (p place) rest(ref boltseal.Reference) (string, bool) {
-	switch {
-	case ref.Registry != p.registry:
-		return "", false
-	case p.path == "":
-		return ref.Repository, true
-	}
-	return strings.CutPrefix(ref.Repository, p.path+"/")
-}
-
-func (p place) with(ref boltseal.Reference, rest string) boltseal.Reference {
-	ref.Registry, ref.Repository = p.registry, rest
-	if p.path != "" {
-		ref.Repository = p.path + "/" + rest
-	}
-	return ref
 }
 
 // candidate is one place of one image. Endpoint is nil for the source itself.
@@ -179,7 +138,7 @@ func (m *Mirrors) candidates(ref boltseal.Reference) []candidate {
 	var below string
 	for i := range m.sources {
 		s := &m.sources[i]
-		if rest, ok := s.at.rest(ref); ok && (best == nil || len(s.at.path) > len(best.at.path)) {
+		if rest, ok := s.at.Rest(ref); ok && (best == nil || len(s.at.Path) > len(best.at.Path)) {
 			best, below = s, rest
 		}
 	}
@@ -189,7 +148,7 @@ func (m *Mirrors) candidates(ref boltseal.Reference) []candidate {
 	now := m.o.Clock().UnixNano()
 	var up, down []candidate
 	for _, e := range best.endpoints {
-		c := candidate{ref: e.with(ref, below), endpoint: e}
+		c := candidate{ref: e.With(ref, below), endpoint: e}
 		if e.downUntil.Load() > now {
 			c.down = true
 			down = append(down, c)
