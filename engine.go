@@ -24,6 +24,9 @@ type Limits struct {
 	// Concurrency is how many candidates are fetched and judged at a time. 0
 	// means DefaultConcurrency.
 	Concurrency int
+	// Platforms is how many manifests of one index are looked at, where the policy
+	// asks for them; an index with more of them is denied. 0 means DefaultPlatforms.
+	Platforms int
 }
 
 // Options make an Engine.
@@ -50,6 +53,9 @@ type Engine struct {
 	verifiers []Verifier
 	types     []string // every artifact type that a verifier names; nil where one names all
 	policy    Policy
+	alone     Policy     // decides about one manifest by itself
+	index     *MultiArch // nil = what the image names, by itself
+	share     Share      // nil = nothing is shared
 	clock     func() time.Time
 	limits    Limits
 	panicked  func(what string, value any, stack []byte)
@@ -67,7 +73,8 @@ func New(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{stores: stores, verifiers: o.Verifiers, policy: o.Policy, clock: o.Clock, limits: o.Limits, panicked: o.Panicked}
+	e := &Engine{stores: stores, verifiers: o.Verifiers, clock: o.Clock, limits: o.Limits, panicked: o.Panicked}
+	e.setPolicy(o.Policy)
 	if e.clock == nil {
 		e.clock = time.Now
 	}
@@ -76,6 +83,9 @@ func New(o Options) (*Engine, error) {
 	}
 	if e.limits.Concurrency <= 0 {
 		e.limits.Concurrency = DefaultConcurrency
+	}
+	if e.limits.Platforms <= 0 {
+		e.limits.Platforms = DefaultPlatforms
 	}
 	names := make(map[string]bool, len(o.Verifiers))
 	types := make(map[string]bool)
@@ -138,7 +148,7 @@ func (e *Engine) Collect(ctx context.Context, ref Reference) Findings {
 		return f
 	}
 	f.Store = name
-	if ref.Digest == "" {
+	if ref.Digest == "" || e.index != nil {
 		desc, err := e.resolve(ctx, store, ref)
 		if err != nil {
 			f.Failure = ReasonOf(err)
@@ -200,7 +210,9 @@ func (e *Engine) CollectResolved(ctx context.Context, ref Reference, desc ocispe
 
 // Decide turns findings into a result by the engine's policy. It uses nothing
 // but its argument, so findings that were recorded can be decided again.
-func (e *Engine) Decide(f Findings) Result {
+func (e *Engine) Decide(f Findings) Result { return decide(e.policy, f) }
+
+func decide(p Policy, f Findings) Result {
 	r := Result{Findings: f}
 	if f.Failure != (Reason{}) {
 		r.Reason = f.Failure
@@ -213,7 +225,7 @@ func (e *Engine) Decide(f Findings) Result {
 		r.Reason = Reason{Cause: CauseInternal, Message: "findings without a subject", Remedy: remedyInternal}
 		return r
 	}
-	r.Decision, r.Reason = e.policy.Decide(&f)
+	r.Decision, r.Reason = p.Decide(&f)
 	return r
 }
 
@@ -222,6 +234,16 @@ func (e *Engine) newFindings(ref Reference) Findings {
 }
 
 func (e *Engine) collect(ctx context.Context, store Store, f Findings, desc ocispec.Descriptor) Findings {
+	if e.index == nil || !IsIndex(desc.MediaType) {
+		return e.listed(ctx, store, f, desc)
+	}
+	f.Subject = desc
+	e.below(ctx, store, &f)
+	return f
+}
+
+// listed gathers the evidence about one manifest by itself.
+func (e *Engine) listed(ctx context.Context, store Store, f Findings, desc ocispec.Descriptor) Findings {
 	f.Subject = desc
 	listing, err := e.list(ctx, store, f.Reference.WithDigest(desc.Digest))
 	if err != nil {

@@ -67,14 +67,20 @@ type PassedOver struct {
 
 // Findings is everything gathered about one image: the input of a [Policy].
 type Findings struct {
-	Image      string             `json:"image"` // as it was asked for
-	Reference  Reference          `json:"reference"`
+	Image     string    `json:"image"` // as it was asked for
+	Reference Reference `json:"reference"`
+	// Identity is the name by which verifiers know the image, where a store says
+	// that it is another one than its own: see [Identity].
+	Identity   string             `json:"identity,omitempty"`
 	Subject    ocispec.Descriptor `json:"subject"` // the image's manifest; zero where it could not be resolved
 	Store      string             `json:"store,omitempty"`
 	Evidence   []Evidence         `json:"evidence,omitempty"`
 	PassedOver []PassedOver       `json:"passedOver,omitempty"`
 	// Truncated says which bound cut the listing short, "" where it is whole.
 	Truncated string `json:"truncated,omitempty"`
+	// Index is what was looked at of an image of several platforms, where the policy
+	// asks for more than the digest that the image names; Evidence is then empty.
+	Index *IndexFindings `json:"index,omitempty"`
 	// Failure is set where the image could not be resolved or its referrers
 	// could not be listed; Evidence is then empty.
 	Failure     Reason    `json:"failure,omitzero"`
@@ -84,8 +90,8 @@ type Findings struct {
 // ValidUntil is the earliest ValidUntil of all evidence, zero where nothing expires.
 func (f *Findings) ValidUntil() time.Time {
 	var t time.Time
-	for i := range f.Evidence {
-		if u := f.Evidence[i].ValidUntil; !u.IsZero() && (t.IsZero() || u.Before(t)) {
+	for ev := range f.AllEvidence {
+		if u := ev.ValidUntil; !u.IsZero() && (t.IsZero() || u.Before(t)) {
 			t = u
 		}
 	}

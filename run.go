@@ -28,8 +28,12 @@ func (e *Engine) judge(ctx context.Context, store Store, f *Findings, listing Li
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	known := e.stores.identify(f.Reference)
+	if known.Name() != f.Reference.Name() {
+		f.Identity = known.Name()
+	}
 	run := &run{engine: e, store: store, findings: f, jobs: jobs, cancel: cancel,
-		subject: Subject{Reference: f.Reference.WithDigest(f.Subject.Digest), Descriptor: f.Subject}}
+		subject: Subject{Reference: f.Reference.WithDigest(f.Subject.Digest), Descriptor: f.Subject, Identity: known.WithDigest(f.Subject.Digest)}}
 	n := min(e.limits.Concurrency, len(jobs))
 	var wg sync.WaitGroup
 	for range n - 1 {
@@ -162,7 +166,7 @@ func (r *run) record(slot int, ev Evidence) bool {
 		return true
 	}
 	r.findings.Evidence[slot] = ev
-	if d, _ := r.engine.policy.Decide(r.findings); d != Unknown {
+	if d, _ := r.engine.alone.Decide(r.findings); d != Unknown {
 		r.decided = true
 		r.cancel()
 	}

@@ -27,6 +27,11 @@ type Options struct {
 	// ByType maps an artifact type to its rule. A type named here must be
 	// present on the image. Nil means that Default covers all types.
 	ByType map[string]Rule `json:"byType,omitempty"`
+	// MultiArch says which manifests of an image of several platforms the rules are
+	// about; "" means boltseal.Named.
+	MultiArch boltseal.Demand `json:"multiArch,omitempty"`
+	// Platforms are boltseal.MultiArch's.
+	Platforms []boltseal.Platform `json:"platforms,omitempty"`
 }
 
 type policy struct {
@@ -54,7 +59,14 @@ func New(o Options) (boltseal.Policy, error) {
 		}
 		p.required = append(p.required, requirement{t, r})
 	}
+	m := boltseal.MultiArch{Demand: o.MultiArch, Platforms: slices.Clone(o.Platforms)}
+	if err := m.Validate(); err != nil {
+		return nil, err
+	}
 	slices.SortFunc(p.required, func(a, b requirement) int { return strings.Compare(a.artifactType, b.artifactType) })
+	if m.Demand != "" && m.Demand != boltseal.Named {
+		return &indexed{p, m}, nil
+	}
 	return p, nil
 }
 
@@ -68,11 +80,16 @@ func check(what string, r Rule) error {
 // OptionsOf returns what a policy was made with, false where it is not one of
 // this package's.
 func OptionsOf(p boltseal.Policy) (Options, bool) {
+	var o Options
 	own, ok := p.(*policy)
 	if !ok {
-		return Options{}, false
+		below, ok := p.(*indexed)
+		if !ok {
+			return Options{}, false
+		}
+		own, o.MultiArch, o.Platforms = below.policy, below.multiArch.Demand, slices.Clone(below.multiArch.Platforms)
 	}
-	o := Options{Default: own.fallback}
+	o.Default = own.fallback
 	for _, r := range own.required {
 		if o.ByType == nil {
 			o.ByType = make(map[string]Rule, len(own.required))

@@ -59,15 +59,29 @@ func EncodeReport(v ReportVersion, traceID string, r *boltseal.Result) (own, ali
 	}
 	w.raw(`,"verifierReports":[`)
 	failed := false
-	for i := range r.Evidence {
-		if i > 0 {
-			w.raw(",")
+	reported := false
+	all := func(evidence []boltseal.Evidence) {
+		for i := range evidence {
+			if reported {
+				w.raw(",")
+			}
+			reported = true
+			w.evidence(&evidence[i])
+			failed = failed || evidence[i].Outcome != boltseal.Verified
 		}
-		w.evidence(&r.Evidence[i])
-		failed = failed || r.Evidence[i].Outcome != boltseal.Verified
+	}
+	all(r.Evidence)
+	if r.Index != nil {
+		image := w.subject
+		for i := range r.Index.Manifests {
+			m := &r.Index.Manifests[i]
+			w.subject = r.Reference.Name() + "@" + m.Subject.Digest.String()
+			all(m.Evidence)
+		}
+		w.subject = image
 	}
 	if !trusted && !failed {
-		if len(r.Evidence) > 0 {
+		if reported {
 			w.raw(",")
 		}
 		w.failure(r)

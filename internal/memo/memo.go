@@ -107,11 +107,13 @@ type resolution struct {
 
 // Memo keeps answers. It is safe for concurrent use.
 type Memo struct {
-	o       Options
-	kept    *lru.Cache[key, entry]
-	tags    *lru.Cache[key, *resolution]
-	mu      sync.Mutex
-	ongoing map[key]*work
+	o    Options
+	kept *lru.Cache[key, entry]
+	tags *lru.Cache[key, *resolution]
+	// manifests are those that images of several platforms are made of.
+	manifests *manifests
+	mu        sync.Mutex
+	ongoing   map[key]*work
 }
 
 // New makes a Memo.
@@ -129,7 +131,7 @@ func New(o Options) *Memo {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	return &Memo{o: o, kept: lru.New[key, entry](o.Bytes), tags: lru.New[key, *resolution](o.Bytes / 8), ongoing: make(map[key]*work)}
+	return &Memo{o: o, kept: lru.New[key, entry](o.Bytes), tags: lru.New[key, *resolution](o.Bytes / 8), manifests: newManifests(o.Bytes / 4), ongoing: make(map[key]*work)}
 }
 
 func or[T int | int64 | time.Duration](v *T, def T) {
@@ -146,6 +148,7 @@ func (m *Memo) Retain(keep func(*boltseal.Engine) bool) {
 	gone := func(k key) bool { return !keep(k.engine) }
 	m.kept.DeleteFunc(gone)
 	m.tags.DeleteFunc(gone)
+	m.manifests.kept.DeleteFunc(gone)
 }
 
 // Peek returns what is known about the image at the time now, nil where it has to
@@ -260,7 +263,8 @@ func (m *Memo) lead(k key, w *work, ref boltseal.Reference) {
 	defer m.finish(k, w, ref)
 	if ref.Digest != "" {
 		m.o.Stats.Verified.Add(1)
-		w.answer = m.judged(k.engine, k.engine.Collect(ctx, ref))
+		e, shared := m.sharing(k)
+		w.answer = shared.within(m.judged(k.engine, e.Collect(ctx, ref)))
 		return
 	}
 	w.answer = m.tagged(ctx, k.engine, ref)
@@ -373,12 +377,21 @@ func (m *Memo) look(e *boltseal.Engine, ref boltseal.Reference, r *resolution) {
 func (m *Memo) collect(ctx context.Context, k key, w *work, ref boltseal.Reference, desc ocispec.Descriptor) {
 	defer m.finish(k, w, ref)
 	m.o.Stats.Verified.Add(1)
-	w.answer = m.judged(k.engine, k.engine.CollectResolved(ctx, ref, desc))
+	e, shared := m.sharing(k)
+	w.answer = shared.within(m.judged(k.engine, e.CollectResolved(ctx, ref, desc)))
 }
 
 // judged decides, and sets how long the answer is good.
 func (m *Memo) judged(e *boltseal.Engine, f boltseal.Findings) *Answer {
 	r := e.Decide(f)
+	until := m.until(&r)
+	a := m.encode(e, &r)
+	a.until, a.Expires = until, r.ValidUntil()
+	return a
+}
+
+// until is how long what was found is good.
+func (m *Memo) until(r *boltseal.Result) time.Time {
 	ttl := m.o.DenyTTL
 	switch r.Decision {
 	case boltseal.Allow:
@@ -390,9 +403,7 @@ func (m *Memo) judged(e *boltseal.Engine, f boltseal.Findings) *Answer {
 	if v := r.ValidUntil(); !v.IsZero() && v.Before(until) {
 		until = v
 	}
-	a := m.encode(e, &r)
-	a.until, a.Expires = until, r.ValidUntil()
-	return a
+	return until
 }
 
 func (m *Memo) encode(e *boltseal.Engine, r *boltseal.Result) *Answer {
