@@ -111,11 +111,16 @@ func distribution(t testing.TB, auth configuration.Auth) http.Handler {
 
 func basicAuth(t testing.TB) configuration.Auth {
 	t.Helper()
+	path := filepath.Join(t.TempDir(), "htpasswd")
+	setPassword(t, path, password)
+	return configuration.Auth{"htpasswd": {"realm": "test", "path": path}}
+}
+
+func setPassword(t testing.TB, path, password string) {
+	t.Helper()
 	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
 	must(t, err)
-	path := filepath.Join(t.TempDir(), "htpasswd")
 	must(t, os.WriteFile(path, []byte(user+":"+string(hash)+"\n"), 0o600))
-	return configuration.Auth{"htpasswd": {"realm": "test", "path": path}}
 }
 
 // guarded puts basic authentication before a registry that has none.

@@ -32,6 +32,8 @@ type tokenServer struct {
 	signer jose.Signer
 	jwks   string // file
 	asked  atomic.Int64
+	// password is what it wants from the user; nil = the constant.
+	password atomic.Pointer[string]
 }
 
 func startTokenServer(t testing.TB) *tokenServer {
@@ -68,7 +70,11 @@ type access struct {
 
 func (s *tokenServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.asked.Add(1)
-	if u, p, ok := r.BasicAuth(); !ok || u != user || p != password {
+	want := password
+	if p := s.password.Load(); p != nil {
+		want = *p
+	}
+	if u, p, ok := r.BasicAuth(); !ok || u != user || p != want {
 		http.Error(w, "who are you", http.StatusUnauthorized)
 		return
 	}

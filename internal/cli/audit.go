@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -36,7 +37,7 @@ const everyPod = "every-pod"
 type auditFlags struct {
 	kubeconfig, context, namespace string
 	config                         []string
-	exempt                         []string
+	exempt, lentTo                 []string
 	own                            string
 	all                            bool
 	output                         outputFlag
@@ -79,6 +80,7 @@ Boltseal's and Ratify's resources too.`,
 	fl.StringArrayVarP(&f.config, "config", "c", nil, "YAML `FILE` with a configuration to judge by in place of the cluster's, - for standard input; may be repeated")
 	fl.StringSliceVar(&f.exempt, "exempt-namespaces", nil, "`NAMESPACES` that are not looked at, beside kube-system and Boltseal's own")
 	fl.StringVar(&f.own, "boltseal-namespace", defaultNamespace, "Boltseal's own `NAMESPACE`")
+	registerLentTo(fl, &f.lentTo)
 	fl.BoolVar(&f.all, "all", false, "list trusted images too")
 	fl.DurationVar(&f.timeout, "timeout", 30*time.Second, "time for one image")
 	fl.IntVar(&f.concurrency, "concurrency", 16, "images verified at a time")
@@ -106,7 +108,11 @@ func runAudit(cmd *cobra.Command, env Env, f auditFlags) error {
 		return err
 	}
 	defer snap.Engines.Close()
-	r := judgeRunning(cmd.Context(), env, f, snap, inventory)
+	client, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return fmt.Errorf("the way to the cluster: %w", err)
+	}
+	r := judgeRunning(cmd.Context(), env, f, snap, inventory, running.NewOwners(client))
 	if err := cmd.Context().Err(); err != nil {
 		return err
 	}
@@ -152,6 +158,10 @@ func (f *auditFlags) snapshot(ctx context.Context, env Env, config *rest.Config,
 		}
 		set, _ := compile.Decode(sources) // Compile tells what Decode found too
 		deps := env.deps()
+		deps.LentTo = f.lentTo
+		if deps.Cloud, err = env.keys(config); err != nil {
+			return nil, err
+		}
 		if deps.Keys, err = env.fetch(ctx, config, set.Wants()); err != nil {
 			return nil, err
 		}
@@ -167,6 +177,10 @@ func (f *auditFlags) snapshot(ctx context.Context, env Env, config *rest.Config,
 		c := compile.NewCluster(compile.ClusterOptions{CertificateStores: service.CertificateStores(f.own)}, entries)
 		var standing map[compile.Key]*compile.Standing
 		deps := env.deps()
+		deps.LentTo = f.lentTo
+		if deps.Cloud, err = env.keys(config); err != nil {
+			return nil, err
+		}
 		if deps.Keys, err = env.fetch(ctx, config, c.Wants()); err != nil {
 			return nil, err
 		}
@@ -203,8 +217,8 @@ func warnBroken(w io.Writer, standing map[compile.Key]*compile.Standing) {
 	}
 }
 
-func judgeRunning(ctx context.Context, env Env, f auditFlags, snap *snapshot.Snapshot, inventory *running.Inventory) *running.Result {
-	j := running.NewJudge(running.JudgeOptions{Concurrency: f.concurrency, Rate: -1})
+func judgeRunning(ctx context.Context, env Env, f auditFlags, snap *snapshot.Snapshot, inventory *running.Inventory, owners running.Owners) *running.Result {
+	j := running.NewJudge(running.JudgeOptions{Concurrency: f.concurrency, Rate: -1, Owners: owners})
 	var done atomic.Int64
 	stop := func() {}
 	defer func() { stop() }()
@@ -229,6 +243,9 @@ func writeAudit(w io.Writer, st style, r *running.Result, all bool) error {
 			colours: []string{"", "", colour, "", faint}}
 		if f.Outcome != running.Trusted {
 			out.below = append(out.below, st.paint(faint, "in:  ")+podNames(f))
+			if f.Outcome == running.Exempt {
+				out.below = append(out.below, st.paint(bold, "by:  ")+"exemption "+printable(f.Exemption)+" "+integrity.Until(f.Until))
+			}
 			out.below = append(out.below, st.paint(colour, "why: ")+printable(f.Reason.Message))
 			if f.Reason.Remedy != "" {
 				out.below = append(out.below, st.paint(bold, "do:  ")+printable(f.Reason.Remedy))
@@ -245,6 +262,9 @@ func writeAudit(w io.Writer, st style, r *running.Result, all bool) error {
 	_, err := fmt.Fprintf(w, "%s: %d trusted, %d not trusted, %d undecided\n%s: %d trusted, %d not trusted, %d undecided\n",
 		count(r.Images.Total(), "image"), r.Images.Trusted, r.Images.Violation, r.Images.Unknown,
 		count(r.Pods.Total(), "Pod"), r.Pods.Trusted, r.Pods.Violation, r.Pods.Unknown)
+	if err == nil && r.Pods.Exempt > 0 {
+		_, err = fmt.Fprintf(w, "%s exempt\n", count(r.Pods.Exempt, "Pod"))
+	}
 	if err == nil && r.Ignored > 0 {
 		_, err = fmt.Fprintf(w, "%s not looked at: no policy selects them\n", count(r.Ignored, "Pod"))
 	}
@@ -262,6 +282,8 @@ func outcomeWord(o running.Outcome) (word, colour string) {
 	switch o {
 	case running.Trusted:
 		return "trusted", green
+	case running.Exempt:
+		return "exempt", yellow
 	case running.Violation:
 		return "not trusted", red
 	}

@@ -19,7 +19,7 @@ type doctorFlags struct {
 	config              []string
 	kubeconfig, context string
 	cluster             doctor.ClusterOptions
-	images              []string
+	images, lentTo      []string
 	output              outputFlag
 	timeout             time.Duration
 	problems            bool
@@ -55,6 +55,7 @@ not look.`,
 	fl := cmd.Flags()
 	fl.StringArrayVarP(&f.config, "config", "c", nil, "YAML `FILE` to look at in place of a cluster, - for standard input; may be repeated")
 	fl.StringArrayVar(&f.images, "image", nil, "verify `REF` too; may be repeated")
+	registerLentTo(fl, &f.lentTo)
 	fl.StringVar(&f.kubeconfig, "kubeconfig", "", "`FILE` that names the cluster (default $KUBECONFIG, then ~/.kube/config)")
 	fl.StringVar(&f.context, "context", "", "`NAME` of the context in it (default the current one)")
 	fl.StringVar(&f.cluster.Namespace, "boltseal-namespace", defaultNamespace, "Boltseal's own `NAMESPACE`")
@@ -74,6 +75,8 @@ type findings struct {
 
 func runDoctor(cmd *cobra.Command, env Env, f doctorFlags) error {
 	o := doctor.Options{Images: f.images, Timeout: f.timeout}
+	deps := env.deps()
+	deps.LentTo = f.lentTo
 	var found []doctor.Finding
 	if len(f.config) > 0 {
 		sources, err := readSources(env, f.config)
@@ -83,7 +86,7 @@ func runDoctor(cmd *cobra.Command, env Env, f doctorFlags) error {
 		if o.Keys, err = env.keys(nil); err != nil {
 			return err
 		}
-		found = doctor.Files(cmd.Context(), sources, env.deps(), o)
+		found = doctor.Files(cmd.Context(), sources, deps, o)
 	} else {
 		config, err := (&auditFlags{kubeconfig: f.kubeconfig, context: f.context}).cluster(env)
 		if err != nil {
@@ -95,7 +98,7 @@ func runDoctor(cmd *cobra.Command, env Env, f doctorFlags) error {
 		c := f.cluster
 		c.Webhook, c.Lease, c.Kinds = registrar.Name, controller.LeaseName, controller.Kinds()
 		c.Compile = compile.ClusterOptions{CertificateStores: service.CertificateStores(c.Namespace)}
-		if found, err = doctor.Cluster(cmd.Context(), config, c, env.deps(), o); err != nil {
+		if found, err = doctor.Cluster(cmd.Context(), config, c, deps, o); err != nil {
 			return fmt.Errorf("reading the cluster: %w", err)
 		}
 	}

@@ -10,12 +10,15 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/spf13/pflag"
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/compile"
 	"github.com/boltseal/boltseal/internal/credential"
+	"github.com/boltseal/boltseal/internal/keys"
 	"github.com/boltseal/boltseal/internal/strict"
 	"github.com/boltseal/boltseal/oci"
+	"github.com/boltseal/boltseal/policy"
 )
 
 // layoutHost stands for the host of images in a layout, which have none.
@@ -27,6 +30,7 @@ type verifier struct {
 	namespace string
 	layout    *oci.Layout
 	layoutDir string
+	multiArch boltseal.MultiArch // in place of the Policy's, unless it is zero
 }
 
 func newVerifier(ctx context.Context, env Env, f verifyFlags) (*verifier, error) {
@@ -51,9 +55,15 @@ func newVerifier(ctx context.Context, env Env, f verifyFlags) (*verifier, error)
 	return v, nil
 }
 
+// registerLentTo has a flag say what compile.Deps.LentTo is.
+func registerLentTo(fl *pflag.FlagSet, to *[]string) {
+	fl.StringSliceVar(to, "lend-identity-to", nil, "`NAMESPACES` whose own Stores may use Boltseal's identity in a cloud, and so read whatever it may")
+}
+
 func (env Env) deps() compile.Deps {
 	return compile.Deps{
 		UserAgent: "boltseal/" + env.version().Version,
+		Cloud:     keys.Env{Getenv: env.Getenv},
 		DockerConfig: func(path string) oci.CredentialSource {
 			return credential.NewDocker(credential.DockerOptions{Path: path, Getenv: env.Getenv})
 		},
@@ -129,6 +139,12 @@ func (v *verifier) verify(ctx context.Context, image string) (boltseal.Result, e
 	if e == nil {
 		return boltseal.Result{}, fmt.Errorf("%w: no Store or no Verifier is there for the namespace %q", boltseal.ErrConfiguration, v.namespace)
 	}
+	if v.multiArch.Demand != "" {
+		var err error
+		if e, err = asking(e, v.multiArch); err != nil {
+			return boltseal.Result{}, err
+		}
+	}
 	if v.layout == nil {
 		return e.Verify(ctx, image)
 	}
@@ -141,6 +157,20 @@ func (v *verifier) verify(ctx context.Context, image string) (boltseal.Result, e
 		r.Image = image
 	}
 	return r, err
+}
+
+// asking returns an engine that asks something else of images of several platforms.
+func asking(e *boltseal.Engine, m boltseal.MultiArch) (*boltseal.Engine, error) {
+	o, ok := policy.OptionsOf(e.Policy())
+	if !ok { // it denies, whatever is asked
+		return e, nil
+	}
+	o.MultiArch, o.Platforms = m.Demand, m.Platforms
+	p, err := policy.New(o)
+	if err != nil {
+		return nil, err
+	}
+	return e.WithPolicy(p), nil
 }
 
 // tag is the grammar of a tag (distribution-spec 1.1, "Pulling manifests").

@@ -132,6 +132,6 @@ func (x *clusterCompiler) engine(namespace string) *boltseal.Engine {
 
 func sameOptions(a, b boltseal.Options) bool {
 	return a.Policy == b.Policy && slices.Equal(a.Verifiers, b.Verifiers) && slices.EqualFunc(a.Stores, b.Stores, func(a, b boltseal.ScopedStore) bool {
-		return a.Name == b.Name && a.Store == b.Store && slices.Equal(a.Scopes, b.Scopes)
+		return a.Name == b.Name && a.Store == b.Store && slices.Equal(a.Scopes, b.Scopes) && slices.Equal(a.Identities, b.Identities)
 	})
 }

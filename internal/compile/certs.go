@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -96,10 +97,14 @@ func (s *Set) keys(fetched func(keys.Want) keys.State) (k keyring, problems stri
 
 // unknown is the problem of a name that no part here has.
 func unknown[T any](r resource[T], field, what, name string, known []string) strict.Problem {
+	return r.problem(field, "%s", notKnown(what, name, known))
+}
+
+func notKnown(what, name string, known []string) string {
 	if name == "" {
-		return r.problem(field, "it names no %s; known: %s", what, strings.Join(known, ", "))
+		return fmt.Sprintf("it names no %s; known: %s", what, strings.Join(known, ", "))
 	}
-	return r.problem(field, "the %s %s is not known here; known: %s%s", what, strict.Label(name), strings.Join(known, ", "), nearest.Hint(name, known))
+	return fmt.Sprintf("the %s %s is not known here; known: %s%s", what, strict.Label(name), strings.Join(known, ", "), nearest.Hint(name, known))
 }
 
 // trim drops the sentinel's word from a message whose place says it already.

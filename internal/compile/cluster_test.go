@@ -248,15 +248,12 @@ func TestAFaultIsOneResourcesProblem(t *testing.T) {
 		}
 		return nil
 	}
-	k.apply(kmp("roots", w.pemA) + store("s", "") + verifier("v", "roots") + store("team/s", "authProvider: {name: dockerConfig, configPath: x}"))
+	k.apply(kmp("roots", w.pemA) + store("s", "") + verifier("v", "roots") + store("bad", "scopes: [bad.example], authProvider: {name: dockerConfig, configPath: x}"))
 	c, standing := k.compile()
 	if got := w.trusts(t, c, ""); got != "a both" {
 		t.Errorf("trusts %q", got)
 	}
-	if got := w.trusts(t, c, "team"); got != "" {
-		t.Errorf("the namespace trusts %q", got)
-	}
-	if !strings.Contains(tell(standing), "NamespacedStore team/s: StandIn; a fault in Boltseal, which deserves a report: a fault") {
+	if !strings.Contains(tell(standing), "Store bad: StandIn; a fault in Boltseal, which deserves a report: a fault") {
 		t.Error(tell(standing))
 	}
 }
@@ -266,12 +263,13 @@ func TestObjectsThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	for text, says := range map[string]string{
 		`{`: "unexpected end of JSON input",
-		`{"apiVersion": "config.ratify.deislabs.io/v1beta1", "kind": "Store", "metadata": {"name": 1}}`:                                         "cannot unmarshal number",
-		`{"apiVersion": "config.ratify.deislabs.io/v1beta1", "kind": "Store", "metadata": {"name": "x"}}`:                                       "needs a spec",
-		`{"apiVersion": "config.ratify.deislabs.io/v1beta1", "kind": "Sotre", "metadata": {"name": "x"}, "spec": {}}`:                           "did you mean",
-		`{"apiVersion": "boltseal.dev/v1alpha1", "kind": "ImageIntegrityPolicy", "metadata": {"name": 1}, "spec": {}}`:                          "cannot unmarshal number",
-		`{"apiVersion": "boltseal.dev/v1alpha1", "kind": "ImageIntegrityPolicy", "metadata": {"name": "x"}, "spec": {"match": "every"}}`:        "match",
-		`{"apiVersion": "boltseal.dev/v1alpha1", "kind": "ImageIntegrityPolicy", "metadata": {"name": "x"}, "spec": {"excludedImages": ["*"]}}`: "excludedImages",
+		`{"apiVersion": "config.ratify.deislabs.io/v1beta1", "kind": "Store", "metadata": {"name": 1}}`:                                                                                                                            "cannot unmarshal number",
+		`{"apiVersion": "config.ratify.deislabs.io/v1beta1", "kind": "Store", "metadata": {"name": "x"}}`:                                                                                                                          "needs a spec",
+		`{"apiVersion": "config.ratify.deislabs.io/v1beta1", "kind": "Sotre", "metadata": {"name": "x"}, "spec": {}}`:                                                                                                              "did you mean",
+		`{"apiVersion": "boltseal.dev/v1alpha1", "kind": "ImageIntegrityPolicy", "metadata": {"name": 1}, "spec": {}}`:                                                                                                             "cannot unmarshal number",
+		`{"apiVersion": "boltseal.dev/v1alpha1", "kind": "ImageIntegrityPolicy", "metadata": {"name": "x"}, "spec": {"match": "every"}}`:                                                                                           "match",
+		`{"apiVersion": "boltseal.dev/v1alpha1", "kind": "ImageIntegrityPolicy", "metadata": {"name": "x"}, "spec": {"excludedImages": ["*"]}}`:                                                                                    "excludedImages",
+		`{"apiVersion": "boltseal.dev/v1alpha1", "kind": "ImageIntegrityPolicy", "metadata": {"name": "x"}, "spec": {"exemptions": [{"name": "e", "category": "Waiver", "namespaces": ["*"], "expirs": "2027-03-01T00:00:00Z"}]}}`: `unknown field (did you mean "expires"?)`,
 	} {
 		r := compile.DecodeObject([]byte(text))
 		cluster := compile.NewCluster(compile.ClusterOptions{}, []compile.Entry{{Current: r}})
@@ -284,9 +282,30 @@ func TestObjectsThatCannotBeRead(t *testing.T) {
 			continue
 		}
 		// What is not understood demands as much as it could mean.
-		if ps := cluster.Integrity(); len(ps) != 1 || ps[0].Action() != "deny" || ps[0].Excludes("ghcr.io/x/y:1") {
+		if ps := cluster.Integrity(); len(ps) != 1 || ps[0].Action() != "deny" || ps[0].Excludes("ghcr.io/x/y:1") || len(ps[0].Exemptions()) > 0 {
 			t.Errorf("%s: %+v", text, ps)
 		}
+	}
+}
+
+// TestWrongExemptions: an exemption that is not understood takes nothing out, and the others hold.
+func TestWrongExemptions(t *testing.T) {
+	t.Parallel()
+	r := compile.DecodeObject([]byte(`{"apiVersion": "boltseal.dev/v1alpha1", "kind": "ImageIntegrityPolicy", "metadata": {"name": "x"}, "spec": {
+		"enforcementAction": "warn", "exemptions": [{"name": "good", "category": "Waiver", "namespaces": ["shop"]}, {"name": "bad", "category": "Waived", "namespaces": ["lab"]},
+		{"name": "wide", "category": "Waiver", "images": ["registry*"]}, {"name": "also", "category": "Mitigated", "images": ["reg.example/*"]}]}}`))
+	c := compile.NewCluster(compile.ClusterOptions{}, []compile.Entry{{Current: r}})
+	_, standing := c.Compile(deps(), nil)
+	text := standing[r.Key()].Problems.Error()
+	if !strings.Contains(text, "spec.exemptions[1].category") || !strings.Contains(text, "spec.exemptions[2].images") {
+		t.Error(text)
+	}
+	var names []string
+	for _, e := range c.Integrity()[0].Exemptions() {
+		names = append(names, e.Name)
+	}
+	if !slices.Equal(names, []string{"also", "good"}) || c.Integrity()[0].Action() != "warn" {
+		t.Errorf("in force: %q", names)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/api/config/v1beta1"
+	"github.com/boltseal/boltseal/internal/credential"
 	"github.com/boltseal/boltseal/internal/keys"
 	"github.com/boltseal/boltseal/internal/strict"
 	"github.com/boltseal/boltseal/notation"
@@ -23,6 +24,13 @@ type Deps struct {
 	// DockerConfig makes the credentials of a docker configuration file; path is
 	// empty for the default one. Required.
 	DockerConfig func(path string) oci.CredentialSource
+	// Cloud is what the other auth providers reach out with.
+	Cloud keys.Env
+	// Sources shares sources of credentials. Nil means a new one.
+	Sources *credential.Pool
+	// LentTo are the namespaces whose Stores may use Boltseal's own identity in a
+	// cloud. None by default: whoever may write a Store there could read with it.
+	LentTo []string
 	// Chains and Revocation are shared by all verifiers. Nil means new ones.
 	Chains     *notation.ChainCache
 	Revocation *notation.Revocation
@@ -98,6 +106,9 @@ func newCompiler(deps Deps) *compiler {
 	}
 	if deps.Chains == nil {
 		deps.Chains = notation.NewChainCache(0)
+	}
+	if deps.Sources == nil {
+		deps.Sources = &credential.Pool{}
 	}
 	if deps.Revocation == nil {
 		deps.Revocation = notation.NewRevocation(notation.RevocationOptions{Clock: deps.Clock})

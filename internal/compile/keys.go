@@ -14,6 +14,7 @@ import (
 	"github.com/boltseal/boltseal/internal/keys/awskms"
 	"github.com/boltseal/boltseal/internal/keys/azurekeyvault"
 	"github.com/boltseal/boltseal/internal/keys/file"
+	"github.com/boltseal/boltseal/internal/keys/gcpkms"
 	"github.com/boltseal/boltseal/internal/keys/hashivault"
 	"github.com/boltseal/boltseal/internal/keys/kube"
 	"github.com/boltseal/boltseal/internal/nearest"
@@ -24,7 +25,7 @@ import (
 const typeInline = "inline"
 
 // providerTypes are the kinds of providers known here.
-var providerTypes = []string{typeInline, azurekeyvault.Name, kube.NameSecret, kube.NameConfigMap, file.Name, hashivault.Name, awskms.Name}
+var providerTypes = []string{typeInline, azurekeyvault.Name, kube.NameSecret, kube.NameConfigMap, file.Name, hashivault.Name, awskms.Name, gcpkms.Name}
 
 // providerSource is a provider as its text says.
 type providerSource struct {
@@ -98,6 +99,8 @@ func source(p resource[v1beta1.KeyManagementProviderSpec]) (*providerSource, err
 		params, err = parametersOf[file.Parameters](p)
 	case awskms.Name:
 		params, err = parametersOf[awskms.Parameters](p)
+	case gcpkms.Name:
+		params, err = parametersOf[gcpkms.Parameters](p)
 	case hashivault.Name:
 		params, err = parametersOf[hashivault.Parameters](p)
 	case kube.NameSecret, kube.NameConfigMap:

@@ -59,6 +59,11 @@ func TestProviderParameters(t *testing.T) {
 		{"configmap, misspelt", fetchedDoc("p", "configMap", "name: x, namespace: team"), `did you mean "configmap"?`},
 		{"entry of no secret", fetchedDoc("p", "secret", "name: x, namespace: team, keys: [../x]"), "is no entry of a Secret"},
 
+		{"Google", fetchedDoc("a/p", "gcpkms", "certificateAuthorities: [{name: projects/acme/locations/us/caPools/a}], keys: [{name: projects/acme/locations/us/keyRings/a/cryptoKeys/b, version: '3'}]"), ""},
+		{"Google, misspelt", fetchedDoc("p", "gcpkms", "certificateAuthorities: [{nmae: projects/acme/locations/us/caPools/a}]"), `spec.parameters.certificateAuthorities[0].nmae: unknown field (did you mean "name"?)`},
+		{"Google, a way out", fetchedDoc("p", "gcpkms", "certificateAuthorities: [{name: projects/acme/locations/us/caPools/../../x}]"), "is no pool and no authority"},
+		{"Google, version by name", fetchedDoc("p", "gcpkms", "keys: [{name: projects/acme/locations/us/keyRings/a/cryptoKeys/b/cryptoKeyVersions/1}]"), "write its number as version"},
+
 		{"Vault", fetchedDoc("p", "vault", kubernetes), ""},
 		{"Vault without TLS", fetchedDoc("p", "vault", strings.Replace(kubernetes, "https:", "http:", 1)), "is without TLS, and gets no token"},
 		{"Vault on loopback without TLS", fetchedDoc("p", "vault", strings.Replace(kubernetes, "https://vault.example", "http://127.0.0.1", 1)), ""},

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -189,7 +190,11 @@ func strictest(docs []strict.Node, key Key) *integrity.Policy {
 		return everything.Of(key.Namespace)
 	}
 	_, problems := integrity.Compile(key.Name, spec)
+	spec.Exemptions = sound(spec.Exemptions, problems)
 	for _, p := range problems {
+		if strings.HasPrefix(p.Field, exemptionsField) {
+			continue
+		}
 		switch p.Field {
 		case "spec.match.kinds":
 			spec.Match.Kinds = nil
@@ -214,4 +219,31 @@ func strictest(docs []strict.Node, key Key) *integrity.Policy {
 		p = everything
 	}
 	return p.Of(key.Namespace)
+}
+
+const exemptionsField = "spec.exemptions"
+
+// sound are the exemptions that nothing is wrong with: one that is not understood
+// takes nothing out.
+func sound(list []v1alpha1.Exemption, problems []integrity.Problem) []v1alpha1.Exemption {
+	wrong := map[int]bool{}
+	for _, p := range problems {
+		at, ok := strings.CutPrefix(p.Field, exemptionsField)
+		if !ok {
+			continue
+		}
+		digits, _, _ := strings.Cut(strings.TrimPrefix(at, "["), "]")
+		i, err := strconv.Atoi(digits)
+		if err != nil {
+			return nil // the list itself is wrong
+		}
+		wrong[i] = true
+	}
+	var out []v1alpha1.Exemption
+	for i, e := range list {
+		if !wrong[i] {
+			out = append(out, e)
+		}
+	}
+	return out
 }

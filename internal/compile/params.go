@@ -3,6 +3,7 @@ package compile
 import (
 	"encoding/json"
 
+	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/notation"
 	"github.com/boltseal/boltseal/oci"
 )
@@ -23,11 +24,29 @@ type orasParameters struct {
 	// AuthProvider has parameters of its own kind; see credentials.
 	AuthProvider json.RawMessage `json:"authProvider"`
 
+	AuthProviders []json.RawMessage `json:"authProviders"` // of the same kind
+
 	Scopes     []string           `json:"scopes"`
 	CAFile     string             `json:"caFile"`
 	CACert     string             `json:"caCert"`
+	Proxy      string             `json:"proxy"`
 	Registries []registrySettings `json:"registries"`
 	Mirrors    []mirrorSettings   `json:"mirrors"`
+	Identities []identitySettings `json:"identities"`
+}
+
+// identitySettings say by which name trust policies know images whose names
+// begin with place.
+type identitySettings struct {
+	Place string `json:"place"`
+	As    string `json:"as"`
+}
+
+func (p orasParameters) identities() (out []boltseal.Identity) {
+	for _, i := range p.Identities {
+		out = append(out, boltseal.Identity{Place: i.Place, As: i.As})
+	}
+	return out
 }
 
 // mirrorSettings are other places of images whose names begin with source.
@@ -44,12 +63,6 @@ func (p orasParameters) mirrors() (out []oci.Mirror) {
 	return out
 }
 
-// dockerConfigParameters are those of the auth provider "dockerConfig".
-type dockerConfigParameters struct {
-	Name       string `json:"name"`
-	ConfigPath string `json:"configPath"`
-}
-
 // registrySettings are those of one registry.
 type registrySettings struct {
 	Host           string   `json:"host"`
@@ -58,6 +71,7 @@ type registrySettings struct {
 	CACert         string   `json:"caCert"`
 	ClientCertFile string   `json:"clientCertFile"`
 	ClientKeyFile  string   `json:"clientKeyFile"`
+	Proxy          string   `json:"proxy"`
 	AuthRealms     []string `json:"authRealms"`
 }
 
@@ -69,7 +83,11 @@ type notationParameters struct {
 	TrustPolicyDoc         notation.TrustPolicyDocument `json:"trustPolicyDoc"`
 }
 
-// configPolicyParameters are those of the policy "config-policy".
+// configPolicyParameters are those of the policy "config-policy": Ratify's, and
+// from MultiArch on ours.
 type configPolicyParameters struct {
 	ArtifactVerificationPolicies map[string]string `json:"artifactVerificationPolicies"`
+
+	MultiArch string   `json:"multiArch"`
+	Platforms []string `json:"platforms"`
 }

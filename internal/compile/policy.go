@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/api/config/v1beta1"
 	"github.com/boltseal/boltseal/internal/nearest"
 	"github.com/boltseal/boltseal/internal/strict"
@@ -46,6 +47,7 @@ func (c *compiler) policy(r resource[v1beta1.PolicySpec]) {
 			o.ByType[m.Name] = policy.Rule(rule)
 		}
 	}
+	c.multiArch(r, p, &o)
 	if len(c.problems) > before {
 		return
 	}
@@ -55,4 +57,37 @@ func (c *compiler) policy(r resource[v1beta1.PolicySpec]) {
 		return
 	}
 	c.policies[r.namespace] = compiled
+}
+
+// multiArch reads what is demanded of images of several platforms.
+func (c *compiler) multiArch(r resource[v1beta1.PolicySpec], p configPolicyParameters, o *policy.Options) {
+	var demands []string
+	for _, d := range boltseal.Demands() {
+		demands = append(demands, string(d))
+	}
+	if n, ok := r.node.Get("spec", "parameters", "multiArch"); ok && !slices.Contains(demands, p.MultiArch) {
+		c.fail(r.own(n.Problem("%s is not %s%s", strict.Label(p.MultiArch), strings.Join(demands, ", "), nearest.Hint(p.MultiArch, demands))))
+		return
+	}
+	o.MultiArch = boltseal.Demand(p.MultiArch)
+	list, ok := r.node.Get("spec", "parameters", "platforms")
+	if ok && len(p.Platforms) == 0 {
+		c.fail(r.own(list.Problem("it is empty: list the platforms that nodes run, or leave it out, which means all")))
+		return
+	}
+	for i, n := range list.Items() {
+		platform, err := boltseal.ParsePlatform(p.Platforms[i])
+		switch {
+		case err != nil:
+			c.fail(r.own(n.Problem("%s", trim(err))))
+		case slices.Contains(o.Platforms, platform):
+			c.fail(r.own(n.Problem("%s stands here twice", platform)))
+		default:
+			o.Platforms = append(o.Platforms, platform)
+		}
+	}
+	m := boltseal.MultiArch{Demand: o.MultiArch, Platforms: o.Platforms}
+	if err := m.Validate(); err != nil && ok {
+		c.fail(r.own(list.Problem("%s", trim(err))))
+	}
 }

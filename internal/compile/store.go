@@ -16,10 +16,7 @@ import (
 	"github.com/boltseal/boltseal/trust"
 )
 
-var (
-	storeTypes    = []string{"oras"}
-	authProviders = []string{"dockerConfig"}
-)
+var storeTypes = []string{"oras"}
 
 const fieldScopes = "spec.parameters.scopes"
 
@@ -41,9 +38,13 @@ func (c *compiler) store(r resource[v1beta1.StoreSpec]) {
 	if o.RootCAs, err = rootCAs(p.CAFile, p.CACert); err != nil {
 		c.fail(r.problem("spec.parameters", "%v", err))
 	}
+	if o.Proxy, err = proxyFor(p.Proxy); err != nil {
+		c.fail(r.problem("spec.parameters.proxy", "%v", err))
+	}
 	c.registries(r, p, o.Hosts)
 	c.scopes(r, p.Scopes)
-	o.Credentials = c.credentials(r)
+	c.identities(r, p)
+	o.Credentials = c.credentials(r, p)
 	c.ignored(r, p)
 	if len(c.problems) > before {
 		return
@@ -68,7 +69,7 @@ func (c *compiler) store(r resource[v1beta1.StoreSpec]) {
 	if c.deps.Wrap != nil {
 		store = c.deps.Wrap(store)
 	}
-	c.stores[r.namespace] = append(c.stores[r.namespace], boltseal.ScopedStore{Name: r.name, Scopes: p.Scopes, Store: store})
+	c.stores[r.namespace] = append(c.stores[r.namespace], boltseal.ScopedStore{Name: r.name, Scopes: p.Scopes, Store: store, Identities: p.identities()})
 }
 
 // noPlugin refuses what says where a plugin's binary is.
@@ -115,8 +116,13 @@ func (c *compiler) registries(r resource[v1beta1.StoreSpec], p orasParameters, h
 		if h.RootCAs, err = rootCAs(reg.CAFile, reg.CACert); err != nil {
 			fail("host", "%s: %v", host, err)
 		}
-		if h.Certificates, err = clientCertificates(reg); err != nil {
+		if r.namespace != "" && reg.ClientKeyFile != "" {
+			fail("clientKeyFile", "%s: it would name a key of Boltseal's own: only a Store of the cluster may", host)
+		} else if h.Certificates, err = clientCertificates(reg); err != nil {
 			fail("host", "%s: %v", host, err)
+		}
+		if h.Proxy, err = proxyFor(reg.Proxy); err != nil {
+			fail("proxy", "%s: %v", host, err)
 		}
 		if reg.UseHTTP && (h.RootCAs != nil || h.Certificates != nil) {
 			fail("useHttp", "%s: certificates are of no use without TLS: keep one of the two", host)
@@ -163,24 +169,6 @@ func (c *compiler) collide(r resource[v1beta1.StoreSpec]) {
 		c.fail(r.problem(fieldScopes, "%s: give one of them other scopes", trim(err)))
 		c.stores[r.namespace] = stores[:len(stores)-1]
 	}
-}
-
-// credentials reads authProvider.
-func (c *compiler) credentials(r resource[v1beta1.StoreSpec]) oci.CredentialSource {
-	n, ok := r.node.Get("spec", "parameters", "authProvider")
-	if !ok {
-		return c.deps.DockerConfig("")
-	}
-	var p dockerConfigParameters
-	switch name := n.Text("name"); {
-	case !n.IsMapping():
-		c.fail(r.own(n.Problem("must be a mapping, and is %s", n.What())))
-	case name != authProviders[0]:
-		c.fail(unknown(r, "spec.parameters.authProvider.name", "auth provider", name, authProviders))
-	default:
-		c.fail(r.owned(n.Decode(&p)))
-	}
-	return c.deps.DockerConfig(p.ConfigPath)
 }
 
 func rootCAs(file, inline string) (*x509.CertPool, error) {

@@ -72,7 +72,10 @@ type keptAnswer struct {
 	until time.Time
 }
 
-var _ oci.CredentialSource = (*Docker)(nil)
+var (
+	_ oci.CredentialSource = (*Docker)(nil)
+	_ oci.Invalidator      = (*Docker)(nil)
+)
 
 // NewDocker chooses the file. It is read when it is first needed.
 func NewDocker(o DockerOptions) *Docker {
@@ -131,6 +134,22 @@ func (d *Docker) Credential(ctx context.Context, host, repository string) (oci.C
 	return cred, nil
 }
 
+// Invalidate forgets what a helper answered, where that is the credential that a
+// registry refused. What stands in the file itself is read anew whenever it changes.
+func (d *Docker) Invalidate(host, _ string, c oci.Credential) {
+	d.mu.Lock()
+	l := d.current
+	d.mu.Unlock()
+	if l == nil {
+		return
+	}
+	if helper, _ := l.config.helper(host); helper != "" {
+		l.drop(helperKey(helper, serverName(host)), c)
+	}
+}
+
+func helperKey(helper, server string) string { return helper + " " + server }
+
 // load returns the file's content, read anew where it has changed; nil where
 // there is none.
 func (d *Docker) load() (*loaded, error) {
@@ -179,7 +198,7 @@ func readFile(path string) ([]byte, error) {
 // ask runs a helper once for everybody who waits for its answer, and keeps the
 // answer for a while. A helper that hangs holds up its own registries only.
 func (d *Docker) ask(ctx context.Context, l *loaded, helper, server string) (answer, error) {
-	key := helper + " " + server
+	key := helperKey(helper, server)
 	if k, ok := l.get(key, d.clock()); ok {
 		return k.answer, k.err
 	}
@@ -222,4 +241,13 @@ func (l *loaded) put(key string, k keptAnswer) {
 		clear(l.kept)
 	}
 	l.kept[key] = k
+}
+
+// drop forgets an answer, unless there is another one by now.
+func (l *loaded) drop(key string, c oci.Credential) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if k, ok := l.kept[key]; ok && k.err == nil && k.credential.Same(c) {
+		delete(l.kept, key)
+	}
 }

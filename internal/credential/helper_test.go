@@ -153,6 +153,32 @@ func TestHelperIsAskedOnce(t *testing.T) {
 	}
 }
 
+// TestRefusedAnswerIsDropped: a helper is asked again where its answer was refused,
+// and not where somebody was refused with another one.
+func TestRefusedAnswerIsDropped(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "log")
+	t.Setenv("HELPER_LOG", log)
+	d := NewDocker(DockerOptions{Path: write(t, `{"credHelpers":{"registry.example":"test-good"}}`)})
+	d.Invalidate("registry.example", "x", oci.Credential{Username: "x"}) // nothing is kept yet
+	get := func(want int) oci.Credential {
+		t.Helper()
+		c, err := d.Credential(t.Context(), "registry.example", "x")
+		if err != nil || c.Password != "helper-secret" {
+			t.Errorf("%+v, %v", c, err)
+		}
+		if n := asked(t, log); n != want {
+			t.Errorf("asked %d times, want %d", n, want)
+		}
+		return c
+	}
+	c := get(1)
+	d.Invalidate("registry.example", "x", oci.Credential{Username: "helper-user", Password: "older"})
+	d.Invalidate("other.example", "x", c)
+	get(1)
+	d.Invalidate("registry.example", "x", c)
+	get(2)
+}
+
 // TestFailureIsKeptBriefly: many images of a registry do not each wait for a
 // helper that fails.
 func TestFailureIsKeptBriefly(t *testing.T) {

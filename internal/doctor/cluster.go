@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/boltseal/boltseal/internal/compile"
+	"github.com/boltseal/boltseal/internal/credential"
 	"github.com/boltseal/boltseal/internal/keys"
 )
 
@@ -70,7 +71,8 @@ func Cluster(ctx context.Context, config *rest.Config, c ClusterOptions, deps co
 		return nil, err
 	}
 	cluster := compile.NewCluster(c.Compile, entries)
-	deps.Keys = keys.Once(ctx, o.Keys, cluster.Wants())
+	deps.Keys, deps.Cloud = keys.Once(ctx, o.Keys, cluster.Wants()), o.Keys
+	deps.Sources = &credential.Pool{}
 	compiled, standing := cluster.Compile(deps, nil)
 	defer compiled.Close()
 	survey := cluster.Survey(deps.Keys)
@@ -78,6 +80,7 @@ func Cluster(ctx context.Context, config *rest.Config, c ClusterOptions, deps co
 	x.out = append(x.out, x.asBoltsealSees(troubles(survey))...)
 	x.out = append(x.out, certificates(survey, x.now)...)
 	x.out = append(x.out, statements(survey)...)
+	x.out = append(x.out, credentials(ctx, cluster.Credentials(deps), "kubectl -n "+c.Namespace+" exec deploy/"+c.Service+" -- boltseal doctor", o)...)
 	x.out = append(x.out, live(ctx, compiled.EngineFor(""), survey, o)...)
 	x.webhooks(ctx)
 	x.replicas(ctx)

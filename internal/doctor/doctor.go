@@ -13,6 +13,7 @@ import (
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/compile"
+	"github.com/boltseal/boltseal/internal/credential"
 	"github.com/boltseal/boltseal/internal/keys"
 )
 
@@ -74,7 +75,8 @@ type Options struct {
 	Images []string
 	// Timeout bounds one question to a registry. 0 means DefaultTimeout.
 	Timeout time.Duration
-	// Keys is what providers of certificates are asked with.
+	// Keys is what providers of certificates, and of registries' credentials, are
+	// asked with.
 	Keys keys.Env
 	// Clock tells the time. Nil means time.Now.
 	Clock func() time.Time
@@ -94,7 +96,8 @@ func (o Options) complete() Options {
 func Files(ctx context.Context, sources []compile.Source, deps compile.Deps, o Options) []Finding {
 	o = o.complete()
 	set, _ := compile.Decode(sources) // Compile tells what Decode found too
-	deps.Keys = keys.Once(ctx, o.Keys, set.Wants())
+	deps.Keys, deps.Cloud = keys.Once(ctx, o.Keys, set.Wants()), o.Keys
+	deps.Sources = &credential.Pool{}
 	compiled, err := set.Compile(deps)
 	var out []Finding
 	if err != nil {
@@ -110,8 +113,9 @@ func Files(ctx context.Context, sources []compile.Source, deps compile.Deps, o O
 	out = append(out, troubles(survey)...)
 	out = append(out, certificates(survey, o.Clock())...)
 	out = append(out, statements(survey)...)
+	out = append(out, credentials(ctx, set.Credentials(deps), "", o)...)
 	if err != nil {
-		return out // nothing can be asked without an engine
+		return out // nothing else can be asked without an engine
 	}
 	return append(out, live(ctx, compiled.EngineFor(""), survey, o)...)
 }

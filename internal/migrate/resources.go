@@ -115,8 +115,11 @@ func (c *checker) problem(e *entry, p strict.Problem, serving compile.Serving) {
 	case p.Field == field && name != "" && !c.knows(e, name):
 		ratify, do := unknownPart(e, name)
 		c.add(e.document, field, Unsupported, ratify, "has no "+strict.Label(name)+": "+c.consequence(e), do)
+	case p.Field == fieldAuth && slices.Contains(c.known.AuthProviders, e.Spec.Parameters.AuthProvider.Name):
+		c.add(e.document, fieldAuth, Unsupported, authOf(e.Spec.Parameters.AuthProvider.Name), refuses,
+			"write a Store of the cluster in its place, or let the namespace use Boltseal's identity: docs/registries.md, Namespaces")
 	case p.Field == fieldAuth && e.Spec.Parameters.AuthProvider.Name != "":
-		c.add(e.document, fieldAuth, Unsupported, unknownAuth(e.Spec.Parameters.AuthProvider.Name), refuses,
+		c.add(e.document, fieldAuth, Unsupported, authOf(e.Spec.Parameters.AuthProvider.Name), refuses,
 			"give Boltseal a docker configuration: leave authProvider out, or name: dockerConfig, with a credential helper where tokens are short-lived")
 	case e.version == "v1alpha1" && e.base() == v1beta1.KindPolicy:
 		c.add(e.document, p.Field, Error, "takes the name of a Policy of "+e.APIVersion+" for its type", refuses, "write a Policy of "+v1beta1.GroupVersion.String()+": metadata.name "+c.known.Policy+", spec.type "+c.known.Policies[0])
@@ -180,9 +183,11 @@ func unknownPart(e *entry, name string) (ratify, do string) {
 	return "runs the plugin " + strict.Label(name), "write one of the types of docs/keys.md"
 }
 
-// unknownAuth says what Ratify does with an auth provider that is not known here.
-func unknownAuth(name string) string {
+// authOf says what Ratify does with an auth provider.
+func authOf(name string) string {
 	switch name {
+	case "dockerConfig":
+		return "reads its own docker configuration"
 	case "k8Secrets":
 		return "reads pull secrets of the cluster"
 	case "azureWorkloadIdentity", "azureManagedIdentity":

@@ -1,8 +1,9 @@
-// Package testcloud fakes the services of clouds over TLS, for tests: Key Vault, Microsoft Entra, instance metadata, HashiCorp Vault.
+// Package testcloud fakes the services of clouds over TLS, for tests: their identities, vaults and registries.
 //
 // They are fakes: they answer in the shapes that the services' public documentation
-// gives, and refuse what the services refuse. They are spoken to by the clouds' own
-// SDKs only, at the hosts' real names, which lead here.
+// gives, and refuse what the services refuse. They are spoken to at the hosts' real
+// names, which lead here, by the clouds' own SDKs; where a client of ours asks, a test
+// holds the fake against the SDK too.
 package testcloud
 
 import (

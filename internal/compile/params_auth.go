@@ -1,0 +1,45 @@
+package compile
+
+import "github.com/boltseal/boltseal/internal/credential/alibaba"
+
+// dockerConfigParameters are those of the auth provider "dockerConfig".
+type dockerConfigParameters struct {
+	Name       string `json:"name"`
+	ConfigPath string `json:"configPath"`
+}
+
+// acrParameters are those of azureWorkloadIdentity and
+// azureManagedIdentity: Ratify's, and from TenantID on ours.
+type acrParameters struct {
+	Name      string   `json:"name"`
+	ClientID  string   `json:"clientID"`
+	Endpoints []string `json:"endpoints"`
+
+	TenantID  string `json:"tenantID"`
+	TokenFile string `json:"tokenFile"`
+}
+
+// ecrParameters are those of awsEcrBasic; Ratify has none.
+type ecrParameters struct {
+	Name           string   `json:"name"`
+	Endpoints      []string `json:"endpoints"`
+	Accounts       []string `json:"accounts"`
+	Authentication string   `json:"authentication"`
+	RoleARN        string   `json:"roleARN"`
+	TokenFile      string   `json:"tokenFile"`
+}
+
+// alibabaParameters are those of alibabacloudAcrBasic: Ratify's, and from Endpoints
+// on ours.
+type alibabaParameters struct {
+	Name              string             `json:"name"`
+	DefaultInstanceID string             `json:"defaultInstanceId"`
+	Instances         []alibaba.Instance `json:"acrInstancesConfig"`
+
+	Endpoints       []string `json:"endpoints"`
+	Authentication  string   `json:"authentication"`
+	RoleARN         string   `json:"roleARN"`
+	OIDCProviderARN string   `json:"oidcProviderARN"`
+	TokenFile       string   `json:"tokenFile"`
+	RoleName        string   `json:"roleName"`
+}
