@@ -124,7 +124,7 @@ func besides(f, but func(string) bool) func(string) bool {
 }
 
 var clouds = theirs("github.com/Azure/azure-sdk-for-go", "github.com/aws/aws-sdk-go-v2", "cloud.google.com/go",
-	"github.com/aliyun", "github.com/hashicorp/vault", "github.com/openbao/openbao")
+	"github.com/aliyun", "github.com/alibabacloud-go", "github.com/hashicorp/vault", "github.com/openbao/openbao")
 
 var rules = []rule{
 	{why: "the engine is a library: no Kubernetes, no HTTP, no command line in it",

@@ -77,7 +77,8 @@ func (p *provider) Watch(ctx context.Context, changed func()) {
 }
 
 // Fetch reads the object. That it is not there, or that an entry is not, is an
-// answer: what it held is not trusted any more.
+// answer: what it held is not trusted any more. An entry that cannot be understood is
+// none, since somebody may be about to mend it.
 func (p *provider) Fetch(ctx context.Context) ([]keys.Group, error) {
 	object := p.p.Kind + " " + p.p.Namespace + "/" + p.p.Name
 	data, err := p.objects.Get(ctx, p.p.Kind, p.p.Namespace, p.p.Name)
@@ -95,8 +96,7 @@ func (p *provider) Fetch(ctx context.Context) ([]keys.Group, error) {
 			g.Problem = g.Name + ": there is no such entry"
 			g.Items = []keys.Item{{Name: k, Use: keys.Missing, Why: "there is no such entry"}}
 		} else if certs, err := trust.ParseCertificates(b); err != nil {
-			g.Problem = g.Name + ": " + keys.Clean(strings.TrimPrefix(err.Error(), "configuration: "))
-			g.Items = []keys.Item{{Name: k, Use: keys.Unusable, Why: "it cannot be read"}}
+			g.Err = &keys.Error{Op: "read", Target: g.Name, Err: boltseal.ErrMalformed, Detail: keys.Clean(strings.TrimPrefix(err.Error(), "configuration: "))}
 		} else {
 			g.Items, g.Problem = keys.Each(k, "", certs)
 		}
