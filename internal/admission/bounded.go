@@ -5,6 +5,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/boltseal/boltseal/internal/integrity"
 )
 
 // limitError is a list or a map that is longer than it may be.
@@ -102,4 +104,52 @@ func open(d *jsontext.Decoder, kind jsontext.Kind) (bool, error) {
 	default:
 		return false, fmt.Errorf("%s where %s should be", got, kind)
 	}
+}
+
+// owner is an ownerReference.
+type owner struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	Name       string `json:"name"`
+	UID        string `json:"uid"`
+	Controller *bool  `json:"controller"`
+}
+
+// owners is a JSON array of at most MaxOwners ownerReferences.
+type owners []owner
+
+// UnmarshalJSONFrom reads an array, or null for none.
+func (l *owners) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	*l = nil
+	if ok, err := open(d, '['); !ok {
+		return err
+	}
+	for d.PeekKind() != ']' {
+		if len(*l) == MaxOwners {
+			return &limitError{MaxOwners, "owners"}
+		}
+		var o owner
+		if err := json.UnmarshalDecode(d, &o); err != nil {
+			return err
+		}
+		*l = append(*l, o)
+	}
+	_, err := d.ReadToken()
+	return err
+}
+
+// controller is the one owner that manages the object. The API server admits one
+// at most.
+func (l owners) controller() *integrity.Owner {
+	var found *integrity.Owner
+	for _, o := range l {
+		if o.Controller == nil || !*o.Controller {
+			continue
+		}
+		if found != nil {
+			return nil
+		}
+		found = &integrity.Owner{APIVersion: o.APIVersion, Kind: o.Kind, Name: o.Name, UID: o.UID}
+	}
+	return found
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/boltseal/boltseal/internal/integrity"
 )
 
 // Version is the one version of AdmissionReview that is answered.
@@ -24,7 +26,9 @@ const (
 	MaxImages = 1000
 	// MaxTexts is how many labels an object and how many groups a user may have.
 	MaxTexts = 10_000
-	maxUID   = 256
+	// MaxOwners is how many ownerReferences an object may have.
+	MaxOwners = 1000
+	maxUID    = 256
 )
 
 // Errors of Decode.
@@ -40,6 +44,9 @@ type Request struct {
 	Namespace, Name, User string
 	DryRun                bool
 	Labels                map[string]string
+	// Owner is the ownerReference with controller: true, as whoever sent the object
+	// wrote it; nil where there is none, or more than one.
+	Owner *integrity.Owner
 	// Exempt says why nothing needs to be judged, "" where Images do.
 	Exempt string
 	// Unknown is set where the kind of object is none that Boltseal reads.
@@ -111,6 +118,7 @@ type metadata struct {
 	Name         string `json:"name"`
 	GenerateName string `json:"generateName"`
 	Labels       labels `json:"labels"`
+	Owners       owners `json:"ownerReferences"`
 	// Annotations can be many and long; whether one is there is all that matters.
 	Annotations struct {
 		Mirror jsontext.Value `json:"kubernetes.io/config.mirror"`
@@ -226,7 +234,7 @@ func (q *Request) read(r *request) error {
 	if err != nil {
 		return err
 	}
-	q.Labels = obj.Metadata.Labels
+	q.Labels, q.Owner = obj.Metadata.Labels, obj.Metadata.Owners.controller()
 	if q.Name == "" {
 		q.Name = obj.Metadata.Name
 	}

@@ -14,9 +14,11 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	kjson "sigs.k8s.io/json"
 
 	"github.com/boltseal/boltseal/internal/admission"
+	"github.com/boltseal/boltseal/internal/integrity"
 )
 
 // typed reads the pod spec of an object as the API server reads it: by
@@ -113,6 +115,18 @@ func agree(t *testing.T, body []byte, q admission.Request) bool {
 	if err != nil {
 		return false
 	}
+	var meta metav1.PartialObjectMetadata
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(r.Object.Raw, &meta); err == nil {
+		var owners []integrity.Owner
+		for _, o := range meta.OwnerReferences {
+			if o.Controller != nil && *o.Controller {
+				owners = append(owners, integrity.Owner{APIVersion: o.APIVersion, Kind: o.Kind, Name: o.Name, UID: string(o.UID)})
+			}
+		}
+		if (q.Owner != nil) != (len(owners) == 1) || q.Owner != nil && *q.Owner != owners[0] {
+			t.Errorf("owner %+v, Kubernetes reads %+v in %s", q.Owner, owners, body)
+		}
+	}
 	pod := r.Kind.Kind == "Pod"
 	want := standing(&now, pod)
 	if r.Operation == admissionv1.Update && strings.HasPrefix(strings.TrimSpace(string(r.OldObject.Raw)), "{") {
@@ -192,6 +206,36 @@ func TestAgreesWithKubernetes(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// owned are Pods with ownerReferences.
+func owned(t testing.TB) (bodies [][]byte) {
+	t.Helper()
+	yes, no := true, false
+	rs := metav1.OwnerReference{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "web-1", UID: "u", Controller: &yes}
+	other, none := rs, rs
+	other.Controller, none.Controller, none.Name = &no, nil, "x"
+	for _, refs := range [][]metav1.OwnerReference{nil, {}, {rs}, {other}, {none, other, rs}, {rs, rs}} {
+		p := corev1.Pod{Spec: full()}
+		p.OwnerReferences = refs
+		bodies = append(bodies, review(t, "", "Pod", p, nil, nil))
+	}
+	return bodies
+}
+
+func TestOwners(t *testing.T) {
+	t.Parallel()
+	for i, body := range owned(t) {
+		q, err := admission.Decode(body)
+		if err != nil || !agree(t, body, q) || (q.Owner != nil) != (i == 2 || i == 4) {
+			t.Errorf("%d: %+v: %v", i, q.Owner, err)
+		}
+	}
+	p := corev1.Pod{Spec: full()}
+	p.OwnerReferences = make([]metav1.OwnerReference, admission.MaxOwners+1)
+	if _, err := admission.Decode(review(t, "", "Pod", p, nil, nil)); !errors.Is(err, admission.ErrLimit) {
+		t.Errorf("too many owners: %v", err)
 	}
 }
 
@@ -283,6 +327,9 @@ func FuzzDecode(f *testing.F) {
 	for kind, o := range objects(full()) {
 		group, name, _ := strings.Cut(kind, "/")
 		f.Add(review(f, group, name, o, nil, nil))
+	}
+	for _, body := range owned(f) {
+		f.Add(body)
 	}
 	f.Add([]byte("null"))
 	f.Add([]byte(`{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"u","kind":{"kind":"Pod"},"operation":"CREATE",

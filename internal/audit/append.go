@@ -87,6 +87,16 @@ func appendImage(dst []byte, img *Image) []byte {
 	if img.LastGood != "" {
 		dst = text(append(dst, `,"lastKnownGood":`...), img.LastGood)
 	}
+	if len(img.Exempt) > 0 {
+		dst = append(dst, `,"exempt":[`...)
+		for i, e := range img.Exempt {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = text(dst, e)
+		}
+		dst = append(dst, ']')
+	}
 	dst = append(dst, ',')
 	if len(img.Encoded) > 0 {
 		dst = append(dst, img.Encoded...)

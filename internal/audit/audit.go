@@ -73,6 +73,9 @@ type Image struct {
 	Verdict
 	// LastGood is when the registry last answered, where that had to do.
 	LastGood string `json:"lastKnownGood,omitempty"`
+	// Exempt are the policies that it does not satisfy and the exemptions that let it
+	// pass, each as POLICY/EXEMPTION and until when.
+	Exempt []string `json:"exempt,omitempty"`
 	// Encoded is the Verdict as EncodeVerdict wrote it. It is what is written,
 	// where it is set.
 	Encoded []byte `json:"-"`

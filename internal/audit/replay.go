@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -163,8 +164,7 @@ func (e *Evidence) Replay() (Replay, error) {
 
 // fragile lists the evidence that an allow hangs on.
 func fragile(p boltseal.Policy, f boltseal.Findings) (changes []Change) {
-	for i := range f.Evidence {
-		ev := &f.Evidence[i]
+	for i, ev := range numbered(&f) {
 		if ev.Outcome != boltseal.Verified {
 			continue
 		}
@@ -179,8 +179,7 @@ func fragile(p boltseal.Policy, f boltseal.Findings) (changes []Change) {
 // where that is enough, otherwise all of them.
 func missing(p boltseal.Policy, f boltseal.Findings, why boltseal.Reason) (changes []Change) {
 	all := map[int]boltseal.Outcome{}
-	for i := range f.Evidence {
-		ev := &f.Evidence[i]
+	for i, ev := range numbered(&f) {
 		if ev.Outcome == boltseal.Verified {
 			continue
 		}
@@ -200,11 +199,34 @@ func missing(p boltseal.Policy, f boltseal.Findings, why boltseal.Reason) (chang
 
 func decided(p boltseal.Policy, f boltseal.Findings, outcomes map[int]boltseal.Outcome) boltseal.Decision {
 	f.Evidence = slices.Clone(f.Evidence)
-	for i, o := range outcomes {
-		f.Evidence[i].Outcome = o
+	if f.Index != nil {
+		index := *f.Index
+		index.Manifests = slices.Clone(index.Manifests)
+		for i := range index.Manifests {
+			index.Manifests[i].Evidence = slices.Clone(index.Manifests[i].Evidence)
+		}
+		f.Index = &index
+	}
+	for i, ev := range numbered(&f) {
+		if o, ok := outcomes[i]; ok {
+			ev.Outcome = o
+		}
 	}
 	d, _ := p.Decide(&f)
 	return d
+}
+
+// numbered yields all evidence with its place.
+func numbered(f *boltseal.Findings) iter.Seq2[int, *boltseal.Evidence] {
+	return func(yield func(int, *boltseal.Evidence) bool) {
+		i := 0
+		for ev := range f.AllEvidence {
+			if !yield(i, ev) {
+				return
+			}
+			i++
+		}
+	}
 }
 
 func signature(ev *boltseal.Evidence) string {

@@ -54,6 +54,7 @@ type Policy struct {
 	namespaceSel labels.Selector // nil = all
 	objectSel    labels.Selector // nil = all
 	images       []pattern
+	exemptions   []*Exemption // by name
 }
 
 // pattern is an exact text, or a beginning.
@@ -85,6 +86,7 @@ func Compile(name string, spec v1alpha1.ImageIntegrityPolicySpec) (*Policy, []Pr
 	c.onUnavailable(spec.OnUnavailable)
 	c.match(spec.Match)
 	c.images(spec.ExcludedImages)
+	c.exemptions(spec.Exemptions)
 	return c.p, c.problems
 }
 

@@ -1,6 +1,7 @@
 package integrity
 
 import (
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -38,6 +39,21 @@ type Outcome struct {
 	Pin bool
 	// Group is the number of the group that Found is of.
 	Group int
+	// Exempt are the policies that it does not satisfy and is exempt from. An image
+	// with any is not Trusted.
+	Exempt []Exempted
+}
+
+// Exempted is a policy that an image does not satisfy, and the exemption that
+// lets it pass all the same.
+type Exempted struct {
+	Policy    string
+	Exemption *Exemption
+}
+
+// String writes POLICY/EXEMPTION and until when.
+func (e Exempted) String() string {
+	return e.Policy + "/" + e.Exemption.Name + " " + e.Exemption.Until()
 }
 
 // Applied is a policy that matched, and what it came to.
@@ -65,6 +81,9 @@ type Context struct {
 	Decision string
 	// Now is the time.
 	Now time.Time
+	// Subject is what exemptions are compared with. The zero value is under none but
+	// those of images.
+	Subject Subject
 }
 
 // Group is policies that an object was selected by, and what was found about its
@@ -110,6 +129,7 @@ func both(a, b Outcome) Outcome {
 	}
 	o.Excluded = a.Excluded && b.Excluded
 	o.Trusted = (a.Trusted || a.Excluded) && (b.Trusted || b.Excluded) && !o.Excluded
+	o.Exempt = append(slices.Clip(a.Exempt), b.Exempt...)
 	// Only what both hold for trusted, and hold for the same, is written into a Pod.
 	o.Pin = (a.Pin || b.Pin) && o.Trusted && (a.Excluded || b.Excluded || a.Found.Digest == b.Found.Digest)
 	return o
@@ -161,6 +181,7 @@ type finding struct {
 	warn    []string
 	dryrun  []string
 	allowed []string // policies that let it pass although it could not be judged
+	exempt  []Exempted
 	since   time.Time
 	tag     bool // a tag stands that a node may resolve to something else
 	digest  digest.Digest
@@ -204,6 +225,13 @@ func (j *judge) satisfies(p *Policy, i int, o *Outcome) (passes, trusted bool) {
 		return true, true
 	}
 	f.reason = r.Reason
+	// Where it could not be judged either answer would let it pass, so not knowing
+	// which changes nothing.
+	if e := p.ExemptionOf(j.c.Subject, img.Image, j.c.Now); e != nil {
+		f.exempt = append(f.exempt, Exempted{p.name, e})
+		o.Exempt = append(o.Exempt, Exempted{p.name, e})
+		return true, false
+	}
 	switch p.action {
 	case v1alpha1.Warn:
 		f.warn = append(f.warn, p.name)

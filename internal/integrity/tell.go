@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/boltseal/boltseal"
 )
 
 // Limits on what is told, in bytes. The API server cuts warnings to 256
@@ -31,7 +33,7 @@ const (
 
 // tell writes the messages: image by image, and of each what every group has to say.
 func tell(v *Verdict, c Context, judges []judge) {
-	var denials, warned, dry []string
+	var denials, warned, dry, exempt []string
 	images, failing := len(v.Images), 0
 	for i := range images {
 		before, warnedBefore := len(denials), len(warned)
@@ -42,6 +44,9 @@ func tell(v *Verdict, c Context, judges []judge) {
 			}
 			if len(f.dryrun) > 0 {
 				dry = append(dry, block(img, f, f.dryrun))
+			}
+			for _, e := range f.exempt {
+				exempt = append(exempt, exemption(img, f, e))
 			}
 			for _, w := range warnings(img, f, c.Now) {
 				if !slices.Contains(warned[warnedBefore:], w) {
@@ -57,7 +62,7 @@ func tell(v *Verdict, c Context, judges []judge) {
 		v.Message = message(c, denials, failing, images)
 	}
 	v.Warnings = bounded(warned)
-	v.Audit = auditOf(v, c, dry)
+	v.Audit = auditOf(v, c, dry, exempt)
 }
 
 // warnings are what whoever applies the object is told of one image.
@@ -67,6 +72,9 @@ func warnings(img *Image, f *finding, now time.Time) (out []string) {
 	}
 	if len(f.allowed) > 0 {
 		out = append(out, fmt.Sprintf("%s was not judged, and %s lets it pass: %s", place(img), policyNames(f.allowed), oneLine(f.reason.Message, maxFound)))
+	}
+	for _, e := range f.exempt {
+		out = append(out, exemption(img, f, e))
 	}
 	if !f.since.IsZero() {
 		out = append(out, fmt.Sprintf("%s was judged from memory, since its registry does not answer; it did %s ago", place(img), now.Sub(f.since).Round(time.Second)))
@@ -112,6 +120,21 @@ func block(img *Image, f *finding, policies []string) string {
 	return s
 }
 
+// exemption says by which exemption an image is let in, until when, and what is
+// wrong with it. The end comes before what is long.
+func exemption(img *Image, f *finding, e Exempted) string {
+	what := "is not trusted"
+	if img.Found.Decision == boltseal.Unknown {
+		what = "could not be judged"
+	}
+	s := fmt.Sprintf("%s %s, and is exempt %s from policy %q by exemption %q (%s)", place(img), what, e.Exemption.Until(),
+		oneLine(e.Policy, maxPolicy), oneLine(e.Exemption.Name, maxPolicy), e.Exemption.Category)
+	if e.Exemption.Reason != "" {
+		s += " because: " + oneLine(e.Exemption.Reason, maxExemptionReason)
+	}
+	return s + ". Found: " + oneLine(f.reason.Message, maxFound)
+}
+
 func policyNames(names []string) string {
 	word := "policy "
 	if len(names) > 1 {
@@ -143,13 +166,16 @@ func bounded(warnings []string) []string {
 }
 
 // auditOf is what goes into the API server's audit log.
-func auditOf(v *Verdict, c Context, dry []string) map[string]string {
+func auditOf(v *Verdict, c Context, dry, exempt []string) map[string]string {
 	m := map[string]string{}
 	if c.Decision != "" {
 		m["decision"] = oneLine(c.Decision, maxID)
 	}
 	if len(dry) > 0 {
 		m["dryrun"] = clip(strings.Join(dry, "\n"), MaxMessage)
+	}
+	if len(exempt) > 0 {
+		m["exempt"] = clip(strings.Join(exempt, "\n"), MaxMessage)
 	}
 	var matched []string
 	for _, a := range v.Applied {

@@ -142,6 +142,7 @@ func (a *Auditor) lead(ctx context.Context, events record.EventRecorder) (err er
 		}
 	}()
 	jo := a.o.Judge
+	jo.Owners = NewOwners(a.dynamic)
 	jo.Asked, jo.Clock = func(d boltseal.Decision) { a.metrics.verified.WithLabelValues(d.String()).Inc() }, a.o.Clock
 	l := &loop{a: a, judge: NewJudge(jo), inventory: NewInventory(), writer: newWriter(a, events), poked: make(chan struct{}, 1)}
 	l.inventory.changed = l.poke
@@ -220,6 +221,7 @@ func (l *loop) look(ctx context.Context, snap *snapshot.Snapshot, changed <-chan
 			return false // what was found is kept for images that it is still true of
 		default:
 		}
+		l.judge.confirm(ctx, p)
 		r := l.judge.result(p)
 		l.a.metrics.found(r)
 		err := l.writer.write(ctx, r)

@@ -28,6 +28,9 @@ type JudgeOptions struct {
 	Recheck, RecheckDenied time.Duration
 	// Asked is told of every image that was verified. Nil means that nobody is.
 	Asked func(boltseal.Decision)
+	// Owners tells which images the owners of Pods name, for exemptions of workloads.
+	// Nil means that nobody does, and such exemptions take nothing out.
+	Owners Owners
 	// Clock tells the time. Nil means time.Now.
 	Clock func() time.Time
 }
@@ -41,6 +44,8 @@ type Judge struct {
 	mu      sync.Mutex
 	known   map[unit]verdict
 	hosts   map[string]*host
+	owners  map[owned]template // what was asked of owners
+	ends    time.Time          // when the next exemption does; zero = none
 }
 
 // verdict is what was found about an image.
@@ -76,7 +81,7 @@ func NewJudge(o JudgeOptions) *Judge {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	j := &Judge{o: o, limiter: flowcontrol.NewFakeAlwaysRateLimiter(), known: map[unit]verdict{}, hosts: map[string]*host{}}
+	j := &Judge{o: o, limiter: flowcontrol.NewFakeAlwaysRateLimiter(), known: map[unit]verdict{}, hosts: map[string]*host{}, owners: map[owned]template{}}
 	if o.Rate > 0 {
 		j.limiter = flowcontrol.NewTokenBucketRateLimiter(float32(o.Rate), max(1, o.Concurrency))
 	}
@@ -101,12 +106,13 @@ func (j *Judge) Judge(ctx context.Context, snap *snapshot.Snapshot, v *Inventory
 		done++
 		progress(done, len(p.units))
 	})
+	j.confirm(ctx, p)
 	return j.result(p)
 }
 
 func (j *Judge) plan(snap *snapshot.Snapshot, v *Inventory) *plan {
-	p := newPlan(snap, v, j.targets)
-	j.targets = p.targets
+	p := newPlan(snap, v, j.targets, j.o.Clock())
+	j.targets, j.ends = p.targets, p.ends
 	return p
 }
 
@@ -320,10 +326,12 @@ func backOff(n int) time.Duration {
 	return min(firstRetry<<min(max(n, 0), 10), mostRetry)
 }
 
-// wake is when the first image is to be asked about again that could not be judged.
+// wake is when the first image is to be asked about again that could not be judged,
+// or the next exemption ends.
 func (j *Judge) wake() (at time.Time, ok bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	at, ok = j.ends, !j.ends.IsZero()
 	for _, v := range j.known {
 		if v.decision == boltseal.Unknown && (!ok || v.until.Before(at)) {
 			at, ok = v.until, true

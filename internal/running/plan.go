@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 	"unique"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -25,6 +26,7 @@ type unit struct {
 type kind struct {
 	namespace      string
 	labels, images unique.Handle[string]
+	owner          unique.Handle[string] // where a policy wants to know it, otherwise none
 }
 
 // sort is one kind of Pods, and what is demanded of it.
@@ -36,7 +38,13 @@ type sort struct {
 }
 
 // demand is a policy's of one image: places in the plan.
-type demand struct{ policy, unit int }
+type demand struct {
+	policy, unit int
+	// exempt is the exemption that the image is under; nil = none. claimed is the one
+	// that it is under if the Pod's owner is what the Pod says, where that is another.
+	exempt, claimed *integrity.Exemption
+	image           string // as the Pod names it, where something is claimed
+}
 
 // plan is what is to be found out in order to judge all that runs.
 type plan struct {
@@ -45,17 +53,30 @@ type plan struct {
 	units    []unit
 	sorts    []*sort
 	targets  map[use]target // those that were identified
+	owners   bool           // it matters who owns Pods
+	ends     time.Time      // when the next exemption does; zero = none
 }
 
 // newPlan holds the Pods against the policies. targets are what was identified
 // before.
-func newPlan(snap *snapshot.Snapshot, v *Inventory, targets map[use]target) *plan {
+func newPlan(snap *snapshot.Snapshot, v *Inventory, targets map[use]target, now time.Time) *plan {
 	p := &plan{snap: snap, policies: snap.Policies.Policies(), targets: make(map[use]target, len(targets))}
+	for _, pol := range p.policies {
+		p.owners = p.owners || pol.ExemptsWorkloads()
+		for _, e := range pol.Exemptions() {
+			if !e.Ends.IsZero() && !e.Over(now) && (p.ends.IsZero() || e.Ends.Before(p.ends)) {
+				p.ends = e.Ends
+			}
+		}
+	}
 	sorts := map[kind]*sort{}
 	v.mu.Lock()
 	namespaces := maps.Clone(v.namespaces)
 	for key, r := range v.rows {
-		k := kind{key.Namespace, r.labels, r.images}
+		k := kind{key.Namespace, r.labels, r.images, unique.Handle[string]{}}
+		if p.owners {
+			k.owner = r.owner
+		}
 		s := sorts[k]
 		if s == nil {
 			s = &sort{kind: k}
@@ -67,7 +88,7 @@ func newPlan(snap *snapshot.Snapshot, v *Inventory, targets map[use]target) *pla
 	}
 	v.mu.Unlock()
 	slices.SortFunc(p.sorts, func(a, b *sort) int { return comparePods(a.first[0], b.first[0]) })
-	d := demander{plan: p, before: targets, number: make(map[*integrity.Policy]int, len(p.policies)), units: map[unit]int{}}
+	d := demander{plan: p, before: targets, now: now, number: make(map[*integrity.Policy]int, len(p.policies)), units: map[unit]int{}}
 	for i, pol := range p.policies {
 		d.number[pol] = i
 	}
@@ -98,6 +119,7 @@ type demander struct {
 	before map[use]target
 	number map[*integrity.Policy]int
 	units  map[unit]int
+	now    time.Time
 }
 
 func (d *demander) target(u use) target {
@@ -112,10 +134,15 @@ func (d *demander) target(u use) target {
 }
 
 func (d *demander) demand(s *sort, namespaceLabels map[string]string) {
-	policies := d.plan.snap.Policies.Select(integrity.Object{Kind: "Pod", Namespace: s.namespace,
-		Labels: unpackLabels(s.labels.Value()), NamespaceLabels: namespaceLabels})
+	labels := unpackLabels(s.labels.Value())
+	policies := d.plan.snap.Policies.Select(integrity.Object{Kind: "Pod", Namespace: s.namespace, Labels: labels, NamespaceLabels: namespaceLabels})
 	if len(policies) == 0 {
 		return
+	}
+	subject := integrity.Subject{Namespace: s.namespace}
+	claim := subject
+	if d.plan.owners {
+		claim.Workloads = integrity.Owned("Pod", unpackOwner(s.owner.Value()), labels)
 	}
 	for _, u := range unpackUses(s.kind.images.Value()) {
 		t := d.target(u)
@@ -123,7 +150,12 @@ func (d *demander) demand(s *sort, namespaceLabels map[string]string) {
 			if p.Excludes(u.spec) {
 				continue
 			}
-			dem := demand{d.number[p], d.unit(unit{d.plan.snap.Engines.EngineFor(p.Owner()), t})}
+			dem := demand{policy: d.number[p], unit: d.unit(unit{d.plan.snap.Engines.EngineFor(p.Owner()), t}), exempt: p.ExemptionOf(subject, u.spec, d.now)}
+			if len(claim.Workloads) > 0 {
+				if e := p.ExemptionOf(claim, u.spec, d.now); e != dem.exempt {
+					dem.claimed, dem.image = e, u.spec
+				}
+			}
 			if !slices.Contains(s.demands, dem) {
 				s.demands = append(s.demands, dem)
 			}

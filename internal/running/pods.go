@@ -21,6 +21,7 @@ type row struct {
 	uid    types.UID
 	labels unique.Handle[string] // see packLabels
 	images unique.Handle[string] // see packUses
+	owner  unique.Handle[string] // see packOwner
 }
 
 // rowOf takes from a Pod what is kept of it, nil where nothing in it runs.
@@ -32,7 +33,7 @@ func rowOf(p *corev1.Pod) *row {
 	if len(uses) == 0 {
 		return nil
 	}
-	return &row{uid: types.UID(strings.Clone(string(p.UID))), labels: unique.Make(packLabels(p.Labels)), images: unique.Make(packUses(uses))}
+	return &row{uid: types.UID(strings.Clone(string(p.UID))), labels: unique.Make(packLabels(p.Labels)), images: unique.Make(packUses(uses)), owner: unique.Make(packOwner(p))}
 }
 
 // usesOf lists the images that run in a Pod, each once: those of containers, init

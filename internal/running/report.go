@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/boltseal/boltseal/api/integrity/v1alpha1"
+	"github.com/boltseal/boltseal/internal/integrity"
 )
 
 // DefaultReportBytes bounds the results in all reports together, as JSON.
@@ -32,6 +33,7 @@ const (
 	propertyImages = "images"
 	propertyPods   = "pods"
 	propertyCause  = "cause"
+	propertyExempt = "exemption"
 )
 
 // A namespace's report has a result for each image that is not trusted; where that
@@ -113,12 +115,17 @@ func (n *namespaceReport) add(f *Finding) {
 		n.summary.Fail++
 	case "warn":
 		n.summary.Warn++
+	case "skip":
+		n.summary.Skip++
 	default:
 		n.summary.Error++
 	}
 	one := openreports.ReportResult{Policy: f.Policy, Rule: reportRule, Category: reportCategory, Severity: severityOf(f.Outcome, f.Action), Result: result,
 		Scored: f.Action == v1alpha1.Deny, Description: sentence(f), Subjects: subjects(f.First),
 		Properties: map[string]string{propertyImage: f.Image, propertyPods: strconv.Itoa(f.Pods), propertyCause: string(f.Reason.Cause)}}
+	if f.Outcome == Exempt {
+		one.Properties[propertyExempt] = f.Exemption
+	}
 	s.at = append(s.at, len(n.single))
 	n.single, n.sizes = append(n.single, one), append(n.sizes, sizeOf(one))
 }
@@ -135,11 +142,13 @@ func sizeOf(v any) int {
 const timestampBytes = 20
 
 // resultOf is an outcome in the words of reports: what a policy would not deny is a
-// warning, and what could not be judged an error.
+// warning, what could not be judged an error, and what is exempt is skipped.
 func resultOf(o Outcome, action v1alpha1.EnforcementAction) openreports.Result {
 	switch {
 	case o == Trusted:
 		return "pass"
+	case o == Exempt:
+		return "skip"
 	case o == Unknown:
 		return "error"
 	case action == v1alpha1.Deny:
@@ -161,6 +170,9 @@ func severityOf(o Outcome, action v1alpha1.EnforcementAction) openreports.Result
 // sentence is why an image is not trusted, and what to do about it.
 func sentence(f *Finding) string {
 	s := clip(f.Reason.Message, maxMessage)
+	if f.Outcome == Exempt {
+		return fmt.Sprintf("exempt %s by %q. Found: %s", integrity.Until(f.Until), f.Exemption, s)
+	}
 	if f.Reason.Remedy != "" {
 		s += ". What to do: " + clip(f.Reason.Remedy, maxMessage/2)
 	}
@@ -214,6 +226,8 @@ func (n *namespaceReport) results(most int) []openreports.ReportResult {
 		case s.outcome == Trusted:
 			r.Properties[propertyPods] = strconv.Itoa(s.pods)
 			r.Description = fmt.Sprintf("%d images are trusted", s.images)
+		case s.outcome == Exempt:
+			r.Description = fmt.Sprintf("%d more images are exempt; 'boltseal audit' lists them", rest)
 		case s.outcome == Unknown:
 			r.Description = fmt.Sprintf("%d more images could not be judged; 'boltseal audit' lists them", rest)
 		default:

@@ -24,13 +24,14 @@ type Pod struct {
 // Counts is how many have which outcome.
 type Counts struct {
 	Trusted   int `json:"trusted"`
+	Exempt    int `json:"exempt"`
 	Violation int `json:"violation"`
 	Unknown   int `json:"unknown"`
 	Pending   int `json:"pending"`
 }
 
 // Total is how many there are.
-func (c Counts) Total() int { return c.Trusted + c.Violation + c.Unknown + c.Pending }
+func (c Counts) Total() int { return c.Trusted + c.Exempt + c.Violation + c.Unknown + c.Pending }
 
 // Of is how many have an outcome.
 func (c Counts) Of(o Outcome) int { return *c.of(o) }
@@ -39,6 +40,8 @@ func (c *Counts) of(o Outcome) *int {
 	switch o {
 	case Trusted:
 		return &c.Trusted
+	case Exempt:
+		return &c.Exempt
 	case Unknown:
 		return &c.Unknown
 	case Violation:
@@ -59,6 +62,10 @@ type Finding struct {
 	Outcome Outcome `json:"outcome"`
 	// Reason says why it is not trusted.
 	Reason boltseal.Reason `json:"reason,omitzero"`
+	// Exemption of the policy that it is under, and its end, where it is Exempt. No
+	// end is never.
+	Exemption string    `json:"exemption,omitempty"`
+	Until     time.Time `json:"until,omitzero"`
 	// Pods is how many run it, First names some of them.
 	Pods  int   `json:"pods"`
 	First []Pod `json:"first"`
@@ -93,6 +100,7 @@ type Result struct {
 type findingKey struct {
 	namespace    string
 	policy, unit int
+	exempt       *integrity.Exemption
 }
 
 // result judges the plan by what is known.
@@ -121,6 +129,13 @@ func (j *Judge) result(p *plan) *Result {
 		byPolicy := map[int]Outcome{}
 		for _, d := range s.demands {
 			o, name := outcome(d.unit), p.units[d.unit].target.name()
+			exempt := j.exemption(s, d, r.At)
+			if o == Trusted || o == Pending {
+				exempt = nil
+			}
+			if exempt != nil {
+				o = Exempt
+			}
 			all = worse(all, o)
 			note(byPolicy, d.policy, o)
 			note(images, name, o)
@@ -128,12 +143,15 @@ func (j *Judge) result(p *plan) *Result {
 				perPolicy[d.policy] = map[string]Outcome{}
 			}
 			note(perPolicy[d.policy], name, o)
-			key := findingKey{s.namespace, d.policy, d.unit}
+			key := findingKey{s.namespace, d.policy, d.unit, exempt}
 			f := findings[key]
 			if f == nil {
 				f = &Finding{Namespace: s.namespace, Policy: totals[d.policy].Name, Action: totals[d.policy].Action, Image: name, Outcome: o}
 				if v := known[d.unit]; v != nil && o != Trusted {
 					f.Reason = v.reason
+				}
+				if exempt != nil {
+					f.Exemption, f.Until = exempt.Name, exempt.Ends
 				}
 				findings[key] = f
 				r.Findings = append(r.Findings, f)

@@ -45,15 +45,18 @@ type Outcome uint8
 const (
 	Pending   Outcome = iota // it was not looked at yet
 	Trusted                  // it satisfies the policy
+	Exempt                   // it does not, or could not be judged, and is exempt
 	Unknown                  // an outage: it could not be judged
 	Violation                // it does not satisfy the policy
 )
 
-// String returns "pending", "trusted", "unknown" or "violation".
+// String returns "pending", "trusted", "exempt", "unknown" or "violation".
 func (o Outcome) String() string {
 	switch o {
 	case Trusted:
 		return "trusted"
+	case Exempt:
+		return "exempt"
 	case Unknown:
 		return "unknown"
 	case Violation:
@@ -66,7 +69,7 @@ func (o Outcome) String() string {
 func (o Outcome) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
 
 // Outcomes lists all outcomes.
-func Outcomes() []Outcome { return []Outcome{Pending, Trusted, Unknown, Violation} }
+func Outcomes() []Outcome { return []Outcome{Pending, Trusted, Exempt, Unknown, Violation} }
 
 // worse is the outcome of two things that must both be trusted. What is pending
 // hides nothing that is known to be wrong, and is not trusted yet.
@@ -75,12 +78,14 @@ func worse(a, b Outcome) Outcome {
 		switch o {
 		case Trusted:
 			return 0
-		case Pending:
+		case Exempt:
 			return 1
-		case Unknown:
+		case Pending:
 			return 2
+		case Unknown:
+			return 3
 		}
-		return 3
+		return 4
 	}
 	if rank(a) >= rank(b) {
 		return a

@@ -43,7 +43,7 @@ type stand struct {
 // auditOf is what a policy's status is to say.
 func auditOf(p *PolicyTotals, first []v1alpha1.AuditViolation) *v1alpha1.Audit {
 	return &v1alpha1.Audit{Pods: int32(p.Pods.Total()), Images: int32(p.Images.Total()), Violations: int32(p.Pods.Violation),
-		ViolatingImages: int32(p.Images.Violation), Unknown: int32(p.Pods.Unknown), Pending: int32(p.Pods.Pending), First: first}
+		ViolatingImages: int32(p.Images.Violation), Unknown: int32(p.Pods.Unknown), Exempt: int32(p.Pods.Exempt), Pending: int32(p.Pods.Pending), First: first}
 }
 
 // firstViolations are the first of each policy.
@@ -146,6 +146,9 @@ func statusPatch(uid types.UID, audit *v1alpha1.Audit) ([]byte, error) {
 	if len(audit.First) == 0 {
 		fields["first"] = nil
 	}
+	if audit.Exempt == 0 {
+		fields["exempt"] = nil
+	}
 	return json.Marshal(map[string]any{"metadata": map[string]any{"uid": uid}, "status": map[string]any{"audit": fields}})
 }
 
@@ -174,7 +177,7 @@ func (w *writer) tell(r *Result) {
 	for _, f := range r.Findings {
 		v := violation{f.Namespace, f.Policy, f.Image}
 		switch {
-		case f.Outcome == Trusted:
+		case f.Outcome == Trusted || f.Outcome == Exempt:
 			continue
 		case f.Outcome != Violation:
 			if w.seen[v] {

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/api/integrity/v1alpha1"
 	"github.com/boltseal/boltseal/internal/audit"
 	"github.com/boltseal/boltseal/internal/lastgood"
 	"github.com/boltseal/boltseal/internal/memo"
@@ -22,6 +23,7 @@ type Metrics struct {
 	// The decisions that nearly all are.
 	allowedByGatekeeper, allowedByAdmission prometheus.Counter
 	recalled                                prometheus.Counter
+	exempted                                *prometheus.CounterVec
 	panics                                  prometheus.Counter
 	reloads                                 *prometheus.CounterVec
 	loadedAt                                prometheus.Gauge
@@ -34,6 +36,8 @@ type Sources struct {
 	Memo   *memo.Stats
 	Memory *lastgood.Memory
 	Audit  *audit.Log
+	// Clock tells the time. Nil means time.Now.
+	Clock func() time.Time
 }
 
 // NewMetrics makes them, in a registry of their own.
@@ -49,6 +53,8 @@ func NewMetrics(s Sources) *Metrics {
 			Help: "Images judged, by who asked, decision and cause."}, []string{"source", "decision", "cause"}),
 		recalled: prometheus.NewCounter(prometheus.CounterOpts{Name: "boltseal_last_known_good_total",
 			Help: "Images decided from memory because their registry did not answer."}),
+		exempted: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "boltseal_exempted_images_total",
+			Help: "Images that did not satisfy a policy and were exempt from it, by the exemption's category and what was found; each policy counts."}, []string{"category", "decision"}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{Name: "boltseal_panics_total",
 			Help: "Panics that were caught; what was asked was denied. Every one is a fault to report."}),
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "boltseal_reloads_total",
@@ -58,9 +64,14 @@ func NewMetrics(s Sources) *Metrics {
 		configOK: prometheus.NewGauge(prometheus.GaugeOpts{Name: "boltseal_config_last_load_successful",
 			Help: "1 where the configuration as it is now could be put in force, 0 where an older one is serving."}),
 	}
+	for _, c := range []v1alpha1.ExemptionCategory{v1alpha1.Waiver, v1alpha1.Mitigated} {
+		for _, d := range []boltseal.Decision{boltseal.Deny, boltseal.Unknown} {
+			m.exempted.WithLabelValues(string(c), d.String())
+		}
+	}
 	m.allowedByGatekeeper = m.decisions.WithLabelValues(sourceGatekeeper, boltseal.Allow.String(), "")
 	m.allowedByAdmission = m.decisions.WithLabelValues(sourceAdmission, boltseal.Allow.String(), "")
-	m.registry.MustRegister(m.requests, m.duration, m.decisions, m.recalled, m.panics, m.reloads, m.loadedAt, m.configOK,
+	m.registry.MustRegister(m.requests, m.duration, m.decisions, m.recalled, m.exempted, m.panics, m.reloads, m.loadedAt, m.configOK,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.sources(s)
 	return m
@@ -85,6 +96,7 @@ func (m *Metrics) sources(s Sources) {
 			}
 			return 0
 		})
+		m.exemptions(l, s.Clock)
 		usage := func(pick func(entries int, bytes int64) float64) func() float64 {
 			return func() float64 {
 				if snap := l.Load(); snap != nil && snap.Memo != nil {

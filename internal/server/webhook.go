@@ -149,6 +149,9 @@ func (s *Server) count(v *integrity.Verdict) {
 		if !o.Excluded {
 			s.o.Metrics.decided(sourceAdmission, o.Found.Decision, o.Found.Reason.Cause)
 		}
+		for _, e := range o.Exempt {
+			s.o.Metrics.exempted.WithLabelValues(string(e.Exemption.Category), o.Found.Decision.String()).Inc()
+		}
 	}
 }
 
@@ -165,6 +168,9 @@ func (s *Server) auditReview(snap *snapshot.Snapshot, id string, q *admission.Re
 	for i, o := range v.Images {
 		img := &d.Images[i]
 		img.Image, img.Container, img.Digest, img.Encoded = q.Images[i].Image, q.Images[i].Container, string(o.Found.Digest), encoded[i].Audit
+		for _, e := range o.Exempt {
+			img.Exempt = append(img.Exempt, e.String())
+		}
 		switch {
 		case o.Excluded:
 			img.Decision, img.Digest, img.Encoded = audit.Excluded, "", nil
@@ -179,15 +185,20 @@ func (s *Server) auditReview(snap *snapshot.Snapshot, id string, q *admission.Re
 
 // outcome is the whole object's: what its images came to, and what was made of it.
 func outcome(v *integrity.Verdict) string {
-	fails := 0
+	fails, exempt := 0, false
 	for _, a := range v.Applied {
 		fails += a.Fails
+	}
+	for _, o := range v.Images {
+		exempt = exempt || len(o.Exempt) > 0
 	}
 	switch {
 	case !v.Allowed:
 		return "deny"
 	case fails > 0:
 		return "allow, not trusted"
+	case exempt:
+		return "allow, exempt"
 	}
 	return "allow"
 }

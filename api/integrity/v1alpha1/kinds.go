@@ -10,7 +10,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // match, the strictest wins.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=1"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=2"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,categories=boltseal,shortName=iip
 // +kubebuilder:printcolumn:name="Action",type=string,JSONPath=`.spec.enforcementAction`
@@ -38,7 +38,7 @@ type ImageIntegrityPolicy struct {
 // policies of the cluster must be satisfied too.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=1"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=2"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Namespaced,categories=boltseal,shortName=niip
 // +kubebuilder:printcolumn:name="Action",type=string,JSONPath=`.spec.enforcementAction`

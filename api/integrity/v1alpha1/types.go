@@ -105,6 +105,14 @@ type ImageIntegrityPolicySpec struct {
 	// +kubebuilder:validation:items:MaxLength=512
 	// +optional
 	ExcludedImages []string `json:"excludedImages,omitempty"`
+	// Exemptions take some of what the policy looks at out of it for a while. An image that is
+	// not trusted, or could not be judged, is admitted under one, and is told of. They say
+	// nothing to other policies.
+	// +kubebuilder:validation:MaxItems=500
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	Exemptions []Exemption `json:"exemptions,omitempty"`
 	// EnforcementAction is deny (the default), warn or dryrun.
 	// +kubebuilder:default=deny
 	// +optional
@@ -118,6 +126,70 @@ type ImageIntegrityPolicySpec struct {
 	// +kubebuilder:default=true
 	// +optional
 	ResolveTags *bool `json:"resolveTags,omitempty"`
+}
+
+// ExemptionCategory says why something is exempt.
+// +kubebuilder:validation:Enum=Waiver;Mitigated
+type ExemptionCategory string
+
+// The exemption categories.
+const (
+	Waiver    ExemptionCategory = "Waiver"    // the risk is accepted
+	Mitigated ExemptionCategory = "Mitigated" // it is met in another way
+)
+
+// Exemption takes something out of a policy. Every condition that is set must hold, and one
+// must be set.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.namespaces) || has(self.images) || has(self.workloads)",message="write namespaces, images or workloads"
+type Exemption struct {
+	// Name that it is told of by.
+	// +kubebuilder:validation:Pattern=`^[a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?$`
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+	// Category is Waiver (the risk is accepted) or Mitigated (met in another way).
+	Category ExemptionCategory `json:"category"`
+	// Expires is when it ends. Empty means never.
+	// +optional
+	Expires *metav1.Time `json:"expires,omitempty"`
+	// Reason for people: why.
+	// +kubebuilder:validation:MaxLength=512
+	// +optional
+	Reason string `json:"reason,omitempty"`
+	// Namespaces by name; a trailing * stands for any ending.
+	// +kubebuilder:validation:MaxItems=100
+	// +kubebuilder:validation:items:Pattern=`^[a-z0-9-]*\*?$`
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=64
+	// +optional
+	Namespaces []string `json:"namespaces,omitempty"`
+	// Images as in excludedImages. One with a digest and no tag is the digest under any tag.
+	// +kubebuilder:validation:MaxItems=100
+	// +kubebuilder:validation:items:Pattern=`^([^*]+|([^*/]*[.:][^*/]*|localhost)/[^*]*\*)$`
+	// +kubebuilder:validation:items:MaxLength=512
+	// +optional
+	Images []string `json:"images,omitempty"`
+	// Workloads, and the Pods that Kubernetes' controllers create for them.
+	// +kubebuilder:validation:MaxItems=100
+	// +listType=atomic
+	// +optional
+	Workloads []ExemptWorkload `json:"workloads,omitempty"`
+}
+
+// ExemptWorkload names one workload.
+type ExemptWorkload struct {
+	// Kind of the workload.
+	// +kubebuilder:validation:Enum=CronJob;DaemonSet;Deployment;Job;ReplicaSet;ReplicationController;StatefulSet
+	Kind string `json:"kind"`
+	// Name of the workload.
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+	// Namespace of the workload. Empty means the exemption's namespaces.
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`
+	// +kubebuilder:validation:MaxLength=63
+	// +optional
+	Namespace string `json:"namespace,omitempty"`
 }
 
 // ImageIntegrityPolicyStatus says how the policy stands.
@@ -151,6 +223,10 @@ type Audit struct {
 	// Unknown is how many of the Pods could not be judged because a registry, a key store or a
 	// revocation service did not answer. They are neither trusted nor in violation.
 	Unknown int32 `json:"unknown"`
+	// Exempt is how many of the Pods run an image that is not trusted, or could not be judged,
+	// under an exemption, and none that is in violation.
+	// +optional
+	Exempt int32 `json:"exempt,omitempty"`
 	// Pending is how many of the Pods are still to be looked at.
 	Pending int32 `json:"pending"`
 	// First are the first violations by namespace and image. The reports and 'boltseal audit'
