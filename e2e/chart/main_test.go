@@ -112,6 +112,9 @@ gatekeeper:
   template: {create: false}
   reportVersion: 0.1.0
 `},
+	{name: "a hub that notifies", values: "governance: {notifySecret: hook}"},
+	{name: "a member", values: "governance: {clusterName: fra1, hubKubeconfigSecret: hub}"},
+	{name: "not governed", values: "governance: {enabled: false}"},
 	{name: "own certificates and credentials", values: `
 tls: {existingSecret: boltseal-tls}
 webhook: {clientCAConfigMap: api-server-ca, exemptNamespaces: [cni, storage], failurePolicy: Ignore, timeoutSeconds: 5}

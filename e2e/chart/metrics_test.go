@@ -41,10 +41,12 @@ func series(t *testing.T) map[string]map[string]bool {
 		}
 		_ = resp.Body.Close()
 	}
-	eventually(t, "the audit has written something, and a provider has read something", func() error {
+	eventually(t, "the audit and the hub have written something, and a provider has read something", func() error {
 		text, err := get(t.Context(), s.Metrics+"/metrics")
-		if err == nil && (!strings.Contains(text, "boltseal_audit_writes_total{") || !strings.Contains(text, "boltseal_key_provider_age_seconds{")) {
-			err = fmt.Errorf("it has not")
+		for _, late := range []string{"boltseal_audit_writes_total{", "boltseal_key_provider_age_seconds{", "boltseal_hub_assignment_compliance_percent{", "boltseal_agent_writes_total{"} {
+			if err == nil && !strings.Contains(text, late) {
+				err = fmt.Errorf("there is no %s", late)
+			}
 		}
 		return err
 	})

@@ -172,8 +172,10 @@ func rules(t *testing.T, u *unstructured.Unstructured) []rbacv1.PolicyRule {
 // least refuses rights that are wider than they need be.
 func least(t *testing.T, id string, r rbacv1.PolicyRule) {
 	t.Helper()
-	for _, list := range [][]string{r.APIGroups, r.Resources, r.Verbs} {
-		if slices.Contains(list, "*") || len(list) == 0 {
+	for i, list := range [][]string{r.APIGroups, r.Resources, r.Verbs} {
+		// Each ConstraintTemplate makes a kind of constraints, named by who wrote it.
+		constraints := i == 1 && slices.Equal(r.APIGroups, []string{"constraints.gatekeeper.sh"})
+		if slices.Contains(list, "*") && !constraints || len(list) == 0 {
 			t.Errorf("%s: %+v", id, r)
 		}
 	}

@@ -42,6 +42,14 @@ keySources: {configMaps: [{namespace: keys-of-others, name: roots}]}
 // server is the program as the chart's Deployment runs it, with the rights of the chart's ServiceAccount.
 var server = sync.OnceValues(startServer)
 
+// assigned is what the cluster demands of itself.
+const assigned = `
+apiVersion: policy.boltseal.dev/v1alpha1
+kind: PolicyAssignment
+metadata: {name: everywhere}
+spec: {scope: /, policyDefinitionId: image-integrity, parameters: {effect: {value: Audit}}}
+`
+
 func startServer() (*product.Server, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), installTimeout)
 	defer cancel()
@@ -81,7 +89,7 @@ func startServer() (*product.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := cluster.Apply(ctx, reports, providerCRD, keys); err != nil {
+	if err := cluster.Apply(ctx, reports, providerCRD, keys, assigned); err != nil {
 		return nil, err
 	}
 	if err := cluster.ApplyObjects(ctx, apply...); err != nil {

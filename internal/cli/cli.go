@@ -99,11 +99,13 @@ them by the rules of the Notary Project.`,
 	root.AddGroup(
 		&cobra.Group{ID: "verify", Title: "Verify:"},
 		&cobra.Group{ID: "serve", Title: "Serve a cluster:"},
+		&cobra.Group{ID: groupGovern, Title: "Govern clusters:"},
 		&cobra.Group{ID: "more", Title: "More:"},
 	)
 	root.SetHelpCommand(newHelp())
 	root.SetCompletionCommandGroupID("more")
-	root.AddCommand(newVerify(env), newAudit(env), newDemo(env), newDoctor(env), newServe(env), newCRDs(env), newWebhook(env), newMigrate(env), newExplain(env), newVersion(env))
+	root.AddCommand(newVerify(env), newAudit(env), newDemo(env), newDoctor(env), newServe(env), newAgent(env), newCRDs(env), newWebhook(env), newMigrate(env), newExplain(env), newVersion(env))
+	root.AddCommand(newPolicy(env), newCompliance(env), newCluster(env), newFeature(env), newProvider(env))
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {
 		if cmd.Name() == "completion" {

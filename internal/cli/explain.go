@@ -58,6 +58,8 @@ type explained struct {
 }
 
 type explainedImage struct {
+	// Exempt are exemptions that let it in, as POLICY/EXEMPTION and until when.
+	Exempt   []string      `json:"exempt,omitempty"`
 	Image    string        `json:"image"`
 	Digest   string        `json:"digest,omitempty"`
 	Evidence string        `json:"evidence,omitempty"`
@@ -128,7 +130,7 @@ func explain(c *audit.Case) (explained, error) {
 		return e, nil
 	}
 	for _, img := range c.Decision.Images {
-		x := explainedImage{Image: img.Image, Digest: img.Digest, Evidence: img.Evidence}
+		x := explainedImage{Image: img.Image, Digest: img.Digest, Evidence: img.Evidence, Exempt: img.Exempt}
 		switch ev := c.Evidence[img.Evidence]; {
 		case img.Decision == audit.Excluded:
 			x.Missing = "every policy that matched passes over this image (excludedImages)"
@@ -163,6 +165,9 @@ func writeExplained(env Env, e explained) {
 	}
 	for _, img := range e.Images {
 		fmt.Fprintf(w, "\n%s\n", printable(img.Image))
+		for _, e := range img.Exempt {
+			fmt.Fprintf(w, "  %s: %s\n", st.paint(yellow, "let in by exemption"), printable(e))
+		}
 		if img.Missing != "" {
 			fmt.Fprintf(w, "  %s\n", img.Missing)
 			continue

@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 //	$HOST     the demo's registry, with images demo/app:TAG
 //	$DIGEST   the digest of demo/app:signed
 //	$CONFIG   a configuration that trusts its release team
-//	$LAYOUT   an OCI layout with the image signed under its tag
+//	$LAYOUT   an OCI layout with the images signed and index under their tags
 //	$STRANGER PEM of a certificate that signed nothing here
 //	$DOWN     an address at which nobody listens
 func TestScripts(t *testing.T) {
@@ -48,6 +48,7 @@ func TestScripts(t *testing.T) {
 	}
 	t.Cleanup(d.Close)
 	layout := filepath.Join(t.TempDir(), "layout")
+	copyToLayout(t, d.Image("index"), layout)
 	digest := copyToLayout(t, d.Image("signed"), layout)
 	stranger := filepath.Join(t.TempDir(), "stranger.pem")
 	write(t, stranger, testca.Test(t, testca.Options{}).Root().PEM())

@@ -22,9 +22,11 @@ type serveFlags struct {
 	report, auditLog    string
 	logFormat, logLevel string
 	cacheMB, memoryMB   int
+	lentTo              []string
 	cluster             clusterFlags
 	running             runningFlags
 	hooks               hookFlags
+	govern              governFlags
 }
 
 func newServe(env Env) *cobra.Command {
@@ -88,11 +90,13 @@ func (f *serveFlags) register(fl *pflag.FlagSet) {
 	fl.BoolVar(&o.InsecureHTTP, "insecure-http", false, "answer without TLS; on loopback only")
 	f.hooks.registerTLS(fl, o)
 	f.hooks.register(fl)
+	f.govern.register(fl)
 	fl.DurationVar(&o.Server.VerifyTimeout, "verify-timeout", server.DefaultVerifyTimeout, "time for one request of Gatekeeper's to verify; keep it below the Provider's timeout")
 	fl.DurationVar(&o.Server.MutateTimeout, "mutate-timeout", server.DefaultMutateTimeout, "time for one request of Gatekeeper's to mutate")
 	fl.DurationVar(&o.Server.WebhookTimeout, "webhook-timeout", server.DefaultWebhookTimeout, "time for one admission request, where the API server does not say its own")
 	fl.StringVar(&f.report, "report-version", string(externaldata.Report020), "`VERSION` of the reports for Gatekeeper: 0.2.0 or 0.1.0")
 	fl.BoolVar(&o.Server.KeepTags, "mutate-keep-tag", false, "answer mutations with repo:tag@digest in place of Ratify's repo@digest")
+	registerLentTo(fl, &f.lentTo)
 	fl.IntVar(&f.cacheMB, "cache-mb", memo.DefaultBytes>>20, "`MEBIBYTES` of answers to keep")
 	fl.IntVar(&f.memoryMB, "last-known-good-mb", 32, "`MEBIBYTES` of signatures to remember for an outage, where a policy says lastKnownGood")
 	fl.StringVar(&f.auditLog, "audit-log", "-", "`FILE` for a line of JSON per decision; - is standard output, off is none")
@@ -140,8 +144,12 @@ func runServe(cmd *cobra.Command, env Env, f serveFlags) error {
 		return bad(err)
 	}
 	f.o.Exempt = exempt(f.o.Exempt, f.o.Cluster)
+	if err := f.govern.set(&f.o, cmd, env.version().Version); err != nil {
+		return bad(err)
+	}
 	f.o.Memo.Bytes, f.o.MemoryBytes = int64(f.cacheMB)<<20, int64(f.memoryMB)<<20
 	f.o.Deps = env.deps()
+	f.o.Deps.LentTo = f.lentTo
 	f.o.Keys.Getenv = env.Getenv
 	audit, done, err := openAudit(env, f.auditLog)
 	if err != nil {

@@ -107,8 +107,9 @@ func writeResults(w io.Writer, st style, results []imageResult) error {
 			cells:   []string{printable(r.Image), word, shortDigest(r.Subject.Digest.String()), printable(signer(r))},
 			colours: []string{"", colour, faint, ""},
 		}
+		out.below = platformLines(st, r)
 		if r.Decision != boltseal.Allow {
-			out.below = []string{st.paint(colour, "why: ") + printable(r.Reason.Message)}
+			out.below = append(out.below, st.paint(colour, "why: ")+printable(r.Reason.Message))
 			if r.Reason.Remedy != "" {
 				out.below = append(out.below, st.paint(bold, "do:  ")+printable(r.Reason.Remedy))
 			}
@@ -129,7 +130,7 @@ func writeResults(w io.Writer, st style, results []imageResult) error {
 // signer is the subject of the certificate that the decision speaks of.
 func signer(r imageResult) string {
 	var found string
-	for _, ev := range r.Evidence {
+	for ev := range r.AllEvidence {
 		if ev.Signer == nil {
 			continue
 		}
@@ -142,6 +143,29 @@ func signer(r imageResult) string {
 		return "-"
 	}
 	return found
+}
+
+// platformLines tell what was looked at of an image of several platforms.
+func platformLines(st style, r imageResult) (lines []string) {
+	if r.Index == nil {
+		return nil
+	}
+	width := 0
+	for i := range r.Index.Manifests {
+		width = max(width, utf8.RuneCountInString(printable(r.Index.Manifests[i].Platform)))
+	}
+	for i := range r.Index.Manifests {
+		m := &r.Index.Manifests[i]
+		word, colour := verdict(m.Decision)
+		if m.Failure.Cause == boltseal.CauseUndecided {
+			word = "not looked at"
+		}
+		lines = append(lines, fmt.Sprintf("%-*s  %s  %s", width, printable(m.Platform), st.paint(colour, fmt.Sprintf("%-13s", word)), st.paint(faint, shortDigest(m.Subject.Digest.String()))))
+	}
+	for _, p := range r.Index.Absent {
+		lines = append(lines, fmt.Sprintf("%-*s  not in the index", width, p))
+	}
+	return lines
 }
 
 func shortDigest(d string) string {

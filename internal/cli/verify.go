@@ -32,6 +32,8 @@ type verifyFlags struct {
 	output      outputFlag
 	timeout     time.Duration
 	concurrency int
+	platforms   []string
+	allOfIndex  bool
 }
 
 // imageResult is one image's answer, as -o json prints it.
@@ -57,6 +59,7 @@ The first trusted signature settles an image. Nothing is written anywhere.`,
 		Example: `    boltseal verify --config verify-config.yaml nginx ghcr.io/acme/app:v1.2
     boltseal verify --config verify-config.yaml registry.example:5000/app@sha256:4f5…
     boltseal verify --config verify-config.yaml --oci-layout ./images v1.2 sha256:4f5…
+    boltseal verify --config verify-config.yaml --platform linux/amd64,linux/arm64 nginx
     kubectl get pods -A -o jsonpath='{.items[*].spec.containers[*].image}' |
       tr ' ' '\n' | sort -u | boltseal verify --config verify-config.yaml --images-from -`,
 		GroupID: "verify",
@@ -71,6 +74,10 @@ The first trusted signature settles an image. Nothing is written anywhere.`,
 	fl.StringVarP(&f.namespace, "namespace", "n", "", "verify as a Pod in namespace `NAME` would be (namespaced resources)")
 	fl.DurationVar(&f.timeout, "timeout", 30*time.Second, "time for one image")
 	fl.IntVar(&f.concurrency, "concurrency", 32, "images verified at a time")
+	fl.StringSliceVar(&f.platforms, "platform", nil, "ask that of an image index the manifests for `OS/ARCH[/VARIANT]` are signed, whatever the\nPolicy's multiArch is; may be repeated")
+	fl.BoolVar(&f.allOfIndex, "all-platforms", false, "ask that an image index and everything in it are signed, whatever the Policy's multiArch is")
+	_ = cmd.RegisterFlagCompletionFunc("platform", cobra.FixedCompletions([]string{"linux/amd64", "linux/arm64", "linux/arm/v7", "linux/s390x",
+		"linux/ppc64le", "linux/riscv64", "windows/amd64"}, cobra.ShellCompDirectiveNoFileComp))
 	f.output.register(cmd)
 	return cmd
 }
@@ -104,11 +111,16 @@ func runVerify(cmd *cobra.Command, env Env, f verifyFlags, args []string) error 
 	case len(f.config) == 0:
 		return bad("no configuration: name a file with --config")
 	}
+	demand, err := f.multiArch()
+	if err != nil {
+		return bad("%s", strings.TrimPrefix(err.Error(), "configuration: "))
+	}
 	v, err := newVerifier(cmd.Context(), env, f)
 	if err != nil {
 		return err
 	}
 	defer v.close()
+	v.multiArch = demand
 	results := verifyAll(cmd.Context(), env, v, f, images)
 	if f.output.data() {
 		err = f.output.encode(env.Stdout, report{results})
@@ -119,6 +131,27 @@ func runVerify(cmd *cobra.Command, env Env, f verifyFlags, args []string) error 
 		return err
 	}
 	return exitFor(results)
+}
+
+// multiArch is what the flags ask of images of several platforms; the zero value
+// leaves it to the Policy.
+func (f verifyFlags) multiArch() (m boltseal.MultiArch, err error) {
+	switch {
+	case f.allOfIndex && len(f.platforms) > 0:
+		return m, errors.New("--platform and --all-platforms exclude one another")
+	case f.allOfIndex:
+		m.Demand = boltseal.Whole
+	case len(f.platforms) > 0:
+		m.Demand = boltseal.EachPlatform
+	}
+	for _, text := range f.platforms {
+		p, err := boltseal.ParsePlatform(text)
+		if err != nil {
+			return m, err
+		}
+		m.Platforms = append(m.Platforms, p)
+	}
+	return m, m.Validate()
 }
 
 // exitFor is 0 where all are trusted, 2 where one is undecided, else 1.

@@ -1,10 +1,13 @@
 package service
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
@@ -35,7 +38,20 @@ type ClusterOptions struct {
 	// Audit says how what already runs is looked at; what a Service makes itself is
 	// filled in. Nil means that it is not.
 	Audit *running.Options
+	// Alone is what else is for one replica at a time, by what it is called.
+	Alone map[string]Alone
 }
+
+// Alone is work for one replica at a time: the one that holds the lease.
+type Alone interface {
+	// Run works until ctx ends. An error is logged, and it is run again.
+	Run(ctx context.Context) error
+	// Metrics are what Prometheus reads.
+	Metrics() []prometheus.Collector
+}
+
+// againAfter is how long work that ended with an error is left alone.
+const againAfter = 5 * time.Second
 
 // ratifyNamespaces are where Ratify's users have their CertificateStores: kubectl's
 // default, and where Ratify itself lives.
@@ -63,6 +79,24 @@ func (s *Service) auditRunning() (err error) {
 		s.metrics.Register(s.auditor.Metrics()...)
 	}
 	return err
+}
+
+// runAlone runs what is for one replica alone until ctx ends.
+func (s *Service) runAlone(ctx context.Context, name string, a Alone) {
+	for ctx.Err() == nil {
+		err := a.Run(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			err = errors.New("it ended by itself")
+		}
+		s.o.Log.Error(name+" stopped, and is started again", "error", err.Error())
+		select {
+		case <-ctx.Done():
+		case <-time.After(againAfter):
+		}
+	}
 }
 
 // apply puts the cluster's resources in force.

@@ -33,6 +33,7 @@ func (s *Service) fetchKeys() error {
 		}
 		env.Objects = kube.Objects{Client: client, Log: s.o.Log}
 	}
+	s.o.Keys = env // registries' credentials are asked for with the same
 	s.keysChanged = make(chan struct{}, 1)
 	o := keys.Options{Env: env, Log: s.o.Log, Changed: func() {
 		select {

@@ -234,6 +234,11 @@ func (s *Service) lead(ctx context.Context) {
 	if s.auditor != nil {
 		wg.Go(func() { s.auditor.Run(ctx) })
 	}
+	if s.o.Cluster != nil {
+		for name, a := range s.o.Cluster.Alone {
+			wg.Go(func() { s.runAlone(ctx, name, a) })
+		}
+	}
 }
 
 // run keeps everything as it should be until ctx ends.

@@ -16,6 +16,7 @@ import (
 	"github.com/boltseal/boltseal/internal/audit"
 	"github.com/boltseal/boltseal/internal/compile"
 	"github.com/boltseal/boltseal/internal/controller"
+	"github.com/boltseal/boltseal/internal/credential"
 	"github.com/boltseal/boltseal/internal/externaldata"
 	"github.com/boltseal/boltseal/internal/filewatch"
 	"github.com/boltseal/boltseal/internal/integrity"
@@ -40,15 +41,15 @@ const alikeBytes = 64 << 10
 
 // Options make a Service.
 type Options struct {
-	// Keys is what providers of certificates are asked with; Objects and Clock are
-	// filled in.
+	// Keys is what providers of certificates, and of registries' credentials, are
+	// asked with; Objects and Clock are filled in.
 	Keys keys.Env
 	// Files hold the configuration; they are watched. At least one, where Cluster
 	// is nil.
 	Files []string
 	// Cluster, where set, is where the configuration is in place of Files.
 	Cluster *ClusterOptions
-	// Deps are what engines are made with; Wrap, Chains, Revocation and Panicked
+	// Deps are what engines are made with; Wrap, Chains, Revocation, Cloud and Panicked
 	// are filled in.
 	Deps compile.Deps
 	// Listen is where Gatekeeper and the API server ask. Health and Metrics are
@@ -135,9 +136,10 @@ func New(o Options) (*Service, error) {
 	}
 	o.Deps.Clock = o.Clock
 	o.Deps.Chains = notation.NewChainCache(0)
+	o.Deps.Sources = &credential.Pool{}
 	o.Deps.Revocation = notation.NewRevocation(notation.RevocationOptions{Clock: o.Clock})
 	s := &Service{o: o, memory: lastgood.New(o.MemoryBytes, o.Clock), audit: audit.NewLog(o.Audit, 0), alike: lru.NewWhole[string, string](alikeBytes)}
-	s.metrics = server.NewMetrics(server.Sources{Live: &s.live, Memo: &s.stats, Memory: s.memory, Audit: s.audit})
+	s.metrics = server.NewMetrics(server.Sources{Live: &s.live, Memo: &s.stats, Memory: s.memory, Audit: s.audit, Clock: o.Clock})
 	so := o.Server
 	if o.Cluster != nil {
 		var err error
@@ -147,6 +149,9 @@ func New(o Options) (*Service, error) {
 		s.metrics.Register(s.cluster.Metrics()...)
 		if err = s.auditRunning(); err != nil {
 			return nil, err
+		}
+		for _, a := range o.Cluster.Alone {
+			s.metrics.Register(a.Metrics()...)
 		}
 		so.NamespaceLabels = s.cluster.NamespaceLabels
 	} else {
@@ -336,7 +341,7 @@ func (s *Service) compile() error {
 // deps is what engines are made with; recalls has what registries say remembered.
 func (s *Service) deps(recalls bool) compile.Deps {
 	deps := s.o.Deps
-	deps.Panicked, deps.Keys = s.server.Panicked, s.keys.State
+	deps.Panicked, deps.Keys, deps.Cloud = s.server.Panicked, s.keys.State, s.o.Keys
 	if recalls {
 		deps.Wrap = s.memory.Wrap
 	}

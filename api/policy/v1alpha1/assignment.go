@@ -130,7 +130,7 @@ type ResourceSelector struct {
 
 // Selector compares one property.
 //
-// +kubebuilder:validation:XValidation:rule="has(self.in) != has(self.notIn)",message="say either in or notIn"
+// +kubebuilder:validation:XValidation:rule="has(self.__in__) != has(self.notIn)",message="say either in or notIn"
 type Selector struct {
 	// Kind is what is compared: resourceLocation and resourceType (of the cluster) in
 	// resourceSelectors; policyDefinitionReferenceId, resourceLocation and resourceType in

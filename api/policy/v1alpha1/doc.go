@@ -7,7 +7,8 @@ package v1alpha1
 
 import "k8s.io/apimachinery/pkg/runtime/schema"
 
-//go:generate go tool -modfile=../../../tools/go.mod controller-gen object paths=.
+//go:generate go tool -modfile=../../../tools/go.mod controller-gen object crd:crdVersions=v1 paths=. output:crd:dir=../../../charts/boltseal/crds
+//go:generate go -C ../../../tools run ./unwrap ../charts/boltseal/crds
 
 // GroupVersion of all types in this package.
 var GroupVersion = schema.GroupVersion{Group: "policy.boltseal.dev", Version: "v1alpha1"}

@@ -22,7 +22,6 @@ type Remediation struct {
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
 	// Spec is what is deployed.
-	// +kubebuilder:validation:XValidation:rule="self.policyAssignmentId == oldSelf.policyAssignmentId",message="a remediation does not change once it has started: make another"
 	Spec RemediationSpec `json:"spec"`
 	// Status is how far it is. Boltseal writes it.
 	// +optional
@@ -41,6 +40,7 @@ type RemediationList struct {
 // RemediationSpec is what is deployed.
 //
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)",message="what is cancelled stays cancelled"
+// +kubebuilder:validation:XValidation:rule="self.policyAssignmentId == oldSelf.policyAssignmentId && has(self.policyDefinitionReferenceId) == has(oldSelf.policyDefinitionReferenceId) && (!has(self.policyDefinitionReferenceId) || self.policyDefinitionReferenceId == oldSelf.policyDefinitionReferenceId) && has(self.resourceCount) == has(oldSelf.resourceCount) && (!has(self.resourceCount) || self.resourceCount == oldSelf.resourceCount) && has(self.parallelDeployments) == has(oldSelf.parallelDeployments) && (!has(self.parallelDeployments) || self.parallelDeployments == oldSelf.parallelDeployments) && has(self.failureThreshold) == has(oldSelf.failureThreshold) && (!has(self.failureThreshold) || self.failureThreshold == oldSelf.failureThreshold) && has(self.filters) == has(oldSelf.filters) && (!has(self.filters) || self.filters == oldSelf.filters) && has(self.resourceDiscoveryMode) == has(oldSelf.resourceDiscoveryMode) && (!has(self.resourceDiscoveryMode) || self.resourceDiscoveryMode == oldSelf.resourceDiscoveryMode)",message="a remediation does not change once it has started, but for cancel: make another"
 type RemediationSpec struct {
 	// PolicyAssignmentID is the assignment: its name or its ID.
 	// +kubebuilder:validation:MinLength=1
@@ -132,6 +132,10 @@ type RemediationStatus struct {
 	// +listType=atomic
 	// +optional
 	Deployments []Deployment `json:"deployments,omitempty"`
+	// Cursor is the last cluster that was begun with; they are taken in order of their names.
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	Cursor string `json:"cursor,omitempty"`
 }
 
 // DeploymentCounts are how many clusters.
@@ -150,6 +154,9 @@ type Deployment struct {
 	Cluster string `json:"cluster"`
 	// Status is Pending, Running, Succeeded or Failed.
 	Status string `json:"status"`
+	// BegunOn is when it was begun.
+	// +optional
+	BegunOn *metav1.Time `json:"begunOn,omitempty"`
 	// Message is why, as a sentence.
 	// +optional
 	Message string `json:"message,omitempty"`

@@ -56,6 +56,35 @@ annotations:
 {{- end -}}
 {{- end -}}
 
+{{/* What this cluster is called at its hub. */}}
+{{- define "boltseal.clusterName" -}}
+{{- with .Values.governance -}}
+{{- if and .hubKubeconfigSecret (not .clusterName) -}}
+{{- fail "governance.hubKubeconfigSecret needs governance.clusterName: the name of this cluster at the hub" -}}
+{{- end -}}
+{{- default "local" .clusterName -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The Secret with the way to a hub elsewhere; "" for none. */}}
+{{- define "boltseal.hubSecret" -}}
+{{- with .Values.governance -}}
+{{- if .enabled -}}{{- .hubKubeconfigSecret -}}{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The Secret with the URL that is notified; "" for none. */}}
+{{- define "boltseal.notifySecret" -}}
+{{- with .Values.governance -}}
+{{- if .enabled -}}
+{{- if and .hubKubeconfigSecret .notifySecret -}}
+{{- fail "governance.notifySecret is for the hub, and with governance.hubKubeconfigSecret the hub is elsewhere" -}}
+{{- end -}}
+{{- .notifySecret -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The Secret that Boltseal keeps its own certificate in; "" where it is yours. */}}
 {{- define "boltseal.tlsSecret" -}}
 {{- if not .Values.tls.existingSecret -}}
@@ -92,6 +121,9 @@ none
 - namespacedimageintegritypolicies.boltseal.dev
 {{- range list "certificatestores" "keymanagementproviders" "namespacedkeymanagementproviders" "namespacedpolicies" "namespacedstores" "namespacedverifiers" "policies" "stores" "verifiers" }}
 - {{ . }}.config.ratify.deislabs.io
+{{- end }}
+{{- range list "clusterbundles" "clusterreports" "clusters" "featureregistrations" "policyassignments" "policydefinitions" "policyexemptions" "policysetdefinitions" "remediations" }}
+- {{ . }}.policy.boltseal.dev
 {{- end }}
 {{- end -}}
 

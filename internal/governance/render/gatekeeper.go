@@ -184,12 +184,23 @@ func (r *Result) gatekeeper(in Input, items []*item) error {
 			}
 			continue
 		}
-		i.exempt(i.template.images)
-		c, err := i.constraint(in.Exempt)
+		i.gatekeeperExempt()
+		more, err := i.splitConstraints(in.Exempt)
+		var c *constraint
+		if err == nil {
+			c, err = i.constraint(in.Exempt)
+		}
 		if err != nil {
 			i.fail(InvalidConstraint, "%v", err)
 			r.keptTemplates[i.template.name] = true
 			continue
+		}
+		// Nothing is passed over before what looks at it instead is there.
+		for _, m := range more {
+			if err := r.add(i, m); err != nil {
+				return err
+			}
+			i.out.More = append(i.out.More, m.Name)
 		}
 		if err := r.add(i, c); err != nil {
 			return err

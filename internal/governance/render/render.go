@@ -108,6 +108,9 @@ type Outcome struct {
 	Message string
 	// Kind and Name of the object that enforces it; empty where it is not rendered.
 	Kind, Name string
+	// More are names of further objects of the same kind, which enforce it in
+	// namespaces where some images are exempt.
+	More []string
 	// Exempt says that the whole cluster is exempt: it reports and denies nothing.
 	Exempt bool
 	// Honoured are the exemptions in force, by name.
@@ -218,7 +221,7 @@ func Render(in Input) (*Result, error) {
 	}
 	for _, i := range items {
 		if i.out.Reason != "" {
-			i.out.Kind, i.out.Name, i.out.Exempt, i.out.Honoured = "", "", false, nil
+			i.out.Kind, i.out.Name, i.out.More, i.out.Exempt, i.out.Honoured = "", "", nil, false, nil
 			r.kept[identity{strings.ToLower(i.d.AssignmentID), strings.ToLower(i.d.DefinitionReferenceID)}] = true
 		}
 		r.Outcomes = append(r.Outcomes, i.out)
@@ -231,6 +234,7 @@ type item struct {
 	d        *v1alpha1.Demand
 	inForce  []v1alpha1.BundleExemption
 	template *template
+	splits   []split // for Gatekeeper
 	out      Outcome
 }
 
@@ -295,11 +299,7 @@ func (i *item) check() {
 // check is what Boltseal's webhook would say of a policy.
 func check(match integrityv1.Match, images []string) error {
 	_, problems := integrity.Compile("demand", integrityv1.ImageIntegrityPolicySpec{Match: match, ExcludedImages: images})
-	var all []error
-	for _, p := range problems {
-		all = append(all, p)
-	}
-	return errors.Join(all...)
+	return joined(problems)
 }
 
 // action is what the demand comes to where its exemptions are honoured: an
@@ -311,43 +311,56 @@ func (i *item) action() integrityv1.EnforcementAction {
 	return i.d.EnforcementAction
 }
 
-// exempt applies the exemptions to the demand's own lists. images says whether
-// images can be taken out.
-func (i *item) exempt(images bool) {
-	for _, e := range i.inForce {
-		refuse := func(reason RefusalReason, format string, a ...any) {
-			i.out.Refused = append(i.out.Refused, Refusal{e.Name, reason, fmt.Sprintf(format, a...)})
-		}
-		w := e.Within
-		if w == nil {
+// exempt applies the exemptions, each as the engine's honour does.
+func (i *item) exempt(honour func(*v1alpha1.BundleExemption) (RefusalReason, error)) {
+	for n := range i.inForce {
+		e := &i.inForce[n]
+		var reason RefusalReason
+		var err error
+		switch w := e.Within; {
+		case w == nil:
 			i.out.Exempt = true
-			i.out.Honoured = append(i.out.Honoured, e.Name)
+		case len(w.Namespaces)+len(w.Images)+len(w.Workloads) == 0:
+			reason, err = EmptyWithin, errors.New("it names nothing to take out; leave within out for the whole cluster")
+		default:
+			if _, err = Exemption(e); err != nil {
+				reason = InvalidExemption
+			} else {
+				reason, err = honour(e)
+			}
+		}
+		if err != nil {
+			i.out.Refused = append(i.out.Refused, Refusal{e.Name, reason, err.Error()})
 			continue
 		}
-		switch ns, im, wl := len(w.Namespaces) > 0, len(w.Images) > 0, len(w.Workloads) > 0; {
-		case !ns && !im && !wl:
-			refuse(EmptyWithin, "it names nothing to take out; leave within out for the whole cluster")
-		case wl:
-			refuse(NotExpressible, "the engine cannot take out workloads; exempt a namespace or an image")
-		case ns && im:
-			refuse(NotExpressible, "the engine cannot take out images in some namespaces only; exempt the namespaces or the images")
-		case im && !images:
-			refuse(TemplateHasNoImages, "the definition's template takes no images out; exempt a namespace")
-		default:
-			if err := check(integrityv1.Match{ExcludedNamespaces: w.Namespaces}, w.Images); err != nil {
-				refuse(InvalidExemption, "%v", err)
-				continue
-			}
-			namespaces := union(i.d.Match.ExcludedNamespaces, w.Namespaces)
-			excluded := union(i.d.ExcludedImages, w.Images)
-			if len(namespaces) > maxNamespaces || len(excluded) > integrity.MaxList {
-				refuse(OverLimit, "the demand already takes out as much as it may: %d namespaces, %d images", maxNamespaces, integrity.MaxList)
-				continue
-			}
-			i.d.Match.ExcludedNamespaces, i.d.ExcludedImages = namespaces, excluded
-			i.out.Honoured = append(i.out.Honoured, e.Name)
+		i.out.Honoured = append(i.out.Honoured, e.Name)
+	}
+}
+
+// Exemption is an exemption within a cluster as Boltseal's own engine reads it.
+// The error says what cannot be read in it.
+func Exemption(e *v1alpha1.BundleExemption) (integrityv1.Exemption, error) {
+	out := integrityv1.Exemption{Name: e.Name, Category: integrityv1.ExemptionCategory(e.Category), Expires: e.ExpiresOn}
+	if w := e.Within; w != nil {
+		out.Namespaces, out.Images = w.Namespaces, w.Images
+		for _, text := range w.Workloads {
+			kind, name, _ := strings.Cut(text, "/")
+			out.Workloads = append(out.Workloads, integrityv1.ExemptWorkload{Kind: kind, Name: name})
 		}
 	}
+	_, problems := integrity.Compile("demand", integrityv1.ImageIntegrityPolicySpec{Exemptions: []integrityv1.Exemption{out}})
+	for i := range problems {
+		problems[i].Field = "within" + strings.TrimPrefix(problems[i].Field, "spec.exemptions[0]")
+	}
+	return out, joined(problems)
+}
+
+func joined(problems []integrity.Problem) error {
+	var all []error
+	for _, p := range problems {
+		all = append(all, p)
+	}
+	return errors.Join(all...)
 }
 
 // maxNamespaces leaves room for those that are always excluded.
@@ -373,11 +386,19 @@ func (r *Result) policies(items []*item) error {
 		if i.out.Reason != "" {
 			continue
 		}
-		i.exempt(true)
+		var exemptions []integrityv1.Exemption
+		i.exempt(func(e *v1alpha1.BundleExemption) (RefusalReason, error) {
+			x, err := Exemption(e)
+			if err == nil && len(exemptions) == integrity.MaxExemptions {
+				return OverLimit, fmt.Errorf("the demand has %d exemptions already", integrity.MaxExemptions)
+			}
+			exemptions = append(exemptions, x)
+			return InvalidExemption, err
+		})
 		p := &integrityv1.ImageIntegrityPolicy{
 			TypeMeta:   metav1.TypeMeta{APIVersion: integrityv1.GroupVersion.String(), Kind: integrityv1.KindImageIntegrityPolicy},
 			ObjectMeta: i.meta(i.d.Name),
-			Spec:       integrityv1.ImageIntegrityPolicySpec{Match: i.d.Match, ExcludedImages: i.d.ExcludedImages, EnforcementAction: i.action()},
+			Spec:       integrityv1.ImageIntegrityPolicySpec{Match: i.d.Match, ExcludedImages: i.d.ExcludedImages, EnforcementAction: i.action(), Exemptions: exemptions},
 		}
 		if err := r.add(i, p); err != nil {
 			return err

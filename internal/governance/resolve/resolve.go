@@ -11,6 +11,7 @@ import (
 
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
 	"github.com/boltseal/boltseal/internal/governance/definition"
+	"github.com/boltseal/boltseal/internal/governance/render"
 	"github.com/boltseal/boltseal/internal/governance/scope"
 )
 
@@ -244,6 +245,12 @@ func (r *Resolver) exemption(e *v1alpha1.PolicyExemption) {
 		var err error
 		if out.scope, err = scope.Parse(e.Spec.Scope); err != nil {
 			fail("scope: %v", err)
+			return
+		}
+	}
+	if w := e.Spec.Within; w != nil {
+		if _, err := render.Exemption(&v1alpha1.BundleExemption{Name: e.Name, Category: e.Spec.ExemptionCategory, Within: w}); err != nil {
+			fail("%v", err)
 			return
 		}
 	}

@@ -1,0 +1,326 @@
+package cli
+
+import (
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"html/template"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/boltseal/boltseal/api/policy/v1alpha1"
+	"github.com/boltseal/boltseal/internal/governance/overview"
+	"github.com/boltseal/boltseal/internal/nearest"
+)
+
+type complianceFlags struct {
+	hub                                   hubFlags
+	assignment, cluster, namespace, image string
+	by, output                            string
+	since                                 time.Duration
+}
+
+var (
+	complianceFormats = []string{"table", "json", "csv", "html"}
+	complianceLevels  = []string{"assignment", "cluster", "namespace", "image", "component"}
+)
+
+func newCompliance(env Env) *cobra.Command {
+	var f complianceFlags
+	cmd := &cobra.Command{
+		Use:   "compliance",
+		Short: "Say how far clusters are with what is assigned to them",
+		Long: `Say how far clusters are with what is assigned to them: by assignment, by cluster, by
+namespace, by image, or each component by itself. It shows what the clusters
+reported last; 'boltseal cluster list' says when that was.
+
+It ends with 0 where nothing shown is non-compliant, 1 where something is, and 2
+where it could not look.`,
+		Example: `    boltseal compliance
+    boltseal compliance --assignment deploy-trustedimages
+    boltseal compliance --cluster fra1
+    boltseal compliance --by image --since 24h
+    boltseal compliance --by component -o csv > components.csv`,
+		GroupID: groupGovern,
+		Args:    usage(cobra.NoArgs),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return runCompliance(cmd, env, f) },
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.assignment, "assignment", "", "only the assignment `NAME`")
+	fl.StringVar(&f.cluster, "cluster", "", "only the cluster `NAME`")
+	fl.StringVar(&f.namespace, "namespace", "", "only components in the namespace `NAME`")
+	fl.StringVar(&f.image, "image", "", "only components whose image has this `TEXT` in its name")
+	fl.DurationVar(&f.since, "since", 0, "only components that were first seen this long ago or later")
+	fl.StringVar(&f.by, "by", "", "`LEVEL`: assignment, cluster, namespace, image or component (default by what is asked for)")
+	fl.StringVarP(&f.output, "output", "o", "table", "`FORMAT`: table, json, csv or html")
+	f.hub.register(cmd)
+	return cmd
+}
+
+// level is what is shown: one below what is asked for.
+func (f complianceFlags) level() string {
+	switch {
+	case f.by != "":
+		return f.by
+	case f.namespace != "" || f.image != "" || f.since != 0 || f.cluster != "" && f.assignment != "":
+		return "component"
+	case f.assignment != "" || f.cluster != "":
+		return "cluster"
+	}
+	return "assignment"
+}
+
+func (f complianceFlags) check() error {
+	word := func(flag, word string, words []string) error {
+		if word == "" || slices.Contains(words, word) {
+			return nil
+		}
+		return fmt.Errorf("%s: %q is not %s%s", flag, printable(word), strings.Join(words, ", "), nearest.Hint(word, words))
+	}
+	if err := errors.Join(word("--output", f.output, complianceFormats), word("--by", f.by, complianceLevels)); err != nil {
+		return err
+	}
+	if l := f.level(); (l == "assignment" || l == "cluster") && (f.namespace != "" || f.image != "" || f.since != 0) {
+		return fmt.Errorf("--namespace, --image and --since are about components: --by %s does not go with them", l)
+	}
+	if f.by == "assignment" && f.cluster != "" {
+		return errors.New("--by assignment is about all clusters: leave --cluster out, or choose --by cluster")
+	}
+	if f.since < 0 {
+		return errors.New("--since must be positive")
+	}
+	return nil
+}
+
+func runCompliance(cmd *cobra.Command, env Env, f complianceFlags) error {
+	ctx := cmd.Context()
+	if err := f.check(); err != nil {
+		return usageError{command: cmd.CommandPath(), err: err}
+	}
+	h, err := f.hub.open(env)
+	if err != nil {
+		return err
+	}
+	in := overview.Input{Filter: overview.Filter{Assignment: f.assignment, Cluster: f.cluster, Namespace: f.namespace, Image: f.image}}
+	if f.since != 0 {
+		in.Filter.Since = time.Now().Add(-f.since)
+	}
+	if in.Assignments, err = h.assignments(ctx); err != nil {
+		return err
+	}
+	if f.assignment != "" && !slices.Contains(namesOf(in.Assignments), f.assignment) {
+		return absent("assignment", f.assignment, namesOf(in.Assignments), "boltseal policy assignment list")
+	}
+	level := f.level()
+	if level != "assignment" {
+		if in.Clusters, err = h.clusters(ctx); err != nil {
+			return err
+		}
+		if f.cluster != "" && !slices.Contains(namesOf(in.Clusters), f.cluster) {
+			return absent("cluster", f.cluster, namesOf(in.Clusters), "boltseal cluster list")
+		}
+	}
+	if level != "assignment" && level != "cluster" {
+		if in.Bundles, err = h.bundles(ctx); err != nil {
+			return err
+		}
+		if in.Reports, err = h.reports(ctx); err != nil {
+			return err
+		}
+	}
+	l := listingOf(level, in)
+	if err := l.write(env, f.output); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(l.states, func(s v1alpha1.ComplianceState) bool { return s == v1alpha1.NonCompliant || s == v1alpha1.Failed }) {
+		return exitError(ExitNotTrusted)
+	}
+	return nil
+}
+
+// listing is one level of compliance, for every format.
+type listing struct {
+	title  string
+	header []string
+	rows   [][]string
+	states []v1alpha1.ComplianceState // of each row
+	state  int                        // column of the state
+	below  []string                   // a line under each row, in tables for people
+	note   string
+	data   any // for JSON
+}
+
+func (l *listing) add(state v1alpha1.ComplianceState, below string, cells ...string) {
+	l.rows, l.states, l.below = append(l.rows, cells), append(l.states, state), append(l.below, below)
+}
+
+func number(n int32) string { return strconv.Itoa(int(n)) }
+
+func listingOf(level string, in overview.Input) *listing {
+	l := &listing{title: "Compliance by " + level}
+	switch level {
+	case "assignment":
+		rows := overview.Assignments(in)
+		l.header, l.state, l.data = []string{"ASSIGNMENT", "SCOPE", "STATE", "PERCENT", "CLUSTERS", "COMPLIANT", "NON-COMPLIANT", "EXEMPT", "CONFLICT", "UNKNOWN", "ERROR"}, 2, rows
+		for _, r := range rows {
+			l.add(r.State, "", r.Assignment, r.Scope, string(r.State), dash(r.Percent), number(r.Clusters), number(r.Compliant), number(r.NonCompliant), number(r.Exempt), number(r.Conflict), number(r.Unknown), number(r.Error))
+		}
+		return l
+	case "cluster":
+		rows := overview.Clusters(in)
+		l.header, l.state, l.data = []string{"CLUSTER", "ASSIGNMENT", "REFERENCE", "EFFECT", "STATE", "REASON"}, 4, rows
+		for _, r := range rows {
+			l.add(r.State, r.Message, r.Cluster, dash(r.Assignment), dash(r.Reference), dash(r.Effect), string(r.State), dash(r.Reason))
+		}
+		return l
+	}
+	components, more := overview.Components(in)
+	if more > 0 {
+		l.note = count(int(more), "more Pod") + " not named: reports name the first 100 images of each assignment"
+	}
+	switch level {
+	case "namespace", "image":
+		rows := overview.Images(components)
+		l.header, l.state = []string{"IMAGE", "STATE", "PODS", "CLUSTERS", "FIRST SEEN", "LAST SEEN"}, 1
+		if level == "namespace" {
+			rows = overview.Namespaces(components)
+			l.header, l.state = []string{"CLUSTER", "NAMESPACE", "STATE", "PODS", "IMAGES", "FIRST SEEN", "LAST SEEN"}, 2
+		}
+		l.data = rows
+		for _, r := range rows {
+			if level == "namespace" {
+				l.add(r.State, "", r.Cluster, r.Name, string(r.State), number(r.Pods), strconv.Itoa(r.Images), instant(r.FirstSeen), instant(r.LastSeen))
+			} else {
+				l.add(r.State, "", r.Name, string(r.State), number(r.Pods), strconv.Itoa(r.Clusters), instant(r.FirstSeen), instant(r.LastSeen))
+			}
+		}
+	default:
+		l.data = struct {
+			Components []overview.Component `json:"components"`
+			NotNamed   int32                `json:"notNamed"`
+		}{components, more}
+		l.header, l.state = []string{"CLUSTER", "NAMESPACE", "IMAGE", "STATE", "PODS", "ASSIGNMENT", "FIRST SEEN", "LAST SEEN", "REASON", "SIGNER"}, 3
+		for _, r := range components {
+			l.add(r.State, r.Message, r.Cluster, r.Namespace, r.Image, string(r.State), number(r.Pods), r.Assignment, instant(r.FirstSeen), instant(r.LastSeen), dash(r.Reason), dash(r.Signer))
+		}
+	}
+	return l
+}
+
+func instant(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
+func (l *listing) write(env Env, format string) error {
+	switch format {
+	case "json":
+		return printJSON(env.Stdout, l.data)
+	case "csv":
+		w := csv.NewWriter(env.Stdout)
+		rows := [][]string{l.header}
+		for _, r := range l.rows {
+			rows = append(rows, harmless(r))
+		}
+		return w.WriteAll(rows)
+	case "html":
+		return page.Execute(env.Stdout, l.page())
+	}
+	st := style(env.colour(env.Stdout))
+	if len(l.rows) == 0 {
+		_, err := fmt.Fprintf(env.Stdout, "nothing to show\n")
+		return err
+	}
+	var rows []row
+	for i, cells := range l.rows {
+		r := row{cells: make([]string, len(cells)), colours: make([]string, len(cells))}
+		for j, c := range cells {
+			r.cells[j] = printable(shortImage(c))
+		}
+		_, r.colours[l.state] = stateWord(l.states[i])
+		if l.below[i] != "" {
+			r.below = []string{printable(l.below[i])}
+		}
+		rows = append(rows, r)
+	}
+	if err := writeTable(env.Stdout, st, l.header, rows); err != nil {
+		return err
+	}
+	if l.note != "" {
+		_, err := fmt.Fprintf(env.Stdout, "\n%s\n", l.note)
+		return err
+	}
+	return nil
+}
+
+// harmless keeps spreadsheets from taking a cell for a formula: clusters and
+// signers choose these texts.
+func harmless(cells []string) []string {
+	out := slices.Clone(cells)
+	for i, c := range out {
+		if c != "-" && strings.ContainsAny(c[:min(1, len(c))], "=+-@\t\r") {
+			out[i] = "'" + c
+		}
+	}
+	return out
+}
+
+type htmlPage struct {
+	Title, Note string
+	At          string
+	Header      []string
+	Rows        [][]htmlCell
+}
+
+type htmlCell struct{ Text, Class string }
+
+func (l *listing) page() htmlPage {
+	p := htmlPage{Title: l.title, Note: l.note, At: time.Now().UTC().Format(time.RFC3339), Header: l.header}
+	for i, cells := range l.rows {
+		var out []htmlCell
+		for j, c := range cells {
+			cell := htmlCell{Text: c}
+			if j == l.state {
+				cell.Class = string(l.states[i])
+			}
+			out = append(out, cell)
+		}
+		p.Rows = append(p.Rows, out)
+	}
+	return p
+}
+
+// page needs nothing from anywhere else: it can be mailed.
+var page = template.Must(template.New("compliance").Parse(`<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>{{.Title}}</title>
+<style>
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2em; color: #1c1c1c; background: #fff }
+table { border-collapse: collapse }
+th, td { text-align: left; padding: .3em .8em; border-bottom: 1px solid #ccc; vertical-align: top; overflow-wrap: anywhere }
+th { font-size: 80% }
+.Compliant { color: #14692c } .NonCompliant, .Error { color: #a3141b; font-weight: bold }
+.Unknown, .Conflict, .Exempt { color: #7a4d00 }
+</style>
+</head>
+<body>
+<h1>{{.Title}}</h1>
+<p>As the hub knew it at {{.At}}.</p>
+<table>
+<thead><tr>{{range .Header}}<th scope="col">{{.}}</th>{{end}}</tr></thead>
+<tbody>
+{{range .Rows}}<tr>{{range .}}<td{{if .Class}} class="{{.Class}}"{{end}}>{{.Text}}</td>{{end}}</tr>
+{{end}}</tbody>
+</table>
+{{if .Note}}<p>{{.Note}}</p>{{end}}
+</body>
+</html>
+`))

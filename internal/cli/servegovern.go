@@ -1,0 +1,181 @@
+package cli
+
+import (
+	"cmp"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/boltseal/boltseal/internal/governance/agent"
+	"github.com/boltseal/boltseal/internal/governance/agent/addon"
+	governhub "github.com/boltseal/boltseal/internal/governance/hub"
+	"github.com/boltseal/boltseal/internal/governance/own"
+	"github.com/boltseal/boltseal/internal/service"
+	"github.com/boltseal/boltseal/trust"
+)
+
+// ownCluster is what a cluster that is its own hub is called, unless it is told.
+const ownCluster = "local"
+
+// maxNotifyHeader bounds the file with the header of notifications, in bytes.
+const maxNotifyHeader = 64 << 10
+
+// governFlags say who governs a cluster.
+type governFlags struct {
+	govern               bool
+	hub, cluster         string
+	notify               []string
+	notifyHeader, caFile string
+}
+
+func (f *governFlags) register(fl *pflag.FlagSet) {
+	fl.BoolVar(&f.govern, "govern", true, "put into force what the assignments (policy.boltseal.dev) demand of this cluster; in a cluster only")
+	fl.StringVar(&f.hub, "hub-kubeconfig", "", "`FILE` that names the hub cluster with the assignments; without it, this cluster is its own hub, and that of others")
+	fl.StringVar(&f.cluster, "cluster", "", "`NAME` of this cluster at its hub (default "+ownCluster+", for its own hub)")
+	fl.StringArrayVar(&f.notify, "notify", nil, "https `URL` that is told, by CloudEvents, of changes of compliance; at the hub; may be repeated")
+	fl.StringVar(&f.notifyHeader, "notify-header-file", "", "`FILE` with the header that is sent along, such as a line 'Authorization: Bearer …'")
+	fl.StringVar(&f.caFile, "notify-ca", "", "PEM `FILE` with the CAs of those URLs (default those of the system)")
+}
+
+// set adds the work that the flags ask for to a cluster's server.
+func (f *governFlags) set(o *service.Options, cmd *cobra.Command, version string) error {
+	if o.Cluster == nil || !f.govern {
+		for _, name := range []string{"hub-kubeconfig", "cluster", "notify"} {
+			if cmd.Flags().Changed(name) {
+				return fmt.Errorf("--%s is for a cluster that is governed: name one with --kubeconfig, and leave --govern", name)
+			}
+		}
+		return nil
+	}
+	if f.hub != "" && f.cluster == "" {
+		return errors.New("--hub-kubeconfig needs --cluster: the name of this cluster at the hub")
+	}
+	if f.hub != "" && len(f.notify) > 0 {
+		return errors.New("--notify is for the hub, and with --hub-kubeconfig the hub is elsewhere")
+	}
+	name := cmp.Or(f.cluster, ownCluster)
+	if err := checkName("--cluster", name); err != nil {
+		return err
+	}
+	o.Cluster.Alone = map[string]service.Alone{}
+	at := o.Cluster.Config
+	if f.hub != "" {
+		var err error
+		if at, err = hubConfig(f.hub); err != nil {
+			return err
+		}
+	} else if err := f.setHub(o, name, version); err != nil {
+		return err
+	}
+	a, err := agent.New(agent.Options{Hub: at, Member: o.Cluster.Config, Cluster: name, Namespace: o.Cluster.Namespace, Version: version, Exempt: o.Exempt, Log: o.Log, Clock: o.Clock})
+	if err != nil {
+		return err
+	}
+	o.Cluster.Alone["the agent of the hub"] = a
+	return nil
+}
+
+func (f *governFlags) setHub(o *service.Options, name, version string) error {
+	sinks, err := f.sinks()
+	if err != nil {
+		return err
+	}
+	h, err := governhub.New(governhub.Options{Config: o.Cluster.Config, Namespace: o.Cluster.Namespace, Version: version, Notify: sinks, Log: o.Log, Clock: o.Clock})
+	if err != nil {
+		return err
+	}
+	r, err := own.New(own.Options{Config: o.Cluster.Config, Name: name, Log: o.Log})
+	if err != nil {
+		return err
+	}
+	o.Cluster.Alone["the hub"], o.Cluster.Alone["the registration with the hub"] = h, r
+	return nil
+}
+
+// sinks are who is notified. No error holds a URL: there may be a secret in it.
+func (f *governFlags) sinks() ([]governhub.Sink, error) {
+	if len(f.notify) == 0 {
+		return nil, nil
+	}
+	var roots *x509.CertPool
+	if f.caFile != "" {
+		text, err := readLimited(f.caFile, trust.MaxPEMBytes)
+		if err != nil {
+			return nil, fmt.Errorf("--notify-ca: %w", err)
+		}
+		certs, err := trust.ParseCertificates(text)
+		if err != nil {
+			return nil, fmt.Errorf("--notify-ca %s: %w", f.caFile, err)
+		}
+		roots = x509.NewCertPool()
+		for _, c := range certs {
+			roots.AddCert(c)
+		}
+	}
+	header := http.Header{}
+	if f.notifyHeader != "" {
+		text, err := readLimited(f.notifyHeader, maxNotifyHeader)
+		if err != nil {
+			return nil, fmt.Errorf("--notify-header-file: %w", err)
+		}
+		for i, line := range strings.Split(strings.TrimSpace(string(text)), "\n") {
+			name, value, ok := strings.Cut(line, ":")
+			if !ok || strings.TrimSpace(name) == "" {
+				return nil, fmt.Errorf("--notify-header-file %s: line %d is not NAME: VALUE", f.notifyHeader, i+1)
+			}
+			header.Add(strings.TrimSpace(name), strings.TrimSpace(value))
+		}
+	}
+	var out []governhub.Sink
+	for _, url := range f.notify {
+		out = append(out, governhub.Sink{URL: url, Header: header, Roots: roots})
+	}
+	return out, nil
+}
+
+// readAddOn reads the manifests that an agent installs where the hub says so.
+func readAddOn(path, version string) (addon.Set, error) {
+	if path == "" {
+		return addon.Set{}, nil
+	}
+	text, err := readLimited(path, addon.MaxManifests)
+	if err != nil {
+		return addon.Set{}, fmt.Errorf("--add-on: %w", err)
+	}
+	s, err := addon.Parse(text, version, nil)
+	if err != nil {
+		return addon.Set{}, fmt.Errorf("--add-on %s: %w", path, err)
+	}
+	return s, nil
+}
+
+// hubConfig is the way to the hub that a kubeconfig names.
+func hubConfig(path string) (*rest.Config, error) {
+	c, err := clientcmd.BuildConfigFromFlags("", path)
+	if err != nil {
+		return nil, fmt.Errorf("--hub-kubeconfig: %w", err)
+	}
+	return c, nil
+}
+
+// readLimited reads a file that has most bytes at most.
+func readLimited(path string, most int64) ([]byte, error) {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is not a file", path)
+	case info.Size() > most:
+		return nil, fmt.Errorf("%s has more than %d bytes", path, most)
+	}
+	return os.ReadFile(path)
+}
