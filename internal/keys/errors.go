@@ -160,6 +160,18 @@ func (e Env) Client() *http.Client {
 	}
 }
 
+// Direct is the client for who is asked on the node itself, without TLS: by no
+// proxy, which would see the Pod's token.
+func (e Env) Direct() *http.Client {
+	e = e.Complete()
+	if t, ok := e.Transport.(*http.Transport); ok {
+		t = t.Clone()
+		t.Proxy = nil
+		e.Transport = t
+	}
+	return e.Client()
+}
+
 type bounded struct {
 	next http.RoundTripper
 	most int64

@@ -133,14 +133,7 @@ func New(o Options) (*Source, error) {
 	s := &Source{o: o, accounts: map[string]bool{}}
 	s.env = keys.Env{Transport: o.Transport, Getenv: o.Getenv, Clock: o.Clock, Limits: keys.Limits{AnswerBytes: maxAnswer}}.Complete()
 	s.client = s.env.Client()
-	near := s.env
-	if t, ok := near.Transport.(*http.Transport); ok {
-		// The agent is spoken to without TLS: a proxy would see the Pod's token.
-		t = t.Clone()
-		t.Proxy = nil
-		near.Transport = t
-	}
-	s.agent = near.Client()
+	s.agent = s.env.Direct()
 	s.hosts, _ = endpoints.Parse(o.Endpoints, suffixes...)
 	for _, a := range o.Accounts {
 		s.accounts[a] = true

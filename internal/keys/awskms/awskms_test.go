@@ -5,6 +5,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -79,7 +81,7 @@ func (h *house) fetch(t *testing.T, p awskms.Parameters) ([]keys.Group, error) {
 	if ps := p.Check(""); len(ps) > 0 {
 		t.Fatalf("%+v", ps)
 	}
-	v, err := p.Open(keys.Env{Transport: h.Transport(), Getenv: func(n string) string { return h.env[n] }}, "")
+	v, err := p.Open(keys.Env{Transport: direct(t, h.Transport()), Getenv: func(n string) string { return h.env[n] }}, "")
 	if err != nil {
 		return nil, err
 	}
@@ -224,4 +226,15 @@ func TestReal(t *testing.T) {
 	if g, err := v.Fetch(t.Context()); err != nil || g[0].Err != nil || len(keys.NewContent(g).Certificates()) == 0 {
 		t.Errorf("%+v %v", g, err)
 	}
+}
+
+// direct is a transport that asks no proxy about what is not under TLS.
+func direct(t *testing.T, way *http.Transport) *http.Transport {
+	way.Proxy = func(r *http.Request) (*url.URL, error) {
+		if r.URL.Scheme != "https" {
+			t.Errorf("%s goes by a proxy", r.URL.Host)
+		}
+		return nil, nil
+	}
+	return way
 }

@@ -44,7 +44,7 @@ func identity(env keys.Env, region string) (aws.CredentialsProvider, error) {
 		}
 		file := get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
 		return aws.NewCredentialsCache(endpointcreds.New(at.String(), func(o *endpointcreds.Options) {
-			o.HTTPClient, o.Retryer = client, aws.NopRetryer{}
+			o.HTTPClient, o.Retryer = env.Direct(), aws.NopRetryer{}
 			o.AuthorizationTokenProvider = endpointcreds.TokenProviderFunc(func() (string, error) {
 				b, err := os.ReadFile(file)
 				return strings.TrimSpace(string(b)), err

@@ -27,6 +27,7 @@ const opSignIn = "sign in to Google Cloud"
 // client speaks Google's REST.
 type client struct {
 	http  *http.Client
+	near  *http.Client // for the metadata server, by no proxy
 	clock func() time.Time
 	who   *identity
 }
@@ -82,7 +83,11 @@ func (c *client) json(ctx context.Context, at, token string, question, into any)
 func (c *client) do(req *http.Request, op, target string, into any) error {
 	host := req.URL.Host
 	req.Header.Set("User-Agent", "boltseal")
-	resp, err := c.http.Do(req)
+	by := c.http
+	if req.URL.Scheme == "http" {
+		by = c.near
+	}
+	resp, err := by.Do(req)
 	if err != nil {
 		return keys.NoAnswer(op, target, host, err)
 	}

@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -63,7 +65,7 @@ func (h *house) open(t *testing.T, p gcpkms.Parameters) keys.Provider {
 	if ps := p.Check(""); len(ps) > 0 {
 		t.Fatalf("%+v", ps)
 	}
-	v, err := p.Open(keys.Env{Transport: h.Transport(), Getenv: func(n string) string { return h.env[n] }, Clock: func() time.Time { return h.now }}, "")
+	v, err := p.Open(keys.Env{Transport: direct(t, h.Transport()), Getenv: func(n string) string { return h.env[n] }, Clock: func() time.Time { return h.now }}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -395,4 +397,15 @@ func TestReal(t *testing.T) {
 			t.Errorf("%+v %v", g, g.Err)
 		}
 	}
+}
+
+// direct is a transport that asks no proxy about what is not under TLS.
+func direct(t *testing.T, way *http.Transport) *http.Transport {
+	way.Proxy = func(r *http.Request) (*url.URL, error) {
+		if r.URL.Scheme != "https" {
+			t.Errorf("%s goes by a proxy", r.URL.Host)
+		}
+		return nil, nil
+	}
+	return way
 }

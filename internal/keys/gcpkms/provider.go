@@ -37,7 +37,7 @@ type provider struct {
 // Open makes the provider.
 func (p Parameters) Open(env keys.Env, _ string) (keys.Provider, error) {
 	env = env.Complete()
-	c := &client{http: env.Client(), clock: env.Clock}
+	c := &client{http: env.Client(), near: env.Direct(), clock: env.Clock}
 	c.who = &identity{c: c, file: env.Getenv("GOOGLE_APPLICATION_CREDENTIALS"), now: env.Clock}
 	return &provider{p, c}, nil
 }
