@@ -2,6 +2,7 @@ package governance
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -64,6 +65,14 @@ func TestDeny(t *testing.T) {
 		out, err := boltseal(t.Context(), "compliance", "--cluster", "fra1", "--by", "image")
 		if strings.Contains(out, unsigned[strings.LastIndex(unsigned, "@"):][:20]) || strings.Contains(out, repo) {
 			return nil // it ends with 1: something is not compliant
+		}
+		return err
+	})
+
+	eventually(t, "the trend has it", func() error {
+		out, err := boltseal(t.Context(), "compliance", "--by", "trend", "--assignment", "deny", "-o", "csv")
+		if err == nil && !strings.Contains(out, "deny,") {
+			err = errors.New(out)
 		}
 		return err
 	})

@@ -138,6 +138,8 @@ func older(text string) (string, error) {
 	u.SetAnnotations(a)
 	versions := u.Object["spec"].(map[string]any)["versions"].([]any)
 	properties := versions[0].(map[string]any)["schema"].(map[string]any)["openAPIV3Schema"].(map[string]any)["properties"].(map[string]any)
-	delete(properties["spec"].(map[string]any)["properties"].(map[string]any), oldField)
+	if spec, ok := properties["spec"].(map[string]any); ok { // a report has none
+		delete(spec["properties"].(map[string]any), oldField)
+	}
 	return render.Marshal(u)
 }

@@ -26,7 +26,7 @@ type complianceFlags struct {
 
 var (
 	complianceFormats = []string{"table", "json", "csv", "html"}
-	complianceLevels  = []string{"assignment", "cluster", "namespace", "image", "component"}
+	complianceLevels  = []string{"assignment", "cluster", "namespace", "image", "component", "trend"}
 )
 
 func newCompliance(env Env) *cobra.Command {
@@ -35,16 +35,17 @@ func newCompliance(env Env) *cobra.Command {
 		Use:   "compliance",
 		Short: "Say how far clusters are with what is assigned to them",
 		Long: `Say how far clusters are with what is assigned to them: by assignment, by cluster, by
-namespace, by image, or each component by itself. It shows what the clusters
+namespace, by image, each component by itself, or the trend of assignments. It shows what the clusters
 reported last; 'boltseal cluster list' says when that was.
 
 It ends with 0 where nothing shown is non-compliant, 1 where something is, and 2
-where it could not look.`,
+where it could not look. The trend is of the past, and ends with 0.`,
 		Example: `    boltseal compliance
     boltseal compliance --assignment deploy-trustedimages
     boltseal compliance --cluster fra1
     boltseal compliance --by image --since 24h
-    boltseal compliance --by component -o csv > components.csv`,
+    boltseal compliance --by component -o csv > components.csv
+    boltseal compliance --by trend --assignment deploy-trustedimages -o html > trend.html`,
 		GroupID: groupGovern,
 		Args:    usage(cobra.NoArgs),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return runCompliance(cmd, env, f) },
@@ -55,7 +56,7 @@ where it could not look.`,
 	fl.StringVar(&f.namespace, "namespace", "", "only components in the namespace `NAME`")
 	fl.StringVar(&f.image, "image", "", "only components whose image has this `TEXT` in its name")
 	fl.DurationVar(&f.since, "since", 0, "only components that were first seen this long ago or later")
-	fl.StringVar(&f.by, "by", "", "`LEVEL`: assignment, cluster, namespace, image or component (default by what is asked for)")
+	fl.StringVar(&f.by, "by", "", "`LEVEL`: assignment, cluster, namespace, image, component or trend (default by what is asked for)")
 	fl.StringVarP(&f.output, "output", "o", "table", "`FORMAT`: table, json, csv or html")
 	f.hub.register(cmd)
 	return cmd
@@ -84,11 +85,11 @@ func (f complianceFlags) check() error {
 	if err := errors.Join(word("--output", f.output, complianceFormats), word("--by", f.by, complianceLevels)); err != nil {
 		return err
 	}
-	if l := f.level(); (l == "assignment" || l == "cluster") && (f.namespace != "" || f.image != "" || f.since != 0) {
+	if l := f.level(); (l == "assignment" || l == "cluster" || l == "trend") && (f.namespace != "" || f.image != "" || f.since != 0) {
 		return fmt.Errorf("--namespace, --image and --since are about components: --by %s does not go with them", l)
 	}
-	if f.by == "assignment" && f.cluster != "" {
-		return errors.New("--by assignment is about all clusters: leave --cluster out, or choose --by cluster")
+	if (f.by == "assignment" || f.by == "trend") && f.cluster != "" {
+		return errors.New("--by " + f.by + " is about all clusters: leave --cluster out, or choose --by cluster")
 	}
 	if f.since < 0 {
 		return errors.New("--since must be positive")
@@ -116,7 +117,7 @@ func runCompliance(cmd *cobra.Command, env Env, f complianceFlags) error {
 		return absent("assignment", f.assignment, namesOf(in.Assignments), "boltseal policy assignment list")
 	}
 	level := f.level()
-	if level != "assignment" {
+	if level != "assignment" && level != "trend" {
 		if in.Clusters, err = h.clusters(ctx); err != nil {
 			return err
 		}
@@ -124,7 +125,7 @@ func runCompliance(cmd *cobra.Command, env Env, f complianceFlags) error {
 			return absent("cluster", f.cluster, namesOf(in.Clusters), "boltseal cluster list")
 		}
 	}
-	if level != "assignment" && level != "cluster" {
+	if level != "assignment" && level != "cluster" && level != "trend" {
 		if in.Bundles, err = h.bundles(ctx); err != nil {
 			return err
 		}
@@ -136,7 +137,7 @@ func runCompliance(cmd *cobra.Command, env Env, f complianceFlags) error {
 	if err := l.write(env, f.output); err != nil {
 		return err
 	}
-	if slices.ContainsFunc(l.states, func(s v1alpha1.ComplianceState) bool { return s == v1alpha1.NonCompliant || s == v1alpha1.Failed }) {
+	if level != "trend" && slices.ContainsFunc(l.states, func(s v1alpha1.ComplianceState) bool { return s == v1alpha1.NonCompliant || s == v1alpha1.Failed }) {
 		return exitError(ExitNotTrusted)
 	}
 	return nil
@@ -168,6 +169,13 @@ func listingOf(level string, in overview.Input) *listing {
 		l.header, l.state, l.data = []string{"ASSIGNMENT", "SCOPE", "STATE", "PERCENT", "CLUSTERS", "COMPLIANT", "NON-COMPLIANT", "EXEMPT", "CONFLICT", "UNKNOWN", "ERROR"}, 2, rows
 		for _, r := range rows {
 			l.add(r.State, "", r.Assignment, r.Scope, string(r.State), dash(r.Percent), number(r.Clusters), number(r.Compliant), number(r.NonCompliant), number(r.Exempt), number(r.Conflict), number(r.Unknown), number(r.Error))
+		}
+		return l
+	case "trend":
+		rows := overview.Trend(in)
+		l.header, l.state, l.data = []string{"ASSIGNMENT", "FROM", "STATE", "PERCENT", "CLUSTERS", "NON-COMPLIANT"}, 2, rows
+		for _, r := range rows {
+			l.add(r.State, "", r.Assignment, instant(r.At), string(r.State), dash(r.Percent), number(r.Clusters), number(r.NonCompliant))
 		}
 		return l
 	case "cluster":

@@ -226,6 +226,27 @@ type Compliance struct {
 	// +listType=atomic
 	// +optional
 	First []ClusterCompliance `json:"first,omitempty"`
+	// Trend is how far the clusters were, the oldest first: at most one point an hour, and one a
+	// day where nothing changes. The last hundred are kept.
+	// +kubebuilder:validation:MaxItems=100
+	// +listType=atomic
+	// +optional
+	Trend []TrendPoint `json:"trend,omitempty"`
+}
+
+// TrendPoint is how far the clusters of an assignment were at some time.
+type TrendPoint struct {
+	// At is when the hour began that it stands for; the values are those of its end.
+	At metav1.Time `json:"at"`
+	// State was the worst.
+	State ComplianceState `json:"state"`
+	// Percent that was compliant, exempt or unknown.
+	// +optional
+	Percent string `json:"percent,omitempty"`
+	// Clusters in the scope.
+	Clusters int32 `json:"clusters"`
+	// NonCompliant clusters.
+	NonCompliant int32 `json:"nonCompliant"`
 }
 
 // DefinitionCompliance is how far the clusters are with one definition.

@@ -132,13 +132,16 @@ func ForAssignment(name string, clusters []v1alpha1.Cluster, inScope func(*v1alp
 		return strings.Compare(a.Cluster, b.Cluster)
 	})
 	out.First = slices.Clip(not[:min(MaxFirst, len(not))])
+	now := clockOr(clock)()
 	if before != nil {
-		out.ChangedAt = before.ChangedAt
+		out.ChangedAt, out.Trend = before.ChangedAt, before.Trend
 		if equality.Semantic.DeepEqual(out, before) {
+			out.Trend = trend(before.Trend, out, now)
 			return out
 		}
 	}
-	out.ChangedAt = metav1.NewTime(clockOr(clock)().UTC().Truncate(time.Second))
+	out.ChangedAt = metav1.NewTime(now.UTC().Truncate(time.Second))
+	out.Trend = trend(out.Trend, out, now)
 	return out
 }
 

@@ -104,6 +104,32 @@ func Assignments(in Input) []Assignment {
 	return out
 }
 
+// Point is how far the clusters of an assignment were from some time on.
+type Point struct {
+	Assignment   string                   `json:"assignment"`
+	At           time.Time                `json:"at"`
+	State        v1alpha1.ComplianceState `json:"state"`
+	Percent      string                   `json:"percent,omitempty"`
+	Clusters     int32                    `json:"clusters"`
+	NonCompliant int32                    `json:"nonCompliant"`
+}
+
+// Trend returns the points of each assignment in order of names, the oldest first.
+func Trend(in Input) []Point {
+	out := []Point{}
+	for i := range in.Assignments {
+		a := &in.Assignments[i]
+		if in.Filter.Assignment != "" && a.Name != in.Filter.Assignment || a.Status.Compliance == nil {
+			continue
+		}
+		for _, p := range a.Status.Compliance.Trend {
+			out = append(out, Point{a.Name, p.At.Time, p.State, p.Percent, p.Clusters, p.NonCompliant})
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Point) int { return cmp.Compare(a.Assignment, b.Assignment) })
+	return out
+}
+
 // Clusters returns a row for each definition that holds for each cluster. A
 // cluster for which nothing holds has one row without an assignment.
 func Clusters(in Input) []Cluster {
