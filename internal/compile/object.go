@@ -54,6 +54,8 @@ type Resource struct {
 	provider  *providerSource
 	sourceErr error
 	registry  *oci.Registry
+	named     bool
+	names     []string // of providers, in a Verifier
 }
 
 // object is what is read of a resource: the rest of the metadata is long, and

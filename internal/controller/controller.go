@@ -31,6 +31,10 @@ const (
 	// compiled, DefaultMost how long that is put off at most.
 	DefaultQuiet = 20 * time.Millisecond
 	DefaultMost  = 150 * time.Millisecond
+	// DefaultAwait is how long what a resource names is waited for: each kind is
+	// watched apart, and the word on one may come before that on another that was
+	// written earlier.
+	DefaultAwait = 250 * time.Millisecond
 	// retryKind is how often a kind is looked for that the cluster does not have.
 	retryKind = time.Second
 	// recheck is how often the resources are compiled although nothing changed: that
@@ -63,6 +67,9 @@ type Options struct {
 	Lead func(context.Context)
 	// Quiet and Most bound how long events are gathered. 0 means the defaults.
 	Quiet, Most time.Duration
+	// Await is how long a name that came to name nothing puts off what the cluster's
+	// edits do. 0 means the default.
+	Await time.Duration
 	// Log receives what an operator should know. Nil discards it.
 	Log *slog.Logger
 	// Clock tells the time. Nil means time.Now.
@@ -78,6 +85,7 @@ type Controller struct {
 	synced     atomic.Int32  // kinds whose resources are all known
 	namespaces sync.Map      // name → map[string]string, its labels
 	resources  *prometheus.GaugeVec
+	dangling   map[compile.Dangling]bool // as last put in force; nil = nothing was yet
 	expiring   prometheus.Gauge
 	contact    prometheus.Gauge
 	writer     *writer
@@ -105,6 +113,9 @@ func New(o Options) (*Controller, error) {
 	}
 	if o.Most <= 0 {
 		o.Most = DefaultMost
+	}
+	if o.Await <= 0 {
+		o.Await = DefaultAwait
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -330,6 +341,7 @@ func (c *Controller) loop(ctx context.Context, want int32) {
 			continue // the last kind to be known pokes again
 		}
 		c.settle(ctx)
+		c.await(ctx)
 		if ctx.Err() != nil {
 			return
 		}
@@ -356,9 +368,51 @@ func (c *Controller) settle(ctx context.Context) {
 	}
 }
 
+// await gives names that came to name nothing a moment: what they name may be
+// under way, as may be the end of who names it. A namespace's first Verifier, seen
+// before its provider, would deny what the cluster's allowed and its own will. The
+// first time all is known, and nothing is waited for.
+func (c *Controller) await(ctx context.Context) {
+	if c.dangling == nil || !c.newlyDangling() {
+		return
+	}
+	most := time.NewTimer(c.o.Await)
+	defer most.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-most.C:
+			return
+		case <-c.changed:
+			if !c.newlyDangling() {
+				c.settle(ctx)
+				return
+			}
+		}
+	}
+}
+
+// newlyDangling reports whether a name names nothing that named something, or was
+// not there, in what is in force.
+func (c *Controller) newlyDangling() bool {
+	entries, _ := c.table.entries()
+	for _, d := range compile.NewCluster(c.o.Cluster, entries).Dangling() {
+		if !c.dangling[d] {
+			return true
+		}
+	}
+	return false
+}
+
 func (c *Controller) compile() {
 	entries, versions := c.table.entries()
-	standing := c.o.Apply(compile.NewCluster(c.o.Cluster, entries))
+	cluster := compile.NewCluster(c.o.Cluster, entries)
+	c.dangling = map[compile.Dangling]bool{}
+	for _, d := range cluster.Dangling() {
+		c.dangling[d] = true
+	}
+	standing := c.o.Apply(cluster)
 	c.table.settle(entries, standing)
 	c.count(standing)
 	c.writer.set(versions, standing)

@@ -40,6 +40,7 @@ type replica struct {
 	mu      sync.Mutex
 	cache   compile.Cache
 	applied int
+	check   func(map[compile.Key]*compile.Standing) // nil = nobody looks
 	now     map[compile.Key]*compile.Standing
 	log     *lockedBuffer
 }
@@ -63,17 +64,26 @@ func (l *lockedBuffer) String() string {
 
 func start(t testing.TB, s *apiServer, identity string) *replica {
 	t.Helper()
+	return startAwaiting(t, s, identity, 0)
+}
+
+// startAwaiting is start with a time for what is under way.
+func startAwaiting(t testing.TB, s *apiServer, identity string, await time.Duration) *replica {
+	t.Helper()
 	r := &replica{t: t, log: &lockedBuffer{}}
 	deps := testDeps()
 	var err error
 	r.Controller, err = New(Options{Config: s.config(), Namespace: "boltseal-system", Identity: identity, Log: slog.New(slog.NewTextHandler(r.log, nil)),
 		Cluster: compile.ClusterOptions{CertificateStores: []string{"default"}},
-		Quiet:   5 * time.Millisecond, Most: 20 * time.Millisecond,
+		Quiet:   5 * time.Millisecond, Most: 20 * time.Millisecond, Await: await,
 		Apply: func(c *compile.Cluster) map[compile.Key]*compile.Standing {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			_, r.now = c.Compile(deps, &r.cache)
 			r.applied++
+			if r.check != nil {
+				r.check(r.now)
+			}
 			return r.now
 		}})
 	if err != nil {
