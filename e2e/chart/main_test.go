@@ -123,6 +123,7 @@ imagePullSecrets: [{name: pull}]
 keySources:
   secrets: [{namespace: keys, name: one}, {namespace: keys, name: two}, {namespace: boltseal-system, name: three}]
   configMaps: [{namespace: keys, name: roots}]
+  serviceAccounts: [{namespace: keys, name: puller}]
 `},
 	{name: "no audit, no rights, no account", values: `
 audit: {enabled: false}

@@ -234,6 +234,7 @@ func TestSchemaRefuses(t *testing.T) {
 		"extraObjects: [{kind: Store}]":                     "apiVersion",
 		"tls: {certificate: x}":                             "certificate",
 		"keySources: {secrets: [{name: x}]}":                "namespace",
+		"keySources: {serviceAccounts: [{name: x}]}":        "namespace",
 		"log: {format: xml}":                                "format",
 		"extraArgs: [pprof]":                                "extraArgs",
 		"service: {port: 70000}":                            "port",

@@ -92,7 +92,9 @@ func runDoctor(cmd *cobra.Command, env Env, f doctorFlags) error {
 		if err != nil {
 			return err
 		}
-		if o.Keys, err = env.keys(config); err != nil {
+		o.Keys, err = env.keys(config)
+		o.Keys.Namespace = f.cluster.Namespace
+		if err != nil {
 			return err
 		}
 		c := f.cluster

@@ -1,6 +1,16 @@
 package compile
 
-import "github.com/boltseal/boltseal/internal/credential/alibaba"
+import (
+	"github.com/boltseal/boltseal/internal/credential/alibaba"
+	"github.com/boltseal/boltseal/internal/credential/kube"
+)
+
+// secretsParameters are those of k8Secrets, which are Ratify's.
+type secretsParameters struct {
+	Name           string        `json:"name"`
+	Secrets        []kube.Secret `json:"secrets"`
+	ServiceAccount string        `json:"serviceAccountName"`
+}
 
 // dockerConfigParameters are those of the auth provider "dockerConfig".
 type dockerConfigParameters struct {

@@ -12,6 +12,7 @@ import (
 	"github.com/boltseal/boltseal/internal/credential/alibaba"
 	"github.com/boltseal/boltseal/internal/credential/aws"
 	"github.com/boltseal/boltseal/internal/credential/azure"
+	"github.com/boltseal/boltseal/internal/credential/kube"
 	"github.com/boltseal/boltseal/internal/keys"
 	"github.com/boltseal/boltseal/internal/strict"
 	"github.com/boltseal/boltseal/oci"
@@ -20,7 +21,7 @@ import (
 const dockerConfig = "dockerConfig"
 
 // authProviders are the sources of credentials known here.
-var authProviders = []string{dockerConfig, azure.WorkloadIdentity, azure.ManagedIdentity, aws.Name, alibaba.Name}
+var authProviders = []string{dockerConfig, azure.WorkloadIdentity, azure.ManagedIdentity, aws.Name, alibaba.Name, kube.Name}
 
 // maxAuthProviders bounds authProviders.
 const maxAuthProviders = 16
@@ -106,6 +107,13 @@ func (c *compiler) authProvider(r resource[v1beta1.StoreSpec], p orasParameters,
 			RoleARN: a.RoleARN, OIDCProviderARN: a.OIDCProviderARN, TokenFile: a.TokenFile, RoleName: a.RoleName,
 			Transport: env.Transport, Getenv: env.Getenv, Clock: env.Clock}
 		return c.made(r, n, o.Check(), a, func() (oci.CredentialSource, error) { return alibaba.New(o) })
+	case kube.Name:
+		var a secretsParameters
+		if !c.shown(r, p, n, name) || !c.decoded(r, n, &a) {
+			return nil
+		}
+		o := kube.Options{Secrets: a.Secrets, ServiceAccount: a.ServiceAccount, Namespace: r.namespace, Own: env.Namespace, Objects: env.Objects, Clock: env.Clock}
+		return c.made(r, n, o.Check(), a, func() (oci.CredentialSource, error) { return kube.New(o) })
 	}
 	c.fail(r.own(n.At("name", "%s", notKnown("auth provider", name, authProviders))))
 	return nil
@@ -179,6 +187,18 @@ func (c *compiler) lent(r resource[v1beta1.StoreSpec], p orasParameters, n stric
 		c.fail(r.own(n.At("name", "%s is the identity of Boltseal itself, and is not shown where a namespace sets %s: keep one of the two", name, field)))
 	}
 	return len(c.problems) == before
+}
+
+// shown reports whether a Store may use its namespace's pull Secrets. Whoever may
+// write a Store there may not be who may read Secrets, and so must not decide who gets
+// to see what is in them.
+func (c *compiler) shown(r resource[v1beta1.StoreSpec], p orasParameters, n strict.Node, name string) bool {
+	field := p.diverts()
+	if r.namespace == "" || field == "" {
+		return true
+	}
+	c.fail(r.own(n.At("name", "%s reads Secrets, which are not shown where a namespace sets %s: keep one of the two", name, field)))
+	return false
 }
 
 // diverts is the parameter by which a Store's credentials could reach somebody else

@@ -115,6 +115,11 @@ func TestNamespacesDoNotBorrow(t *testing.T) {
 		{"registries: [{host: r.example, clientCertFile: /x, clientKeyFile: /y}]", "team", "registries[0].clientKeyFile: r.example: it would name a key of Boltseal's own"},
 		{"authProvider: {name: alibabacloudAcrBasic, tokenFile: /x}", "team", "it would name a file"},
 		{"registries: [{host: acme.azurecr.io, caFile: /x}], authProvider: {name: azureManagedIdentity}", "team", "sets registries[0].caFile"},
+		{"authProvider: {name: k8Secrets, secrets: [{secretName: pull}]}", "", ""},
+		{"authProvider: {name: k8Secrets, secrets: [{secretName: pull, namespace: team}]}", "", ""},
+		{"authProvider: {name: k8Secrets, secrets: [{secretName: pull}, {secretName: pull, namespace: other}]}", "", "authProvider.secrets[1].namespace: a Store of namespace team reads only there"},
+		{"useHttp: true, authProvider: {name: k8Secrets}", "team", "k8Secrets reads Secrets, which are not shown where a namespace sets useHttp"},
+		{"registries: [{host: r.example, authRealms: [evil.example]}], authProvider: {name: k8Secrets}", "", "sets registries[0].authRealms"},
 	} {
 		d := deps()
 		if c.lent != "" {
@@ -161,6 +166,10 @@ func TestAuthProviderProblems(t *testing.T) {
 		"authProvider: {name: azureWorkloadIdentity, clientId: x}": `authProvider.clientId: unknown field (did you mean "clientID"?)`,
 		"authProvider: {name: azureWorkloadIdentity, endpoints: [acme.azurecr.io, \"*\"]}":                      `authProvider.endpoints[1]: * would be every host`,
 		"authProvider: {name: azureManagedIdentity, tokenFile: /x}":                                             "authProvider.tokenFile: it is of use with azureWorkloadIdentity only",
+		"authProvider: {name: k8Secrets, secrets: [{secretname: x}]}":                                           `authProvider.secrets[0].secretname: unknown field (did you mean "secretName"?)`,
+		"authProvider: {name: k8Secrets, secrets: [{secretName: a}, {namespace: b}]}":                           "authProvider.secrets[1].secretName: it is missing",
+		"authProvider: {name: k8Secrets, secrets: [{secretName: A_b}]}":                                         "authProvider.secrets[0].secretName: A_b is no name to Kubernetes",
+		"authProvider: {name: k8Secrets, serviceAccountName: \"a/b\"}":                                          "authProvider.serviceAccountName: ",
 		"authProvider: {name: awsEcrBasic, accounts: [\"1\"]}":                                                  "authProvider.accounts[0]: 1 is no account",
 		"authProviders: [{name: alibabacloudAcrBasic, acrInstancesConfig: [{instanceName: a, instanceId: b}]}]": "authProviders[0].acrInstancesConfig[0].instanceId: b is no instance",
 	} {

@@ -247,10 +247,13 @@ type Problem struct {
 	Message string
 }
 
-// Objects reads Secrets and ConfigMaps of a cluster, by their name only.
+// Objects reads Secrets, ConfigMaps and ServiceAccounts of a cluster, by their name
+// only.
 type Objects interface {
 	// Get returns an object's data. Errors wrap sentinels of the root package.
 	Get(ctx context.Context, kind, namespace, name string) (map[string][]byte, error)
+	// PullSecrets returns the names of a ServiceAccount's imagePullSecrets.
+	PullSecrets(ctx context.Context, namespace, serviceAccount string) ([]string, error)
 	// Watch calls changed when the object may be another, until ctx ends.
 	Watch(ctx context.Context, kind, namespace, name string, changed func())
 }
@@ -271,6 +274,8 @@ type Env struct {
 	Getenv func(string) string
 	// Objects reads from the cluster. Nil means that there is none.
 	Objects Objects
+	// Namespace is Boltseal's own. Empty means that it is not known.
+	Namespace string
 	// Clock tells the time. Nil means time.Now.
 	Clock func() time.Time
 	// Limits bound what is fetched.

@@ -31,7 +31,7 @@ func (s *Service) fetchKeys() error {
 				return err
 			}
 		}
-		env.Objects = kube.Objects{Client: client, Log: s.o.Log}
+		env.Objects, env.Namespace = kube.Objects{Client: client, Log: s.o.Log}, s.o.Cluster.Namespace
 	}
 	s.o.Keys = env // registries' credentials are asked for with the same
 	s.keysChanged = make(chan struct{}, 1)

@@ -27,6 +27,10 @@ func (o objects) Get(_ context.Context, kind, namespace, name string) (map[strin
 	return data, nil
 }
 
+func (objects) PullSecrets(context.Context, string, string) ([]string, error) {
+	return nil, boltseal.ErrNotFound
+}
+
 func (o objects) Watch(ctx context.Context, _, _, _ string, _ func()) { <-ctx.Done() }
 
 // managed is one of several managed identities: the SDK keeps their tokens for the

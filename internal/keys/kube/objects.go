@@ -17,7 +17,7 @@ import (
 	"github.com/boltseal/boltseal/internal/onewatch"
 )
 
-// Objects reads single Secrets and ConfigMaps, and needs no right to any other.
+// Objects reads single Secrets, ConfigMaps and ServiceAccounts, and needs no right to any other.
 type Objects struct {
 	// Client is the way to the API server. Required.
 	Client client.WithWatch
@@ -47,6 +47,19 @@ func (o Objects) Get(ctx context.Context, kind, namespace, name string) (map[str
 		out[k] = []byte(v)
 	}
 	return out, nil
+}
+
+// PullSecrets returns the names of a ServiceAccount's imagePullSecrets.
+func (o Objects) PullSecrets(ctx context.Context, namespace, serviceAccount string) ([]string, error) {
+	var a corev1.ServiceAccount
+	if err := o.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: serviceAccount}, &a); err != nil {
+		return nil, failure("ServiceAccount", namespace, serviceAccount, err)
+	}
+	var names []string
+	for _, r := range a.ImagePullSecrets {
+		names = append(names, r.Name)
+	}
+	return names, nil
 }
 
 func failure(kind, namespace, name string, err error) error {
