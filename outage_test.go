@@ -108,7 +108,7 @@ func TestRoundTrips(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o.Latency = 5 * time.Millisecond // so that what runs side by side is seen to
+			o.Latency = 50 * time.Millisecond // so that what runs side by side is seen to, on a busy machine as well
 			h := newHouse(t, houseOptions{Registry: o})
 			image := h.Registry.PushImage(repo, "v", 0)
 			h.Registry.Sign(repo, image, h.Signer, testca.SignOptions{})
