@@ -86,6 +86,10 @@ type looking struct {
 // entries are what is to be looked at in the index, nil where that cannot be said:
 // the findings then say why.
 func (l *looking) entries(ctx context.Context) []entry {
+	if why := l.engine.index.Unread; why != "" {
+		l.findings.Index.Failure = Reason{Cause: CauseUnavailable, Message: "which of the image's platforms matter is not known: " + why, Remedy: remedyUnread}
+		return nil
+	}
 	out, err := l.read(ctx)
 	if err == nil {
 		return out
@@ -100,6 +104,8 @@ func (l *looking) entries(ctx context.Context) []entry {
 	l.findings.Index.Failure = why
 	return nil
 }
+
+const remedyUnread = "let Boltseal list and watch the cluster's Nodes, or list platforms in the Policy in their place"
 
 const remedyIndex = "build the image for the platforms that nodes run, or list those in the Policy's platforms, or sign the index and set the Policy's multiArch to named or either"
 

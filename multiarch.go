@@ -38,6 +38,9 @@ type MultiArch struct {
 	// objection; an index that has none of them is denied. Empty means every
 	// manifest in the index.
 	Platforms []Platform
+	// Unread, where set, says why Platforms could not be found out, such as that the
+	// cluster's Nodes could not be read. What is below an index is then undecided.
+	Unread string
 }
 
 // Validate reports a demand that there is not, or platforms where they mean
@@ -46,7 +49,7 @@ func (m MultiArch) Validate() error {
 	switch {
 	case m.Demand != "" && !slices.Contains(Demands(), m.Demand):
 		return fmt.Errorf("%w: multiArch is %q; it must be named, platforms, either or all", ErrConfiguration, string(m.Demand))
-	case len(m.Platforms) > 0 && m.Demand != EachPlatform && m.Demand != Either:
+	case (len(m.Platforms) > 0 || m.Unread != "") && m.Demand != EachPlatform && m.Demand != Either:
 		return fmt.Errorf("%w: platforms are listed, and multiArch is %q, which does not ask for them; it must be platforms or either", ErrConfiguration, string(m.demand()))
 	case len(m.Platforms) > MaxPlatforms:
 		return fmt.Errorf("%w: %d platforms, at most %d", ErrConfiguration, len(m.Platforms), MaxPlatforms)

@@ -32,6 +32,8 @@ type Options struct {
 	MultiArch boltseal.Demand `json:"multiArch,omitempty"`
 	// Platforms are boltseal.MultiArch's.
 	Platforms []boltseal.Platform `json:"platforms,omitempty"`
+	// Unread is boltseal.MultiArch's.
+	Unread string `json:"unread,omitempty"`
 }
 
 type policy struct {
@@ -59,7 +61,7 @@ func New(o Options) (boltseal.Policy, error) {
 		}
 		p.required = append(p.required, requirement{t, r})
 	}
-	m := boltseal.MultiArch{Demand: o.MultiArch, Platforms: slices.Clone(o.Platforms)}
+	m := boltseal.MultiArch{Demand: o.MultiArch, Platforms: slices.Clone(o.Platforms), Unread: o.Unread}
 	if err := m.Validate(); err != nil {
 		return nil, err
 	}
@@ -87,7 +89,7 @@ func OptionsOf(p boltseal.Policy) (Options, bool) {
 		if !ok {
 			return Options{}, false
 		}
-		own, o.MultiArch, o.Platforms = below.policy, below.multiArch.Demand, slices.Clone(below.multiArch.Platforms)
+		own, o.MultiArch, o.Platforms, o.Unread = below.policy, below.multiArch.Demand, slices.Clone(below.multiArch.Platforms), below.multiArch.Unread
 	}
 	o.Default = own.fallback
 	for _, r := range own.required {

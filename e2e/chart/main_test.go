@@ -113,17 +113,20 @@ gatekeeper:
   reportVersion: 0.1.0
 `},
 	{name: "a hub that notifies", values: "governance: {notifySecret: hook}"},
+	{name: "every Pod's Secrets", values: "keySources: {podPullSecrets: [\"*\"]}"},
 	{name: "a member", values: "governance: {clusterName: fra1, hubKubeconfigSecret: hub}"},
 	{name: "not governed", values: "governance: {enabled: false}"},
 	{name: "own certificates and credentials", values: `
 tls: {existingSecret: boltseal-tls}
 webhook: {clientCAConfigMap: api-server-ca, exemptNamespaces: [cni, storage], failurePolicy: Ignore, timeoutSeconds: 5}
 registryCredentials: {secretName: pull}
+lendIdentityTo: [team-a, team-b]
 imagePullSecrets: [{name: pull}]
 keySources:
   secrets: [{namespace: keys, name: one}, {namespace: keys, name: two}, {namespace: boltseal-system, name: three}]
   configMaps: [{namespace: keys, name: roots}]
   serviceAccounts: [{namespace: keys, name: puller}]
+  podPullSecrets: [keys, trust]
 `},
 	{name: "no audit, no rights, no account", values: `
 audit: {enabled: false}

@@ -23,28 +23,66 @@ import (
 	"k8s.io/client-go/rest"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
+	integrity "github.com/boltseal/boltseal/api/integrity/v1alpha1"
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
-	chart "github.com/boltseal/boltseal/charts/boltseal"
 	"github.com/boltseal/boltseal/e2e/kit"
+	"github.com/boltseal/boltseal/e2e/product"
 	"github.com/boltseal/boltseal/internal/governance/agent"
 	"github.com/boltseal/boltseal/internal/governance/agent/observe"
 )
 
-var cluster *kit.Cluster
+var (
+	cluster  *kit.Cluster
+	boltseal *product.Server // the hub
+)
 
 func TestMain(m *testing.M) {
 	ctrllog.SetLogger(logr.Discard())
 	os.Exit(kit.Main(func() int {
-		crds, err := chart.CRDs()
-		if err == nil {
-			err = cluster.Apply(context.Background(), string(crds))
-		}
-		if err != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+		defer cancel()
+		if err := install(ctx); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
 		return m.Run()
 	}, kit.Options{Controllers: []string{}}, &cluster))
+}
+
+// startTimeout bounds what comes before the tests.
+const startTimeout = 4 * time.Minute
+
+// install runs the real program as the hub, a process of its own.
+func install(ctx context.Context) error {
+	binary, err := product.Build(ctx, cluster.Dir())
+	if err != nil {
+		return err
+	}
+	if err := product.Install(ctx, cluster, binary); err != nil {
+		return err
+	}
+	if boltseal, err = product.Start(ctx, cluster, binary, product.Options{}); err != nil {
+		return err
+	}
+	return boltseal.Ready(ctx)
+}
+
+// resident is the memory of the hub's process in bytes, and what of it is its own (proc_pid_status(5): VmRSS, RssAnon).
+func resident(t *testing.T) (all, own float64) {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", boltseal.Process.PID()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func(name string) float64 {
+		_, rest, _ := strings.Cut(string(b), name+":")
+		kib, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		return kib * 1024
+	}
+	return read("VmRSS"), read("RssAnon")
 }
 
 // setting reads a number from the environment.
@@ -126,7 +164,7 @@ func (m *member) run(ctx context.Context) error {
 	}
 }
 
-// report writes as much as the bounds of a report let through.
+// report writes as much as the bounds of a report let through, and fails where that is not nearly all of it.
 func (m *member) report(ctx context.Context, b *v1alpha1.ClusterBundle, sequence int64) error {
 	now := metav1.NewTime(time.Now().UTC().Truncate(time.Second))
 	c := v1alpha1.ClusterReportContent{Sequence: sequence, At: &now, BundleGeneration: b.Generation, Version: "v1.0.0", Engine: v1alpha1.EngineBoltseal, Pods: 10_000,
@@ -134,15 +172,26 @@ func (m *member) report(ctx context.Context, b *v1alpha1.ClusterBundle, sequence
 	for _, d := range b.Spec.Demands {
 		r := v1alpha1.DemandReport{Name: d.Name, State: v1alpha1.NonCompliant, Pods: 10_000, Violations: 5_000}
 		for i := range observe.MaxComponents {
-			r.Components = append(r.Components, v1alpha1.Component{Namespace: fmt.Sprintf("team-%03d", i), Image: fmt.Sprintf("registry.example/team-%03d/a-service-with-a-name@sha256:%064x", i, i),
-				Pods: 50, Pod: fmt.Sprintf("a-service-with-a-name-7d9c8b6f5d-%05d", i), State: v1alpha1.NonCompliant, Reason: "not-trusted",
-				Message: strings.Repeat("signed by somebody who is not trusted. ", 20), FirstSeen: now, LastSeen: now})
+			r.Components = append(r.Components, v1alpha1.Component{Namespace: fmt.Sprintf("team-%03d-%s", i, strings.Repeat("n", 50)), Image: fmt.Sprintf("registry.example/team-%03d/%s@sha256:%064x", i, strings.Repeat("a", 50), i),
+				Pods: 50, Pod: fmt.Sprintf("%s-7d9c8b6f5d-%05d", strings.Repeat("p", 60), i), State: v1alpha1.NonCompliant, Reason: "untrusted-signer",
+				Message: strings.Repeat("m", 256), Signer: strings.Repeat("s", 60), FirstSeen: now, LastSeen: now})
+		}
+		for i := range 10 {
+			by := integrity.TrustedBy{Signers: []integrity.SigningCertificate{{Subject: fmt.Sprintf("CN=signer %d,O=%s", i, strings.Repeat("o", 50)), Fingerprint: fmt.Sprintf("sha256:%064x", i), Issuers: []string{strings.Repeat("i", 60), strings.Repeat("r", 60)}}}, Images: 100, Pods: 500}
+			for k := range 3 {
+				by.First = append(by.First, integrity.TrustedImage{Namespace: fmt.Sprintf("team-%03d", k), Image: fmt.Sprintf("registry.example/team-%03d/%s@sha256:%064x", k, strings.Repeat("t", 50), i), Pods: 50, Pod: strings.Repeat("p", 60)})
+			}
+			r.TrustedBy = append(r.TrustedBy, by)
 		}
 		c.Demands = append(c.Demands, r)
 	}
-	body, err := json.Marshal(map[string]any{"apiVersion": v1alpha1.GroupVersion.String(), "kind": "ClusterReport", "metadata": map[string]any{"name": m.name}, "report": observe.Bound(c)})
+	bounded := observe.Bound(c)
+	body, err := json.Marshal(map[string]any{"apiVersion": v1alpha1.GroupVersion.String(), "kind": "ClusterReport", "metadata": map[string]any{"name": m.name}, "report": bounded})
 	if err != nil {
 		return err
+	}
+	if len(b.Spec.Demands) > 0 && (len(bounded.Demands[0].Components) < observe.MaxComponents || len(body) < observe.MaxReportBytes*9/10) {
+		return fmt.Errorf("a report of %d bytes with %d images, and up to %d bytes are allowed", len(body), len(bounded.Demands[0].Components), observe.MaxReportBytes)
 	}
 	m.size.Store(int64(len(body)))
 	force := true

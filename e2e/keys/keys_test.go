@@ -206,3 +206,6 @@ func TestVault(t *testing.T) {
 		}
 	}
 }
+
+// oneLine is PEM between double quotes of YAML.
+func oneLine(pem []byte) string { return strings.ReplaceAll(string(pem), "\n", "\\n") }

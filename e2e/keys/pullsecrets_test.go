@@ -47,7 +47,7 @@ func TestPullSecrets(t *testing.T) {
 		return strings.Replace(docs(namespace), "spec: {name: oras}", "spec: {name: oras, parameters: {authProvider: {name: k8Secrets"+parameters+"}}}", 1)
 	}
 	inline := func(namespace string) string {
-		return provider(namespace, "type: inline, parameters: {value: \""+strings.ReplaceAll(string(h.Signer.Root().PEM()), "\n", "\\n")+"\"}")
+		return provider(namespace, "type: inline, parameters: {value: \""+oneLine(h.Signer.Root().PEM())+"\"}")
 	}
 	use(t, pullSecret("boltseal-system", host, "nobody"), inline(""), with("", ", secrets: [{secretName: pull}]"))
 	says(mine, "k8Secrets: "+host+": read Secret boltseal-system/pull at the API server: HTTP 403")

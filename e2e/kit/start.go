@@ -216,3 +216,31 @@ func (c *Cluster) LoopbackService(ctx context.Context, namespace, name string) e
 	}
 	return nil
 }
+
+// Crash kills the control plane as a machine that loses its power would, and leaves what etcd has on its disk.
+// Nothing answers until Restart.
+func (c *Cluster) Crash() error {
+	c.mu.Lock()
+	control := c.control
+	c.control = nil
+	c.mu.Unlock()
+	var errs []error
+	for _, p := range control { // etcd first: the others see it go
+		errs = append(errs, p.Kill())
+	}
+	return errors.Join(errs...)
+}
+
+// Restart starts a control plane that crashed, with its data, keys and ports, and returns when it takes requests.
+func (c *Cluster) Restart(ctx context.Context) error {
+	if err := errors.Join(c.startControl(binaries.Etcd, c.etcdArgs()), c.startControl(binaries.KubeAPIServer, c.apiserverArgs())); err != nil {
+		return err
+	}
+	if err := c.waitHTTP(ctx, "/readyz"); err != nil {
+		return err
+	}
+	if len(c.o.Controllers) == 0 {
+		return nil
+	}
+	return c.startControl(binaries.KubeControllerManager, c.controllerManagerArgs())
+}

@@ -33,7 +33,7 @@ func (l *list[T]) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	}
 	for d.PeekKind() != ']' {
 		if len(*l) == MaxImages {
-			return &limitError{MaxImages, "containers or volumes"}
+			return &limitError{MaxImages, "containers, volumes or imagePullSecrets"}
 		}
 		var zero T
 		*l = append(*l, zero)

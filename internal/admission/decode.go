@@ -54,6 +54,9 @@ type Request struct {
 	// Images are those to be judged: all of a new object, and of a changed one
 	// those that were added or changed.
 	Images []Image
+	// PullSecrets and ServiceAccount are those of the Pod, or of the Pods to come.
+	PullSecrets    []string
+	ServiceAccount string
 }
 
 // Image is one image in an object.
@@ -146,6 +149,12 @@ type podSpec struct {
 	InitContainers      list[container] `json:"initContainers"`
 	EphemeralContainers list[container] `json:"ephemeralContainers"`
 	Volumes             list[volume]    `json:"volumes"`
+	PullSecrets         list[named]     `json:"imagePullSecrets"`
+	ServiceAccount      string          `json:"serviceAccountName"`
+}
+
+type named struct {
+	Name string `json:"name"`
 }
 
 type container struct {
@@ -248,6 +257,12 @@ func (q *Request) read(r *request) error {
 	if q.Images, err = obj.images(at, pointer); err != nil {
 		return err
 	}
+	if p := obj.pod(at); p != nil {
+		q.ServiceAccount = p.ServiceAccount
+		for _, s := range p.PullSecrets {
+			q.PullSecrets = append(q.PullSecrets, s.Name)
+		}
+	}
 	if r.Operation == "UPDATE" && len(r.OldObject) > 0 && r.OldObject.Kind() == '{' {
 		old, err := decodeObject(r.OldObject, "oldObject")
 		if err != nil {
@@ -283,30 +298,29 @@ func mirror(o *object, u user) bool {
 	return len(o.Metadata.Annotations.Mirror) > 0 && strings.HasPrefix(u.Username, "system:node:") && slices.Contains(u.Groups, "system:nodes")
 }
 
+// pod is where the containers are, nil where a template is not there.
+func (o *object) pod(at place) *podSpec {
+	switch {
+	case at == inSpec:
+		return &o.Spec.podSpec
+	case at == inSpecTemplate && o.Spec.Template != nil: // a ReplicationController may come without one
+		return &o.Spec.Template.Spec
+	case at == inTemplate && o.Template != nil:
+		return &o.Template.Spec
+	case at == inJobTemplate && o.Spec.JobTemplate != nil:
+		return &o.Spec.JobTemplate.Spec.Template.Spec
+	}
+	return nil
+}
+
 func (o *object) images(at place, pointer string) ([]Image, error) {
-	var p *podSpec
-	switch at {
-	case inSpec:
-		p = &o.Spec.podSpec
-	case inSpecTemplate:
-		if o.Spec.Template == nil {
-			return nil, nil // a ReplicationController may come without one
-		}
-		p = &o.Spec.Template.Spec
-	case inTemplate:
-		if o.Template == nil {
-			return nil, nil
-		}
-		p = &o.Template.Spec
-	case inJobTemplate:
-		if o.Spec.JobTemplate == nil {
-			return nil, nil
-		}
-		p = &o.Spec.JobTemplate.Spec.Template.Spec
+	p := o.pod(at)
+	if p == nil {
+		return nil, nil
 	}
 	n := len(p.Containers) + len(p.InitContainers) + len(p.EphemeralContainers)
 	if n > MaxImages {
-		return nil, &limitError{MaxImages, "containers or volumes"}
+		return nil, &limitError{MaxImages, "containers, volumes or imagePullSecrets"}
 	}
 	out := make([]Image, 0, n)
 	add := func(list string, cs []container) {

@@ -165,6 +165,9 @@ func (f *auditFlags) snapshot(ctx context.Context, env Env, config *rest.Config,
 		if deps.Keys, err = env.fetch(ctx, config, set.Wants()); err != nil {
 			return nil, err
 		}
+		if set.WantsNodes() {
+			deps.Nodes = controller.ReadNodes(ctx, config)
+		}
 		if compiled, err = set.Compile(deps); err != nil {
 			return nil, configError{err}
 		}
@@ -183,6 +186,9 @@ func (f *auditFlags) snapshot(ctx context.Context, env Env, config *rest.Config,
 		}
 		if deps.Keys, err = env.fetch(ctx, config, c.Wants()); err != nil {
 			return nil, err
+		}
+		if c.WantsNodes() {
+			deps.Nodes = controller.ReadNodes(ctx, config)
 		}
 		compiled, standing = c.Compile(deps, nil)
 		warnBroken(env.Stderr, standing)

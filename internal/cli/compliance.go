@@ -35,8 +35,8 @@ func newCompliance(env Env) *cobra.Command {
 		Use:   "compliance",
 		Short: "Say how far clusters are with what is assigned to them",
 		Long: `Say how far clusters are with what is assigned to them: by assignment, by cluster, by
-namespace, by image, each component by itself, or the trend of assignments. It shows what the clusters
-reported last; 'boltseal cluster list' says when that was.
+namespace, by image, each component by itself, or the trend of assignments. It shows
+what the clusters reported last; 'boltseal cluster list' says when that was.
 
 It ends with 0 where nothing shown is non-compliant, 1 where something is, and 2
 where it could not look. The trend is of the past, and ends with 0.`,

@@ -98,7 +98,7 @@ func runDoctor(cmd *cobra.Command, env Env, f doctorFlags) error {
 			return err
 		}
 		c := f.cluster
-		c.Webhook, c.Lease, c.Kinds = registrar.Name, controller.LeaseName, controller.Kinds()
+		c.Webhook, c.Lease, c.Kinds, c.Nodes = registrar.Name, controller.LeaseName, controller.Kinds(), controller.ReadNodes
 		c.Compile = compile.ClusterOptions{CertificateStores: service.CertificateStores(c.Namespace)}
 		if found, err = doctor.Cluster(cmd.Context(), config, c, deps, o); err != nil {
 			return fmt.Errorf("reading the cluster: %w", err)

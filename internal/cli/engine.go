@@ -165,7 +165,7 @@ func asking(e *boltseal.Engine, m boltseal.MultiArch) (*boltseal.Engine, error) 
 	if !ok { // it denies, whatever is asked
 		return e, nil
 	}
-	o.MultiArch, o.Platforms = m.Demand, m.Platforms
+	o.MultiArch, o.Platforms, o.Unread = m.Demand, m.Platforms, ""
 	p, err := policy.New(o)
 	if err != nil {
 		return nil, err

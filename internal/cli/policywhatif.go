@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -17,12 +18,13 @@ import (
 	"github.com/boltseal/boltseal/internal/governance/whatif"
 	"github.com/boltseal/boltseal/internal/nearest"
 	"github.com/boltseal/boltseal/internal/strict"
+	"github.com/boltseal/boltseal/trust"
 )
 
 type whatIfFlags struct {
 	hub                                   hubFlags
 	show                                  showFlags
-	files, without                        []string
+	files, without, revoked               []string
 	assignment, effect, mode, at, cluster string
 }
 
@@ -33,17 +35,19 @@ func newWhatIf(env Env) *cobra.Command {
 		Short: "Say what a change would deny, before it is made",
 		Long: `Say which images that run now would be denied after a change: assignments, exemptions
 and definitions from files (in place of those with their names), another effect, an
-exemption that is gone, or the exemptions that are over by a time. Nothing is changed.
+exemption that is gone, the exemptions that are over by a time, or a certificate that is
+revoked or taken out of the trust stores. Nothing is changed.
 
-It goes by what clusters report of images that are not trusted. Where no assignment
-looks at something yet, it says so: assign it with the effect Audit first.
+It goes by what clusters report of images that run. Where no assignment looks at
+something yet, it says so: assign it with the effect Audit first.
 
 It ends with 0 where nothing more would be denied, 1 where something would, and 2
 where it could not look.`,
 		Example: `    boltseal policy what-if --assignment deploy-trustedimages --effect Deny
     boltseal policy what-if -f assignment.yaml
     boltseal policy what-if --without-exemption legacy
-    boltseal policy what-if --at 2027-03-01`,
+    boltseal policy what-if --at 2027-03-01
+    boltseal policy what-if --revoked old-signer.crt`,
 		Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return runWhatIf(cmd, env, f) },
 	}
@@ -54,6 +58,7 @@ where it could not look.`,
 	fl.StringVar(&f.mode, "enforcement-mode", "", "another enforcement mode of it: Default or DoNotEnforce")
 	fl.StringArrayVar(&f.without, "without-exemption", nil, "`NAME` of an exemption to leave out; may be repeated")
 	fl.StringVar(&f.at, "at", "", "a day, or a `TIME`: exemptions that end until then are over")
+	fl.StringArrayVar(&f.revoked, "revoked", nil, "`CERT` that is trusted no more, of a signer or a CA: a file, a fingerprint (sha256:…), or a\nsubject such as 'CN=signer,O=Acme'; may be repeated")
 	fl.StringVar(&f.cluster, "cluster", "", "look at the cluster `NAME` only")
 	f.hub.register(cmd)
 	f.show.register(cmd)
@@ -66,8 +71,8 @@ func (f whatIfFlags) check() error {
 		return errors.New("--effect and --enforcement-mode need --assignment")
 	case f.assignment != "" && f.effect == "" && f.mode == "":
 		return errors.New("--assignment needs --effect or --enforcement-mode: what would change?")
-	case len(f.files)+len(f.without) == 0 && f.assignment == "" && f.at == "":
-		return errors.New("name a change: -f, --assignment with --effect, --without-exemption or --at")
+	case len(f.files)+len(f.without)+len(f.revoked) == 0 && f.assignment == "" && f.at == "":
+		return errors.New("name a change: -f, --assignment with --effect, --without-exemption, --at or --revoked")
 	}
 	return nil
 }
@@ -92,6 +97,10 @@ func runWhatIf(cmd *cobra.Command, env Env, f whatIfFlags) error {
 	if err != nil {
 		return err
 	}
+	revoked, err := certificates(env, f.revoked)
+	if err != nil {
+		return err
+	}
 	h, err := f.hub.open(env)
 	if err != nil {
 		return err
@@ -100,13 +109,44 @@ func runWhatIf(cmd *cobra.Command, env Env, f whatIfFlags) error {
 	if err != nil {
 		return err
 	}
-	in.Now, in.Before.At, in.After.At = now, now, at
+	in.Now, in.Before.At, in.After.At, in.Revoked = now, now, at, revoked
 	result := whatif.Look(in)
 	err = f.show.show(env, result, func(w io.Writer, st style) error { return writeWhatIf(w, st, result) })
 	if err == nil && len(result.Denied) > 0 {
 		err = exitError(ExitNotTrusted)
 	}
 	return err
+}
+
+var fingerprint = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+
+// certificates are those that are named by a file, a fingerprint or a subject.
+func certificates(env Env, names []string) (out []whatif.Certificate, err error) {
+	for _, name := range names {
+		plain := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(strings.ToLower(name), "sha256:"), ":", ""))
+		switch {
+		case fingerprint.MatchString("sha256:" + plain):
+			out = append(out, whatif.Certificate{Fingerprint: "sha256:" + plain})
+			continue
+		case strings.Contains(name, "="):
+			out = append(out, whatif.Certificate{Subject: name})
+			continue
+		}
+		sources, err := readNamed(env, "--revoked", []string{name})
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range sources {
+			certs, err := trust.ParseCertificates(s.Data)
+			if err != nil {
+				return nil, fmt.Errorf("--revoked %s: %w", s.Name, err)
+			}
+			for _, c := range certs {
+				out = append(out, whatif.Certificate{Fingerprint: trust.Fingerprint(c), Subject: c.Subject.String()})
+			}
+		}
+	}
+	return out, nil
 }
 
 // changed is what files bring.

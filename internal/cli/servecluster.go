@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/pflag"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/boltseal/boltseal/internal/controller"
 	"github.com/boltseal/boltseal/internal/service"
@@ -55,12 +54,12 @@ func (f *clusterFlags) cluster(env Env, files []string, log *slog.Logger) (*serv
 	o := &service.ClusterOptions{Namespace: f.namespace}
 	var err error
 	if f.kubeconfig != "" {
-		o.Config, err = clientcmd.BuildConfigFromFlags("", f.kubeconfig)
-	} else {
-		o.Config, err = rest.InClusterConfig()
+		o.Config, err = namedCluster("--kubeconfig", f.kubeconfig)
+	} else if o.Config, err = rest.InClusterConfig(); err != nil {
+		err = fmt.Errorf("the cluster's configuration: %w", err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the cluster's configuration: %w", err)
+		return nil, err
 	}
 	if o.Namespace == "" {
 		o.Namespace = defaultNamespace

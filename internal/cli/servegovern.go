@@ -158,10 +158,25 @@ func readAddOn(path, version string) (addon.Set, error) {
 }
 
 // hubConfig is the way to the hub that a kubeconfig names.
-func hubConfig(path string) (*rest.Config, error) {
-	c, err := clientcmd.BuildConfigFromFlags("", path)
+func hubConfig(path string) (*rest.Config, error) { return namedCluster("--hub-kubeconfig", path) }
+
+// namedCluster is the way to the cluster that a kubeconfig names. Where the file names
+// none it is an error: client-go's own would then lead to the cluster that this Pod
+// runs in, which is another one.
+func namedCluster(flag, path string) (*rest.Config, error) {
+	loaded, err := clientcmd.LoadFromFile(path)
+	if err == nil {
+		err = clientcmd.ResolveLocalPaths(loaded) // files beside it, as kubectl finds them
+	}
 	if err != nil {
-		return nil, fmt.Errorf("--hub-kubeconfig: %w", err)
+		return nil, fmt.Errorf("%s: %s: %w", flag, path, err)
+	}
+	c, err := clientcmd.NewDefaultClientConfig(*loaded, nil).ClientConfig()
+	switch {
+	case clientcmd.IsEmptyConfig(err):
+		return nil, fmt.Errorf("%s: %s names no cluster: it must be a kubeconfig, with a current context", flag, path)
+	case err != nil:
+		return nil, fmt.Errorf("%s: %s: %w", flag, path, err)
 	}
 	return c, nil
 }

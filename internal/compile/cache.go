@@ -10,7 +10,7 @@ import (
 
 // Cache keeps what a cluster's resources were compiled to, so that an edit costs
 // what it changes, and engines that it does not touch stay the same. It belongs
-// to one sequence of compilations with the same [Deps], Wrap excepted. The zero
+// to one sequence of compilations with the same [Deps], Wrap and Nodes excepted. The zero
 // value is ready.
 type Cache struct {
 	results  map[Key]*result
@@ -27,6 +27,7 @@ type result struct {
 	stores        []boltseal.ScopedStore // at most one, as of the rest
 	verifiers     []boltseal.Verifier
 	policy        boltseal.Policy
+	nodes         *Nodes // what the Policy was made with; nil = it did not ask
 }
 
 // lookup is one name that a Verifier looked up, and what was there.
@@ -48,6 +49,7 @@ func (l lookup) same(o lookup) bool {
 type cachedEngine struct {
 	options boltseal.Options
 	engine  *boltseal.Engine // nil = there is none
+	pods    *podEngines      // nil = it is everybody's
 }
 
 // cached runs do for an entry unless what it would do is known from before.
@@ -55,7 +57,7 @@ func (x *clusterCompiler) cached(e Entry, do func()) {
 	key := e.Current.key
 	ns := key.Namespace
 	// Where the resource works, what was before it has no say.
-	if r := x.cache.results[key]; r != nil && r.current == e.Current && (r.good == e.Good || r.standing.OK()) && r.wrapped == (x.deps.Wrap != nil) && x.same(r.lookups) {
+	if r := x.cache.results[key]; r != nil && r.current == e.Current && (r.good == e.Good || r.standing.OK()) && r.wrapped == (x.deps.Wrap != nil) && x.same(r.lookups) && (r.nodes == nil || r.nodes.same(x.deps.Nodes)) {
 		x.stores[ns] = append(x.stores[ns], r.stores...)
 		x.verifiers[ns] = append(x.verifiers[ns], r.verifiers...)
 		if r.policy != nil {
@@ -68,9 +70,9 @@ func (x *clusterCompiler) cached(e Entry, do func()) {
 		return
 	}
 	stores, verifiers, policy := len(x.stores[ns]), len(x.verifiers[ns]), x.policies[ns]
-	x.lookups = nil
+	x.lookups, x.asked = nil, nil
 	do()
-	r := &result{current: e.Current, good: e.Good, wrapped: x.deps.Wrap != nil, lookups: x.lookups, standing: *x.cluster.standing[key],
+	r := &result{current: e.Current, good: e.Good, wrapped: x.deps.Wrap != nil, lookups: x.lookups, standing: *x.cluster.standing[key], nodes: x.asked,
 		stores: slices.Clone(x.stores[ns][stores:]), verifiers: slices.Clone(x.verifiers[ns][verifiers:])}
 	r.standing.Problems = slices.Clone(r.standing.Problems)
 	if p := x.policies[ns]; p != policy {
@@ -124,8 +126,9 @@ func (x *clusterCompiler) engine(namespace string) *boltseal.Engine {
 		if err != nil {
 			e = nil
 		}
-		c = cachedEngine{o, e}
+		c = cachedEngine{o, e, newPodEngines(o)}
 	}
+	x.out.addPods(c.engine, c.pods)
 	x.kept[namespace] = c
 	return c.engine
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/api/config/v1beta1"
 	"github.com/boltseal/boltseal/internal/credential"
+	"github.com/boltseal/boltseal/internal/credential/kube"
 	"github.com/boltseal/boltseal/internal/keys"
 	"github.com/boltseal/boltseal/internal/strict"
 	"github.com/boltseal/boltseal/notation"
@@ -41,6 +42,13 @@ type Deps struct {
 	// Keys tells what was fetched for providers that are not inline; see Wants. Nil
 	// means nothing.
 	Keys func(keys.Want) keys.State
+	// Nodes is what the cluster's Nodes run, for Policies that ask for it. Nil means
+	// that there is no cluster.
+	Nodes *Nodes
+	// Forgot is told when some of the engines that Pods' own credentials made are not
+	// among Engines any more, so that what is kept by them can be dropped. Nil means
+	// that nobody wants to know.
+	Forgot func(*Compiled)
 	// Panicked is boltseal.Options' of every engine.
 	Panicked func(what string, value any, stack []byte)
 }
@@ -52,6 +60,9 @@ type Compiled struct {
 	// Warnings are what deserves a look and does no harm.
 	Warnings []strict.Problem
 	closers  []func()
+	pods     *kube.Pods
+	forgot   func(*Compiled)                  // nil = nobody wants to know
+	perPod   map[*boltseal.Engine]*podEngines // those of which each Pod has its own
 }
 
 // EngineFor returns the engine for Pods of a namespace: its own resources win
@@ -74,6 +85,9 @@ func (c *Compiled) Engines() []*boltseal.Engine {
 			out = append(out, e)
 		}
 	}
+	for _, p := range c.perPod {
+		out = append(out, p.all()...)
+	}
 	return out
 }
 
@@ -93,6 +107,7 @@ type compiler struct {
 	stores    map[string][]boltseal.ScopedStore // by namespace
 	verifiers map[string][]boltseal.Verifier
 	policies  map[string]boltseal.Policy
+	asked     *Nodes // those that a Policy was made with; nil = none asked
 	// lenient makes do with trust stores that lack certificates: they trust less.
 	lenient bool
 	// whole says that the configuration stands or falls as a whole. That something
@@ -113,7 +128,7 @@ func newCompiler(deps Deps) *compiler {
 	if deps.Revocation == nil {
 		deps.Revocation = notation.NewRevocation(notation.RevocationOptions{Clock: deps.Clock})
 	}
-	return &compiler{deps: deps, out: &Compiled{namespaces: map[string]*boltseal.Engine{}}, stores: map[string][]boltseal.ScopedStore{},
+	return &compiler{deps: deps, out: &Compiled{namespaces: map[string]*boltseal.Engine{}, pods: kube.NewPods(deps.Cloud.Objects, deps.Clock), forgot: deps.Forgot}, stores: map[string][]boltseal.ScopedStore{},
 		verifiers: map[string][]boltseal.Verifier{}, policies: map[string]boltseal.Policy{}}
 }
 
@@ -192,7 +207,9 @@ func (c *compiler) engines() {
 			c.incomplete(ns, len(stores) == 0)
 			continue
 		}
-		e, err := boltseal.New(boltseal.Options{Stores: stores, Verifiers: verifiers, Policy: ownPolicy(c.policies, ns), Clock: c.deps.Clock, Panicked: c.deps.Panicked})
+		o := boltseal.Options{Stores: stores, Verifiers: verifiers, Policy: ownPolicy(c.policies, ns), Clock: c.deps.Clock, Panicked: c.deps.Panicked}
+		e, err := boltseal.New(o)
+		c.out.addPods(e, newPodEngines(o))
 		switch {
 		case err != nil:
 			c.fail(strict.Problem{Message: trim(err)})

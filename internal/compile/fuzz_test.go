@@ -24,7 +24,7 @@ func FuzzCompile(f *testing.F) {
 		certStore("roots", pem) + store("oras", "useHttp: true, ttl: 10, authProvider: {name: dockerConfig, configPath: x}") + verifier("notary", "gatekeeper-system/roots"),
 		strings.Replace(good, "{certs: [roots]}", "{ca: {certs: [roots]}, tsa: {x: [roots]}}", 1),
 		strings.Replace(good, "parameters: {", "parameters: {registries: [{host: reg:5000, useHttp: true, authRealms: [auth.example]}], ", 1),
-		strings.Replace(good, "parameters: {", "parameters: {authProviders: [{name: azureWorkloadIdentity, endpoints: [acme.azurecr.io]}, {name: awsEcrBasic, accounts: [\"1\"]}, {name: alibabacloudAcrBasic, acrInstancesConfig: [{instanceName: a, instanceId: b}]}, {name: dockerConfig}], ", 1),
+		strings.Replace(good, "parameters: {", "parameters: {authProviders: [{name: azureWorkloadIdentity, endpoints: [acme.azurecr.io]}, {name: awsEcrBasic, accounts: [\"1\"]}, {name: gcpArtifactRegistry, endpoints: [gcr.io]}, {name: podPullSecrets}, {name: alibabacloudAcrBasic, acrInstancesConfig: [{instanceName: a, instanceId: b}]}, {name: dockerConfig}], ", 1),
 		good + store("team/s", "caCert: x, authProviders: [{name: azureManagedIdentity, clientID: c}, dockerConfig, {}]"),
 		good + "---\napiVersion: boltseal.dev/v1alpha1\nkind: ImageIntegrityPolicy\nmetadata: {name: x}\nspec: {match: {kinds: [Pod]}, enforcementAction: deny}\n",
 	} {

@@ -12,6 +12,11 @@ type secretsParameters struct {
 	ServiceAccount string        `json:"serviceAccountName"`
 }
 
+// podSecretsParameters are those of podPullSecrets; Ratify has none.
+type podSecretsParameters struct {
+	Name string `json:"name"`
+}
+
 // dockerConfigParameters are those of the auth provider "dockerConfig".
 type dockerConfigParameters struct {
 	Name       string `json:"name"`
@@ -37,6 +42,12 @@ type ecrParameters struct {
 	Authentication string   `json:"authentication"`
 	RoleARN        string   `json:"roleARN"`
 	TokenFile      string   `json:"tokenFile"`
+}
+
+// artifactRegistryParameters are those of gcpArtifactRegistry; Ratify has none.
+type artifactRegistryParameters struct {
+	Name      string   `json:"name"`
+	Endpoints []string `json:"endpoints"`
 }
 
 // alibabaParameters are those of alibabacloudAcrBasic: Ratify's, and from Endpoints

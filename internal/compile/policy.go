@@ -75,11 +75,19 @@ func (c *compiler) multiArch(r resource[v1beta1.PolicySpec], p configPolicyParam
 		c.fail(r.own(list.Problem("it is empty: list the platforms that nodes run, or leave it out, which means all")))
 		return
 	}
+	nodes := false
 	for i, n := range list.Items() {
+		if p.Platforms[i] == nodesItem {
+			if nodes {
+				c.fail(r.own(n.Problem("%s stands here twice", nodesItem)))
+			}
+			nodes = true
+			continue
+		}
 		platform, err := boltseal.ParsePlatform(p.Platforms[i])
 		switch {
 		case err != nil:
-			c.fail(r.own(n.Problem("%s", trim(err))))
+			c.fail(r.own(n.Problem("%s, and not %s", trim(err), nodesItem)))
 		case slices.Contains(o.Platforms, platform):
 			c.fail(r.own(n.Problem("%s stands here twice", platform)))
 		default:
@@ -87,7 +95,13 @@ func (c *compiler) multiArch(r resource[v1beta1.PolicySpec], p configPolicyParam
 		}
 	}
 	m := boltseal.MultiArch{Demand: o.MultiArch, Platforms: o.Platforms}
+	if nodes {
+		m.Unread = nodesItem // of no demand but these two, whatever Nodes run
+	}
 	if err := m.Validate(); err != nil && ok {
 		c.fail(r.own(list.Problem("%s", trim(err))))
+	}
+	if nodes {
+		c.nodes(r, list, o)
 	}
 }

@@ -59,15 +59,34 @@ func (c *compiler) store(r resource[v1beta1.StoreSpec]) {
 		c.fail(r.problem("spec.parameters", "%s", trim(err)))
 		return
 	}
-	var store boltseal.Store = reg
-	if len(p.Mirrors) > 0 {
-		if store, err = oci.NewMirrors(oci.MirrorOptions{Store: reg, Mirrors: p.mirrors(), Clock: c.deps.Clock}); err != nil {
-			c.fail(r.problem("spec.parameters.mirrors", "%s", trim(err)))
-			return
+	clock, wrap := c.deps.Clock, c.deps.Wrap
+	around := func(reg *oci.Registry) (store boltseal.Store, err error) {
+		store = reg
+		if len(p.Mirrors) > 0 {
+			if store, err = oci.NewMirrors(oci.MirrorOptions{Store: reg, Mirrors: p.mirrors(), Clock: clock}); err != nil {
+				return nil, err
+			}
 		}
+		if wrap != nil {
+			store = wrap(store)
+		}
+		return store, nil
 	}
-	if c.deps.Wrap != nil {
-		store = c.deps.Wrap(store)
+	store, err := around(reg)
+	if err != nil {
+		c.fail(r.problem("spec.parameters.mirrors", "%s", trim(err)))
+		return
+	}
+	if perPod(o.Credentials) {
+		store = &podStore{store, func(own oci.CredentialSource) (boltseal.Store, error) {
+			o := o
+			o.Credentials = forPod(o.Credentials, own)
+			reg, err := oci.NewRegistry(o)
+			if err != nil {
+				return nil, err
+			}
+			return around(reg)
+		}}
 	}
 	c.stores[r.namespace] = append(c.stores[r.namespace], boltseal.ScopedStore{Name: r.name, Scopes: p.Scopes, Store: store, Identities: p.identities()})
 }

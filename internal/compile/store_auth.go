@@ -12,6 +12,7 @@ import (
 	"github.com/boltseal/boltseal/internal/credential/alibaba"
 	"github.com/boltseal/boltseal/internal/credential/aws"
 	"github.com/boltseal/boltseal/internal/credential/azure"
+	"github.com/boltseal/boltseal/internal/credential/gcp"
 	"github.com/boltseal/boltseal/internal/credential/kube"
 	"github.com/boltseal/boltseal/internal/keys"
 	"github.com/boltseal/boltseal/internal/strict"
@@ -21,7 +22,7 @@ import (
 const dockerConfig = "dockerConfig"
 
 // authProviders are the sources of credentials known here.
-var authProviders = []string{dockerConfig, azure.WorkloadIdentity, azure.ManagedIdentity, aws.Name, alibaba.Name, kube.Name}
+var authProviders = []string{dockerConfig, azure.WorkloadIdentity, azure.ManagedIdentity, aws.Name, gcp.Name, alibaba.Name, kube.Name, kube.PodName}
 
 // maxAuthProviders bounds authProviders.
 const maxAuthProviders = 16
@@ -107,6 +108,13 @@ func (c *compiler) authProvider(r resource[v1beta1.StoreSpec], p orasParameters,
 			RoleARN: a.RoleARN, OIDCProviderARN: a.OIDCProviderARN, TokenFile: a.TokenFile, RoleName: a.RoleName,
 			Transport: env.Transport, Getenv: env.Getenv, Clock: env.Clock}
 		return c.made(r, n, o.Check(), a, func() (oci.CredentialSource, error) { return alibaba.New(o) })
+	case gcp.Name:
+		var a artifactRegistryParameters
+		if !c.lent(r, p, n, name, "tokenFile") || !c.decoded(r, n, &a) {
+			return nil
+		}
+		o := gcp.Options{Endpoints: a.Endpoints, Transport: env.Transport, Getenv: env.Getenv, Clock: env.Clock}
+		return c.made(r, n, o.Check(), a, func() (oci.CredentialSource, error) { return gcp.New(o) })
 	case kube.Name:
 		var a secretsParameters
 		if !c.shown(r, p, n, name) || !c.decoded(r, n, &a) {
@@ -114,6 +122,12 @@ func (c *compiler) authProvider(r resource[v1beta1.StoreSpec], p orasParameters,
 		}
 		o := kube.Options{Secrets: a.Secrets, ServiceAccount: a.ServiceAccount, Namespace: r.namespace, Own: env.Namespace, Objects: env.Objects, Clock: env.Clock}
 		return c.made(r, n, o.Check(), a, func() (oci.CredentialSource, error) { return kube.New(o) })
+	case kube.PodName:
+		var a podSecretsParameters
+		if !c.shown(r, p, n, name) || !c.decoded(r, n, &a) {
+			return nil
+		}
+		return kube.NoPod{}
 	}
 	c.fail(r.own(n.At("name", "%s", notKnown("auth provider", name, authProviders))))
 	return nil

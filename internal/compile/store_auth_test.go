@@ -49,9 +49,9 @@ func TestAuthProvidersInOrder(t *testing.T) {
 	t.Parallel()
 	a := dockerFile(t, `"a.example":{"username":"of-a","password":"x"},"both.example":{"username":"of-a","password":"x"}`)
 	b := dockerFile(t, `"both.example":{"username":"of-b","password":"x"},"b.example":{"username":"of-b","password":"x"},"acme.azurecr.io":{"username":"of-b","password":"x"}`)
-	text := store("s", `scopes: [a.example, b.example/team], mirrors: [{source: a.example, endpoints: [m.example/x]}], authProviders: [{name: azureWorkloadIdentity, clientID: c, tenantID: t, endpoints: [acme.azurecr.io]}, {name: awsEcrBasic}, {name: alibabacloudAcrBasic}, {name: dockerConfig, configPath: `+a+`}, {name: dockerConfig, configPath: `+b+`}]`)
+	text := store("s", `scopes: [a.example, b.example/team], mirrors: [{source: a.example, endpoints: [m.example/x]}], authProviders: [{name: azureWorkloadIdentity, clientID: c, tenantID: t, endpoints: [acme.azurecr.io]}, {name: awsEcrBasic}, {name: gcpArtifactRegistry}, {name: alibabacloudAcrBasic}, {name: dockerConfig, configPath: `+a+`}, {name: dockerConfig, configPath: `+b+`}]`)
 	st := surveyed(t, text, withDocker())
-	if len(st) != 1 || strings.Join(st[0].Registries, " ") != "a.example b.example/team m.example/x" || len(st[0].Sources) != 5 || st[0].Sources[1].Name != "awsEcrBasic" || st[0].Sources[1].Place != "authProviders[1]" {
+	if len(st) != 1 || strings.Join(st[0].Registries, " ") != "a.example b.example/team m.example/x" || len(st[0].Sources) != 6 || st[0].Sources[1].Name != "awsEcrBasic" || st[0].Sources[1].Place != "authProviders[1]" {
 		t.Fatalf("%+v", st)
 	}
 	list := credential.NewList(st[0].Sources...)
@@ -114,6 +114,10 @@ func TestNamespacesDoNotBorrow(t *testing.T) {
 		{"authProviders: [{name: dockerConfig}, {name: azureWorkloadIdentity, tokenFile: /x}]", "team", "authProviders[1].tokenFile: it would name a file"},
 		{"registries: [{host: r.example, clientCertFile: /x, clientKeyFile: /y}]", "team", "registries[0].clientKeyFile: r.example: it would name a key of Boltseal's own"},
 		{"authProvider: {name: alibabacloudAcrBasic, tokenFile: /x}", "team", "it would name a file"},
+		{"authProvider: {name: gcpArtifactRegistry}", "", "gcpArtifactRegistry is the identity of Boltseal itself"},
+		{"authProvider: {name: gcpArtifactRegistry}", "team", ""},
+		{"useHttp: true, authProvider: {name: podPullSecrets}", "team", "podPullSecrets reads Secrets, which are not shown"},
+		{"authProvider: {name: podPullSecrets}", "", ""},
 		{"registries: [{host: acme.azurecr.io, caFile: /x}], authProvider: {name: azureManagedIdentity}", "team", "sets registries[0].caFile"},
 		{"authProvider: {name: k8Secrets, secrets: [{secretName: pull}]}", "", ""},
 		{"authProvider: {name: k8Secrets, secrets: [{secretName: pull, namespace: team}]}", "", ""},
@@ -170,6 +174,8 @@ func TestAuthProviderProblems(t *testing.T) {
 		"authProvider: {name: k8Secrets, secrets: [{secretName: a}, {namespace: b}]}":                           "authProvider.secrets[1].secretName: it is missing",
 		"authProvider: {name: k8Secrets, secrets: [{secretName: A_b}]}":                                         "authProvider.secrets[0].secretName: A_b is no name to Kubernetes",
 		"authProvider: {name: k8Secrets, serviceAccountName: \"a/b\"}":                                          "authProvider.serviceAccountName: ",
+		"authProvider: {name: gcpArtifactRegistry, endpoints: [gcr.io, evil.example]}":                          "authProvider.endpoints[1]: evil.example is no host of Artifact Registry",
+		"authProvider: {name: gcpArtifactRegistry, endpoint: [gcr.io]}":                                         `authProvider.endpoint: unknown field (did you mean "endpoints"?)`,
 		"authProvider: {name: awsEcrBasic, accounts: [\"1\"]}":                                                  "authProvider.accounts[0]: 1 is no account",
 		"authProviders: [{name: alibabacloudAcrBasic, acrInstancesConfig: [{instanceName: a, instanceId: b}]}]": "authProviders[0].acrInstancesConfig[0].instanceId: b is no instance",
 	} {

@@ -199,7 +199,7 @@ func (s *apiServer) serve(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/apis":
 		answer(w, 200, s.groups())
 	case r.URL.Path == "/api/v1":
-		answer(w, 200, resourceList("v1", resource("Namespace", false)))
+		answer(w, 200, resourceList("v1", resource("Namespace", false), resource("Node", false)))
 	case parts[0] == "apis" && len(parts) == 3:
 		s.resources(w, parts[1], parts[2])
 	case r.URL.Query().Get("watch") != "":

@@ -89,6 +89,8 @@ type Controller struct {
 	expiring   prometheus.Gauge
 	contact    prometheus.Gauge
 	writer     *writer
+	nodes      *nodes
+	spawn      func(func()) // set by Run
 }
 
 // contacted notes when the API server answered.
@@ -137,7 +139,7 @@ func New(o Options) (*Controller, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the way to the cluster: %w", err)
 	}
-	c := &Controller{o: o, table: newTable(), changed: make(chan struct{}, 1), contact: contact,
+	c := &Controller{o: o, table: newTable(), nodes: newNodes(), changed: make(chan struct{}, 1), contact: contact,
 		resources: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "boltseal_resources",
 			Help: "Resources of the cluster, by kind and by whether they are in force as they are written."}, []string{"kind", "ready"})}
 	c.expiring = prometheus.NewGauge(prometheus.GaugeOpts{Name: "boltseal_expiring_certificates",
@@ -189,6 +191,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	defer cancel(nil)
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	c.spawn = wg.Go
 	wg.Go(func() {
 		if err := c.cache.Start(ctx); err != nil {
 			cancel(fmt.Errorf("watching the cluster: %w", err))
@@ -196,11 +199,11 @@ func (c *Controller) Run(ctx context.Context) error {
 	})
 	all := Kinds()
 	for _, gvk := range all {
-		wg.Go(func() { c.watchKind(ctx, objectOf(gvk), gvk.Kind, c.resourceHandler(gvk)) })
+		wg.Go(func() { c.watchKind(ctx, objectOf(gvk), gvk.Kind, c.resourceHandler(gvk), c.kindKnown) })
 	}
 	ns := &metav1.PartialObjectMetadata{}
 	ns.SetGroupVersionKind(schema.GroupVersionKind{Version: "v1", Kind: "Namespace"})
-	wg.Go(func() { c.watchKind(ctx, ns, "Namespace", c.namespaceHandler()) })
+	wg.Go(func() { c.watchKind(ctx, ns, "Namespace", c.namespaceHandler(), c.kindKnown) })
 	wg.Go(func() { c.writer.run(ctx) })
 	c.loop(ctx, int32(len(all)+1))
 	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
@@ -209,18 +212,18 @@ func (c *Controller) Run(ctx context.Context) error {
 	return nil
 }
 
-// watchKind hands a kind's objects to the handler, and counts the kind once all
-// that are there were handed over. A kind that the cluster does not know has no
-// objects; it is looked for again and again.
-func (c *Controller) watchKind(ctx context.Context, o client.Object, kind string, h toolscache.ResourceEventHandler) {
-	counted, told := false, false
-	count := func() {
-		if !counted {
-			counted = true
-			c.synced.Add(1)
-			c.poke()
-		}
-	}
+// kindKnown counts a kind whose resources are all known.
+func (c *Controller) kindKnown() {
+	c.synced.Add(1)
+	c.poke()
+}
+
+// watchKind hands a kind's objects to the handler, and calls known once all that
+// are there were handed over. A kind that the cluster does not know has no objects;
+// it is looked for again and again.
+func (c *Controller) watchKind(ctx context.Context, o client.Object, kind string, h toolscache.ResourceEventHandler, known func()) {
+	told := false
+	count := sync.OnceFunc(known)
 	for {
 		inf, err := c.cache.GetInformer(ctx, o, cache.BlockUntilSynced(false))
 		var reg toolscache.ResourceEventHandlerRegistration
@@ -342,6 +345,7 @@ func (c *Controller) loop(ctx context.Context, want int32) {
 		}
 		c.settle(ctx)
 		c.await(ctx)
+		c.askNodes(ctx)
 		if ctx.Err() != nil {
 			return
 		}

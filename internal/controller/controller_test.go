@@ -43,6 +43,7 @@ type replica struct {
 	check   func(map[compile.Key]*compile.Standing) // nil = nobody looks
 	now     map[compile.Key]*compile.Standing
 	log     *lockedBuffer
+	nodes   *compile.Nodes // as last compiled with
 }
 
 type lockedBuffer struct {
@@ -79,6 +80,8 @@ func startAwaiting(t testing.TB, s *apiServer, identity string, await time.Durat
 		Apply: func(c *compile.Cluster) map[compile.Key]*compile.Standing {
 			r.mu.Lock()
 			defer r.mu.Unlock()
+			deps.Nodes = r.Nodes()
+			r.nodes = deps.Nodes
 			_, r.now = c.Compile(deps, &r.cache)
 			r.applied++
 			if r.check != nil {

@@ -36,6 +36,8 @@ type ClusterOptions struct {
 	Provider string
 	// Kinds are the kinds of its resources. Required.
 	Kinds []schema.GroupVersionKind
+	// Nodes reads what the cluster's Nodes run. Required.
+	Nodes func(context.Context, *rest.Config) *compile.Nodes
 	// Compile says how resources are read.
 	Compile compile.ClusterOptions
 }
@@ -50,6 +52,7 @@ type clusterCheck struct {
 	o       ClusterOptions
 	now     time.Time
 	out     []Finding
+	nodes   bool // some Policy asks what Nodes run
 }
 
 // Cluster looks at a cluster's resources and at how Boltseal is installed there, and
@@ -73,6 +76,9 @@ func Cluster(ctx context.Context, config *rest.Config, c ClusterOptions, deps co
 	cluster := compile.NewCluster(c.Compile, entries)
 	deps.Keys, deps.Cloud = keys.Once(ctx, o.Keys, cluster.Wants()), o.Keys
 	deps.Sources = &credential.Pool{}
+	if cluster.WantsNodes() {
+		x.nodes, deps.Nodes = true, c.Nodes(ctx, config)
+	}
 	compiled, standing := cluster.Compile(deps, nil)
 	defer compiled.Close()
 	survey := cluster.Survey(deps.Keys)
@@ -328,7 +334,7 @@ func (x *clusterCheck) permissions(ctx context.Context) {
 	user := "system:serviceaccount:" + x.o.Namespace + ":" + x.o.Account
 	groups := []string{"system:serviceaccounts", "system:serviceaccounts:" + x.o.Namespace, "system:authenticated"}
 	missing := 0
-	for _, need := range needs(x.o) {
+	for _, need := range needs(x.o, x.nodes) {
 		review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{User: user, Groups: groups, ResourceAttributes: &need}}
 		if err := x.client.Create(ctx, review); err != nil {
 			x.failed(AreaPermissions, "ServiceAccount "+x.o.Namespace+"/"+x.o.Account, err)
@@ -362,7 +368,7 @@ func words(a authorizationv1.ResourceAttributes) string {
 }
 
 // needs are rights that Boltseal cannot do without.
-func needs(o ClusterOptions) []authorizationv1.ResourceAttributes {
+func needs(o ClusterOptions, nodes bool) []authorizationv1.ResourceAttributes {
 	var out []authorizationv1.ResourceAttributes
 	for _, gvk := range o.Kinds {
 		plural, _ := meta.UnsafeGuessKindToResource(gvk)
@@ -373,6 +379,11 @@ func needs(o ClusterOptions) []authorizationv1.ResourceAttributes {
 	}
 	for _, verb := range []string{"list", "watch"} {
 		out = append(out, authorizationv1.ResourceAttributes{Resource: "namespaces", Verb: verb})
+	}
+	if nodes {
+		for _, verb := range []string{"list", "watch"} {
+			out = append(out, authorizationv1.ResourceAttributes{Resource: "nodes", Verb: verb})
+		}
 	}
 	lease := authorizationv1.ResourceAttributes{Group: "coordination.k8s.io", Resource: "leases", Namespace: o.Namespace, Verb: "create"}
 	out = append(out, lease)

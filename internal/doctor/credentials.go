@@ -11,6 +11,7 @@ import (
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/compile"
 	"github.com/boltseal/boltseal/internal/credential"
+	"github.com/boltseal/boltseal/internal/credential/kube"
 	"github.com/boltseal/boltseal/oci"
 )
 
@@ -59,9 +60,10 @@ func credentials(ctx context.Context, stores []compile.SurveyedStore, from strin
 func credentialFor(ctx context.Context, s compile.SurveyedStore, registry, from string) Finding {
 	f := Finding{Area: AreaCredentials, Subject: s.Resource + ", " + registry, Level: OK}
 	host, repository, _ := strings.Cut(registry, "/")
-	explicit := false
+	explicit, perPod := false, false
 	for _, src := range s.Sources {
 		explicit = explicit || src.Place != ""
+		perPod = perPod || src.Name == kube.PodName
 		c, err := src.Source.Credential(ctx, host, repository)
 		switch {
 		case errors.Is(err, credential.ErrNotForHost), err == nil && c.Anonymous():
@@ -78,7 +80,10 @@ func credentialFor(ctx context.Context, s compile.SurveyedStore, registry, from 
 		return f
 	}
 	f.Message = "it is read anonymously: " + plain(len(s.Sources))
-	if explicit {
+	switch {
+	case perPod:
+		f.Message = "each Pod's own pull Secrets count for it, which cannot be asked from here; where no Pod is known it is read anonymously"
+	case explicit:
 		f.Level, f.Remedy = Warning, "see whether it is meant to be: an auth provider's endpoints may leave it out"
 	}
 	return f

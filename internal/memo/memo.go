@@ -15,6 +15,7 @@ import (
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/lru"
+	"github.com/boltseal/boltseal/internal/signers"
 )
 
 // Defaults of Options.
@@ -75,6 +76,7 @@ type Answer struct {
 	Decision boltseal.Decision
 	Reason   boltseal.Reason // empty where Decision is Allow
 	Digest   digest.Digest   // of the image's manifest; "" where it could not be resolved
+	Signers  signers.Set
 	Encoded
 	// Expires is when its evidence runs out, at the latest; zero = never.
 	Expires time.Time
@@ -407,7 +409,7 @@ func (m *Memo) until(r *boltseal.Result) time.Time {
 }
 
 func (m *Memo) encode(e *boltseal.Engine, r *boltseal.Result) *Answer {
-	a := &Answer{Decision: r.Decision, Digest: r.Subject.Digest}
+	a := &Answer{Decision: r.Decision, Digest: r.Subject.Digest, Signers: signers.Of(r)}
 	if r.Decision != boltseal.Allow {
 		a.Reason = r.Reason
 	}
@@ -419,7 +421,7 @@ func (m *Memo) encode(e *boltseal.Engine, r *boltseal.Result) *Answer {
 
 const (
 	entryCost  = 160 // list, map and key
-	answerCost = 244 // the struct of an Answer
+	answerCost = 252 // the struct of an Answer
 )
 
 func (a *Answer) cost() int64 {

@@ -208,7 +208,7 @@ func (l *loop) pass(ctx context.Context) {
 // end of ctx, ends it early.
 func (l *loop) look(ctx context.Context, snap *snapshot.Snapshot, changed <-chan struct{}) bool {
 	for slice := l.a.o.Slice; ; slice *= 2 {
-		p := l.judge.plan(snap, l.inventory)
+		p := l.judge.plan(ctx, snap, l.inventory)
 		open := l.judge.open(p)
 		stop, release := until(ctx, changed, slice)
 		l.judge.ask(ctx, stop, snap.Memo, open, func() {})

@@ -27,12 +27,12 @@ func BenchmarkSecondLook(b *testing.B) {
 	engine := &boltseal.Engine{}
 	snap := &snapshot.Snapshot{Engines: engines{cluster: engine}, Policies: integrity.NewSet([]*integrity.Policy{policy}), Memo: memo.New(memo.Options{})}
 	j := NewJudge(JudgeOptions{})
-	for _, u := range j.plan(snap, v).units {
+	for _, u := range j.plan(b.Context(), snap, v).units {
 		j.known[u] = verdict{decision: boltseal.Allow, until: time.Now().Add(time.Hour)}
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		p := j.plan(snap, v)
+		p := j.plan(b.Context(), snap, v)
 		if open := j.open(p); len(open) != 0 {
 			b.Fatal(len(open))
 		}

@@ -36,7 +36,7 @@ func TestExemptIsCountedApart(t *testing.T) {
 	if f.Outcome != Exempt || f.Exemption != "old" || !f.Until.Equal(end) || f.Reason.Message == "" || f.Pods != 2 {
 		t.Errorf("%+v", f)
 	}
-	a := auditOf(&r.Policies[0], nil)
+	a := auditOf(&r.Policies[0], nil, trusted{})
 	if a.Pods != 3 || a.Exempt != 2 || a.Violations != 0 || len(firstViolations(r)["prod"]) > 0 {
 		t.Errorf("%+v", a)
 	}

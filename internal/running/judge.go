@@ -11,6 +11,7 @@ import (
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/memo"
+	"github.com/boltseal/boltseal/internal/signers"
 	"github.com/boltseal/boltseal/internal/snapshot"
 )
 
@@ -52,6 +53,7 @@ type Judge struct {
 type verdict struct {
 	decision boltseal.Decision
 	reason   boltseal.Reason
+	signers  signers.Set
 	until    time.Time // it is found out anew after that
 	outages  int       // in a row
 }
@@ -92,7 +94,7 @@ func NewJudge(o JudgeOptions) *Judge {
 // what was not asked then is Pending. progress is told how many of how many images
 // are done; nil means that nobody is.
 func (j *Judge) Judge(ctx context.Context, snap *snapshot.Snapshot, v *Inventory, progress func(done, total int)) *Result {
-	p := j.plan(snap, v)
+	p := j.plan(ctx, snap, v)
 	open := j.open(p)
 	if progress == nil {
 		progress = func(int, int) {}
@@ -110,8 +112,8 @@ func (j *Judge) Judge(ctx context.Context, snap *snapshot.Snapshot, v *Inventory
 	return j.result(p)
 }
 
-func (j *Judge) plan(snap *snapshot.Snapshot, v *Inventory) *plan {
-	p := newPlan(snap, v, j.targets, j.o.Clock())
+func (j *Judge) plan(ctx context.Context, snap *snapshot.Snapshot, v *Inventory) *plan {
+	p := newPlan(ctx, snap, v, j.targets, j.o.Clock())
 	j.targets, j.ends = p.targets, p.ends
 	return p
 }
@@ -296,7 +298,7 @@ func (j *Judge) heard(name string, outage bool, why boltseal.Reason, now time.Ti
 
 // verdictOf is the verdict of an answer, given the one before.
 func (j *Judge) verdictOf(before verdict, a *memo.Answer, now time.Time) verdict {
-	v := verdict{decision: a.Decision, reason: a.Reason}
+	v := verdict{decision: a.Decision, reason: a.Reason, signers: a.Signers}
 	switch a.Decision {
 	case boltseal.Allow:
 		v.reason = boltseal.Reason{} // nobody asks why

@@ -1,8 +1,10 @@
 package running
 
 import (
+	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -22,6 +24,8 @@ import (
 type engines struct {
 	cluster    *boltseal.Engine
 	namespaces map[string]*boltseal.Engine
+	// pods, where it is set, is for Pods with pull Secrets.
+	pods func(namespace, secrets, account string) *boltseal.Engine
 }
 
 func (e engines) EngineFor(ns string) *boltseal.Engine {
@@ -32,6 +36,12 @@ func (e engines) EngineFor(ns string) *boltseal.Engine {
 }
 
 func (engines) Close() {}
+
+func (e engines) PerPod(*boltseal.Engine) bool { return e.pods != nil }
+
+func (e engines) ForPod(_ context.Context, _ *boltseal.Engine, namespace string, secrets []string, account string) *boltseal.Engine {
+	return e.pods(namespace, strings.Join(secrets, "+"), account)
+}
 
 // scene is a registry, a clock, and a Judge.
 type scene struct {

@@ -2,6 +2,7 @@ package running
 
 import (
 	"cmp"
+	"context"
 	"maps"
 	"slices"
 	"strings"
@@ -27,6 +28,7 @@ type kind struct {
 	namespace      string
 	labels, images unique.Handle[string]
 	owner          unique.Handle[string] // where a policy wants to know it, otherwise none
+	pulls          unique.Handle[string] // where an engine does
 }
 
 // sort is one kind of Pods, and what is demanded of it.
@@ -59,10 +61,12 @@ type plan struct {
 
 // newPlan holds the Pods against the policies. targets are what was identified
 // before.
-func newPlan(snap *snapshot.Snapshot, v *Inventory, targets map[use]target, now time.Time) *plan {
+func newPlan(ctx context.Context, snap *snapshot.Snapshot, v *Inventory, targets map[use]target, now time.Time) *plan {
 	p := &plan{snap: snap, policies: snap.Policies.Policies(), targets: make(map[use]target, len(targets))}
+	perPod := false
 	for _, pol := range p.policies {
 		p.owners = p.owners || pol.ExemptsWorkloads()
+		perPod = perPod || snap.Engines.PerPod(snap.Engines.EngineFor(pol.Owner()))
 		for _, e := range pol.Exemptions() {
 			if !e.Ends.IsZero() && !e.Over(now) && (p.ends.IsZero() || e.Ends.Before(p.ends)) {
 				p.ends = e.Ends
@@ -73,9 +77,12 @@ func newPlan(snap *snapshot.Snapshot, v *Inventory, targets map[use]target, now 
 	v.mu.Lock()
 	namespaces := maps.Clone(v.namespaces)
 	for key, r := range v.rows {
-		k := kind{key.Namespace, r.labels, r.images, unique.Handle[string]{}}
+		k := kind{key.Namespace, r.labels, r.images, unique.Handle[string]{}, unique.Handle[string]{}}
 		if p.owners {
 			k.owner = r.owner
+		}
+		if perPod {
+			k.pulls = r.pulls
 		}
 		s := sorts[k]
 		if s == nil {
@@ -88,7 +95,7 @@ func newPlan(snap *snapshot.Snapshot, v *Inventory, targets map[use]target, now 
 	}
 	v.mu.Unlock()
 	slices.SortFunc(p.sorts, func(a, b *sort) int { return comparePods(a.first[0], b.first[0]) })
-	d := demander{plan: p, before: targets, now: now, number: make(map[*integrity.Policy]int, len(p.policies)), units: map[unit]int{}}
+	d := demander{plan: p, before: targets, now: now, number: make(map[*integrity.Policy]int, len(p.policies)), units: map[unit]int{}, ctx: ctx, engines: map[pulling]*boltseal.Engine{}}
 	for i, pol := range p.policies {
 		d.number[pol] = i
 	}
@@ -120,6 +127,33 @@ type demander struct {
 	number map[*integrity.Policy]int
 	units  map[unit]int
 	now    time.Time
+
+	ctx     context.Context //nolint:containedctx // of making this one plan
+	engines map[pulling]*boltseal.Engine
+}
+
+// pulling is what an engine for Pods depends on.
+type pulling struct {
+	engine    *boltseal.Engine
+	namespace string
+	pulls     unique.Handle[string]
+}
+
+// engine is the one to judge a sort of Pods by, of a namespace's or the cluster's
+// own.
+func (d *demander) engine(owner string, s *sort) *boltseal.Engine {
+	e := d.plan.snap.Engines.EngineFor(owner)
+	if e == nil || !d.plan.snap.Engines.PerPod(e) {
+		return e
+	}
+	k := pulling{e, s.namespace, s.pulls}
+	own, ok := d.engines[k]
+	if !ok {
+		account, secrets := unpackPulls(s.pulls.Value())
+		own = d.plan.snap.Engines.ForPod(d.ctx, e, s.namespace, secrets, account)
+		d.engines[k] = own
+	}
+	return own
 }
 
 func (d *demander) target(u use) target {
@@ -150,7 +184,7 @@ func (d *demander) demand(s *sort, namespaceLabels map[string]string) {
 			if p.Excludes(u.spec) {
 				continue
 			}
-			dem := demand{policy: d.number[p], unit: d.unit(unit{d.plan.snap.Engines.EngineFor(p.Owner()), t}), exempt: p.ExemptionOf(subject, u.spec, d.now)}
+			dem := demand{policy: d.number[p], unit: d.unit(unit{d.engine(p.Owner(), s), t}), exempt: p.ExemptionOf(subject, u.spec, d.now)}
 			if len(claim.Workloads) > 0 {
 				if e := p.ExemptionOf(claim, u.spec, d.now); e != dem.exempt {
 					dem.claimed, dem.image = e, u.spec

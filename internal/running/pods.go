@@ -22,6 +22,7 @@ type row struct {
 	labels unique.Handle[string] // see packLabels
 	images unique.Handle[string] // see packUses
 	owner  unique.Handle[string] // see packOwner
+	pulls  unique.Handle[string] // see packPulls
 }
 
 // rowOf takes from a Pod what is kept of it, nil where nothing in it runs.
@@ -33,7 +34,7 @@ func rowOf(p *corev1.Pod) *row {
 	if len(uses) == 0 {
 		return nil
 	}
-	return &row{uid: types.UID(strings.Clone(string(p.UID))), labels: unique.Make(packLabels(p.Labels)), images: unique.Make(packUses(uses)), owner: unique.Make(packOwner(p))}
+	return &row{uid: types.UID(strings.Clone(string(p.UID))), labels: unique.Make(packLabels(p.Labels)), images: unique.Make(packUses(uses)), owner: unique.Make(packOwner(p)), pulls: unique.Make(packPulls(&p.Spec))}
 }
 
 // usesOf lists the images that run in a Pod, each once: those of containers, init
@@ -115,6 +116,22 @@ func unpackUses(s string) (uses []use) {
 		uses = append(uses, use{spec, id})
 	}
 	return uses
+}
+
+// packPulls keeps what says by which Secrets a Pod's images are pulled: its
+// ServiceAccount, and the Secrets that it names.
+func packPulls(p *corev1.PodSpec) string {
+	var b strings.Builder
+	b.WriteString(cleaned(p.ServiceAccountName))
+	for _, s := range p.ImagePullSecrets {
+		b.WriteString(fieldEnd + cleaned(s.Name))
+	}
+	return b.String()
+}
+
+func unpackPulls(s string) (account string, secrets []string) {
+	all := strings.Split(s, fieldEnd)
+	return all[0], all[1:]
 }
 
 func packLabels(labels map[string]string) string {

@@ -34,6 +34,7 @@ const (
 	propertyPods   = "pods"
 	propertyCause  = "cause"
 	propertyExempt = "exemption"
+	propertySigner = "signer"
 )
 
 // A namespace's report has a result for each image that is not trusted; where that
@@ -125,6 +126,9 @@ func (n *namespaceReport) add(f *Finding) {
 		Properties: map[string]string{propertyImage: f.Image, propertyPods: strconv.Itoa(f.Pods), propertyCause: string(f.Reason.Cause)}}
 	if f.Outcome == Exempt {
 		one.Properties[propertyExempt] = f.Exemption
+	}
+	if f.Signer != "" {
+		one.Properties[propertySigner] = f.Signer
 	}
 	s.at = append(s.at, len(n.single))
 	n.single, n.sizes = append(n.single, one), append(n.sizes, sizeOf(one))

@@ -11,6 +11,7 @@ import (
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/api/integrity/v1alpha1"
 	"github.com/boltseal/boltseal/internal/integrity"
+	"github.com/boltseal/boltseal/internal/signers"
 	"github.com/boltseal/boltseal/internal/snapshot"
 )
 
@@ -62,6 +63,9 @@ type Finding struct {
 	Outcome Outcome `json:"outcome"`
 	// Reason says why it is not trusted.
 	Reason boltseal.Reason `json:"reason,omitzero"`
+	// Signer is whose signature holds, where it is trusted; elsewhere whose does not.
+	// Several are joined by " and ".
+	Signer string `json:"signer,omitempty"`
 	// Exemption of the policy that it is under, and its end, where it is Exempt. No
 	// end is never.
 	Exemption string    `json:"exemption,omitempty"`
@@ -69,6 +73,8 @@ type Finding struct {
 	// Pods is how many run it, First names some of them.
 	Pods  int   `json:"pods"`
 	First []Pod `json:"first"`
+
+	signers signers.Set
 }
 
 // PolicyTotals is what a policy finds.
@@ -147,8 +153,11 @@ func (j *Judge) result(p *plan) *Result {
 			f := findings[key]
 			if f == nil {
 				f = &Finding{Namespace: s.namespace, Policy: totals[d.policy].Name, Action: totals[d.policy].Action, Image: name, Outcome: o}
-				if v := known[d.unit]; v != nil && o != Trusted {
-					f.Reason = v.reason
+				if v := known[d.unit]; v != nil {
+					f.signers, f.Signer = v.signers, clip(v.signers.Subjects(), maxSigner)
+					if o != Trusted {
+						f.Reason = v.reason
+					}
 				}
 				if exempt != nil {
 					f.Exemption, f.Until = exempt.Name, exempt.Ends

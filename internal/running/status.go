@@ -41,9 +41,10 @@ type stand struct {
 }
 
 // auditOf is what a policy's status is to say.
-func auditOf(p *PolicyTotals, first []v1alpha1.AuditViolation) *v1alpha1.Audit {
+func auditOf(p *PolicyTotals, first []v1alpha1.AuditViolation, trusted trusted) *v1alpha1.Audit {
 	return &v1alpha1.Audit{Pods: int32(p.Pods.Total()), Images: int32(p.Images.Total()), Violations: int32(p.Pods.Violation),
-		ViolatingImages: int32(p.Images.Violation), Unknown: int32(p.Pods.Unknown), Exempt: int32(p.Pods.Exempt), Pending: int32(p.Pods.Pending), First: first}
+		ViolatingImages: int32(p.Images.Violation), Unknown: int32(p.Pods.Unknown), Exempt: int32(p.Pods.Exempt), Pending: int32(p.Pods.Pending), First: first,
+		TrustedBy: trusted.by, TrustedOtherwise: trusted.otherwise}
 }
 
 // firstViolations are the first of each policy.
@@ -54,20 +55,20 @@ func firstViolations(r *Result) map[string][]v1alpha1.AuditViolation {
 			continue
 		}
 		out[f.Policy] = append(out[f.Policy], v1alpha1.AuditViolation{Namespace: f.Namespace, Image: f.Image, Pods: int32(f.Pods), Pod: f.First[0].Name,
-			Reason: string(f.Reason.Cause), Message: clip(f.Reason.Message, maxStatusText)})
+			Reason: string(f.Reason.Cause), Message: clip(f.Reason.Message, maxStatusText), Signer: f.Signer})
 	}
 	return out
 }
 
 // statuses brings the status of every policy up to a result.
 func (w *writer) statuses(ctx context.Context, r *Result) error {
-	first := firstViolations(r)
+	first, by := firstViolations(r), trustedBy(r)
 	there := map[string]bool{}
 	var errs failures
 	for i := range r.Policies {
 		p := &r.Policies[i]
 		there[p.Name] = true
-		if err := w.status(ctx, p, auditOf(p, first[p.Name]), metav1.NewTime(r.At)); err != nil {
+		if err := w.status(ctx, p, auditOf(p, first[p.Name], by[p.Name]), metav1.NewTime(r.At)); err != nil {
 			errs.add(fmt.Errorf("status of policy %s: %w", p.Name, err))
 		}
 		if ctx.Err() != nil {
@@ -148,6 +149,12 @@ func statusPatch(uid types.UID, audit *v1alpha1.Audit) ([]byte, error) {
 	}
 	if audit.Exempt == 0 {
 		fields["exempt"] = nil
+	}
+	if len(audit.TrustedBy) == 0 {
+		fields["trustedBy"] = nil
+	}
+	if audit.TrustedOtherwise == 0 {
+		fields["trustedOtherwise"] = nil
 	}
 	return json.Marshal(map[string]any{"metadata": map[string]any{"uid": uid}, "status": map[string]any{"audit": fields}})
 }

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -24,6 +25,10 @@ type one struct{ *boltseal.Engine }
 
 func (o one) EngineFor(string) *boltseal.Engine { return o.Engine }
 func (one) Close()                              {}
+func (one) PerPod(*boltseal.Engine) bool        { return false }
+func (one) ForPod(_ context.Context, e *boltseal.Engine, _ string, _ []string, _ string) *boltseal.Engine {
+	return e
+}
 
 // sink takes an answer as net/http would.
 type sink struct {

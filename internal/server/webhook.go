@@ -110,18 +110,43 @@ func (s *Server) images(in question, snap *snapshot.Snapshot, policies []*integr
 	if s.o.Memory != nil && snap.Policies.Recalls() {
 		asking.deadline = in.deadline.Add(-min(in.deadline.Sub(in.start)/5, 300*time.Millisecond))
 	}
-	s.ask(asking.within, snap.Memo, len(images), func(i int) (*boltseal.Engine, string) {
-		if slices.ContainsFunc(policies, func(p *integrity.Policy) bool { return !p.Excludes(images[i].Image) }) {
-			return e, images[i].Image
+	ask := func(e *boltseal.Engine) (refused bool) {
+		s.ask(asking.within, snap.Memo, len(images), func(i int) (*boltseal.Engine, string) {
+			if slices.ContainsFunc(policies, func(p *integrity.Policy) bool { return !p.Excludes(images[i].Image) }) {
+				return e, images[i].Image
+			}
+			return nil, ""
+		}, func(i int, a *memo.Answer) {
+			images[i].Found = integrity.Found{Decision: a.Decision, Reason: a.Reason, Digest: a.Digest}
+			encoded[i] = a.Encoded
+			if s.o.Memory != nil && a.Reason.Cause == boltseal.CauseUnavailable {
+				images[i].Recall = s.recall(in, e, images[i].Image, &encoded[i])
+			}
+		})
+		return slices.ContainsFunc(images, func(i integrity.Image) bool { return i.Found.Reason.Cause == boltseal.CauseUnauthorized })
+	}
+	if !snap.Engines.PerPod(e) {
+		ask(e)
+		return images, encoded
+	}
+	own := func() *boltseal.Engine {
+		ctx, cancel := in.within()
+		defer cancel()
+		return snap.Engines.ForPod(ctx, e, q.Namespace, q.PullSecrets, q.ServiceAccount)
+	}
+	// Where a registry refused the Pod's Secrets they were read anew: once more with
+	// those, where they are others by now.
+	mine := own()
+	switch {
+	case mine == nil:
+		for i := range images {
+			images[i].Found.Reason = boltseal.Reason{Cause: boltseal.CauseInternal, Message: "no engine could be made for the Pod's pull Secrets"}
 		}
-		return nil, ""
-	}, func(i int, a *memo.Answer) {
-		images[i].Found = integrity.Found{Decision: a.Decision, Reason: a.Reason, Digest: a.Digest}
-		encoded[i] = a.Encoded
-		if s.o.Memory != nil && a.Reason.Cause == boltseal.CauseUnavailable {
-			images[i].Recall = s.recall(in, e, images[i].Image, &encoded[i])
+	case ask(mine):
+		if fresh := own(); fresh != nil && fresh != mine {
+			ask(fresh)
 		}
-	})
+	}
 	return images, encoded
 }
 

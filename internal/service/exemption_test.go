@@ -1,6 +1,7 @@
 package service_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -35,6 +36,10 @@ type one struct{ engine *boltseal.Engine }
 
 func (o one) EngineFor(string) *boltseal.Engine { return o.engine }
 func (one) Close()                              {}
+func (one) PerPod(*boltseal.Engine) bool        { return false }
+func (one) ForPod(_ context.Context, e *boltseal.Engine, _ string, _ []string, _ string) *boltseal.Engine {
+	return e
+}
 
 // replicaSets is an API server that has them, and nothing else.
 func replicaSets(t *testing.T, sets ...*appsv1.ReplicaSet) runs.Owners {

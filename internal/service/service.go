@@ -342,6 +342,14 @@ func (s *Service) compile() error {
 func (s *Service) deps(recalls bool) compile.Deps {
 	deps := s.o.Deps
 	deps.Panicked, deps.Keys, deps.Cloud = s.server.Panicked, s.keys.State, s.o.Keys
+	deps.Forgot = func(c *compile.Compiled) {
+		if snap := s.live.Load(); snap != nil && snap.Engines == snapshot.Engines(c) {
+			forget(snap.Memo, c)
+		}
+	}
+	if s.cluster != nil {
+		deps.Nodes = s.cluster.Nodes()
+	}
 	if recalls {
 		deps.Wrap = s.memory.Wrap
 	}

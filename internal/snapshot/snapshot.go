@@ -2,6 +2,7 @@
 package snapshot
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 
@@ -15,6 +16,13 @@ type Engines interface {
 	// EngineFor returns the engine for a namespace's images by Ratify's rules, nil
 	// where there is none.
 	EngineFor(namespace string) *boltseal.Engine
+	// PerPod reports whether the engine reads registries by the credentials of each
+	// Pod.
+	PerPod(e *boltseal.Engine) bool
+	// ForPod returns the engine in e's place for a Pod of a namespace with these pull
+	// Secrets and this ServiceAccount: e itself where e is not PerPod or the Pod has
+	// none. Nil means that there is none to answer.
+	ForPod(ctx context.Context, e *boltseal.Engine, namespace string, secrets []string, account string) *boltseal.Engine
 	// Close releases connections. Verifications under way are not cut off.
 	Close()
 }

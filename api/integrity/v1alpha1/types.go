@@ -234,6 +234,62 @@ type Audit struct {
 	// +listType=atomic
 	// +optional
 	First []AuditViolation `json:"first,omitempty"`
+	// TrustedBy says whose signatures the trusted images rest on, those with the most Pods first.
+	// +kubebuilder:validation:MaxItems=10
+	// +listType=atomic
+	// +optional
+	TrustedBy []TrustedBy `json:"trustedBy,omitempty"`
+	// TrustedOtherwise is how many trusted images TrustedBy does not count.
+	// +optional
+	TrustedOtherwise int32 `json:"trustedOtherwise,omitempty"`
+}
+
+// TrustedBy is images that are trusted for the signatures of the same signers.
+type TrustedBy struct {
+	// Signers each made a signature of every one of the images, and all of them hold.
+	// +kubebuilder:validation:MaxItems=4
+	// +listType=atomic
+	Signers []SigningCertificate `json:"signers"`
+	// Images is how many there are.
+	Images int32 `json:"images"`
+	// Pods is how many run them.
+	Pods int32 `json:"pods"`
+	// First are some of the images.
+	// +kubebuilder:validation:MaxItems=3
+	// +listType=atomic
+	// +optional
+	First []TrustedImage `json:"first,omitempty"`
+}
+
+// SigningCertificate is the certificate that a signature was made with.
+type SigningCertificate struct {
+	// Subject of it (RFC 4514).
+	// +kubebuilder:validation:MaxLength=512
+	Subject string `json:"subject"`
+	// Fingerprint of it: sha256: and the digest of its DER bytes in hexadecimal.
+	// +kubebuilder:validation:MaxLength=128
+	Fingerprint string `json:"fingerprint"`
+	// Issuers are the subjects of the certificates above it, the root last.
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:items:MaxLength=512
+	// +listType=atomic
+	// +optional
+	Issuers []string `json:"issuers,omitempty"`
+}
+
+// TrustedImage is an image that runs and is trusted.
+type TrustedImage struct {
+	// Namespace that it runs in.
+	// +kubebuilder:validation:MaxLength=63
+	Namespace string `json:"namespace"`
+	// Image that runs, as HOST/REPOSITORY@DIGEST.
+	// +kubebuilder:validation:MaxLength=512
+	Image string `json:"image"`
+	// Pods is how many run it.
+	Pods int32 `json:"pods"`
+	// Pod is the name of one of them.
+	// +kubebuilder:validation:MaxLength=253
+	Pod string `json:"pod"`
 }
 
 // AuditViolation is an image that runs and does not satisfy the policy.
@@ -250,6 +306,10 @@ type AuditViolation struct {
 	Reason string `json:"reason"`
 	// Message is why it is not trusted, as a sentence.
 	Message string `json:"message"`
+	// Signer, where it has a signature that does not hold.
+	// +kubebuilder:validation:MaxLength=512
+	// +optional
+	Signer string `json:"signer,omitempty"`
 }
 
 // NamespacedMatch selects objects of one namespace. Every condition that is set must

@@ -235,6 +235,14 @@ type DemandReport struct {
 	// +listType=atomic
 	// +optional
 	Components []Component `json:"components,omitempty"`
+	// TrustedBy says whose signatures the trusted images rest on, those with the most Pods first.
+	// +kubebuilder:validation:MaxItems=10
+	// +listType=atomic
+	// +optional
+	TrustedBy []integrity.TrustedBy `json:"trustedBy,omitempty"`
+	// TrustedOtherwise is how many trusted images TrustedBy does not count.
+	// +optional
+	TrustedOtherwise int32 `json:"trustedOtherwise,omitempty"`
 }
 
 // Component is an image in a namespace that does not satisfy a demand.

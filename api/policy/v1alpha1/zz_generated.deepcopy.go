@@ -5,6 +5,7 @@
 package v1alpha1
 
 import (
+	integrityv1alpha1 "github.com/boltseal/boltseal/api/integrity/v1alpha1"
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	runtime "k8s.io/apimachinery/pkg/runtime"
@@ -541,6 +542,13 @@ func (in *DemandReport) DeepCopyInto(out *DemandReport) {
 	if in.Components != nil {
 		in, out := &in.Components, &out.Components
 		*out = make([]Component, len(*in))
+		for i := range *in {
+			(*in)[i].DeepCopyInto(&(*out)[i])
+		}
+	}
+	if in.TrustedBy != nil {
+		in, out := &in.TrustedBy, &out.TrustedBy
+		*out = make([]integrityv1alpha1.TrustedBy, len(*in))
 		for i := range *in {
 			(*in)[i].DeepCopyInto(&(*out)[i])
 		}

@@ -4,6 +4,7 @@ package kube
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -98,10 +99,13 @@ func (o Options) Check() (problems []keys.Problem) {
 
 // Source reads credentials from Secrets. It is safe for concurrent use.
 type Source struct {
-	o      Options
-	flight singleflight.Group
-	mu     sync.Mutex
-	kept   reading
+	o    Options
+	name string // the auth provider's
+	// lenient passes over what is not there.
+	lenient bool
+	flight  singleflight.Group
+	mu      sync.Mutex
+	kept    reading
 }
 
 // reading is what was read at one time.
@@ -115,6 +119,7 @@ type reading struct {
 type found struct {
 	object string // NAMESPACE/NAME
 	auths  *credential.Auths
+	sum    [sha256.Size]byte // of its content
 	err    error
 }
 
@@ -135,7 +140,7 @@ func New(o Options) (*Source, error) {
 		o.ServiceAccount = defaultAccount
 	}
 	o.Secrets = slices.Clone(o.Secrets)
-	return &Source{o: o}, nil
+	return &Source{o: o, name: Name}, nil
 }
 
 // Credential implements [oci.CredentialSource]: that of the first Secret with one for
@@ -144,11 +149,15 @@ func New(o Options) (*Source, error) {
 // hold nothing of it.
 func (s *Source) Credential(ctx context.Context, host, repository string) (oci.Credential, error) {
 	r, err := s.read(ctx)
-	if err == nil {
-		err = r.err
-	}
 	if err != nil {
-		return oci.Credential{}, fmt.Errorf("%s: %s: %w", Name, host, err)
+		return oci.Credential{}, fmt.Errorf("%s: %s: %w", s.name, host, err)
+	}
+	return r.credential(s.name, host, repository)
+}
+
+func (r reading) credential(name, host, repository string) (oci.Credential, error) {
+	if r.err != nil {
+		return oci.Credential{}, fmt.Errorf("%s: %s: %w", name, host, r.err)
 	}
 	for _, f := range r.found {
 		c, err := oci.Credential{}, f.err
@@ -159,7 +168,7 @@ func (s *Source) Credential(ctx context.Context, host, repository string) (oci.C
 			}
 		}
 		if err != nil {
-			return oci.Credential{}, fmt.Errorf("%s: %s: %w", Name, host, err)
+			return oci.Credential{}, fmt.Errorf("%s: %s: %w", name, host, err)
 		}
 		if !c.Anonymous() {
 			return c, nil
@@ -236,7 +245,10 @@ func (s *Source) fetch(ctx context.Context) (r reading) {
 	}
 	for _, secret := range secrets {
 		f := found{object: secret.Namespace + "/" + secret.Name}
-		if f.auths, f.err = s.auths(ctx, secret); f.err != nil {
+		if f.auths, f.sum, f.err = s.auths(ctx, secret); f.err != nil {
+			if s.lenient && isMissing(f.err) {
+				continue
+			}
 			life = keepFailureFor
 		}
 		r.found = append(r.found, f)
@@ -261,7 +273,7 @@ func (s *Source) secrets(ctx context.Context) ([]Secret, error) {
 		add(secret.Name, namespace)
 	}
 	if s.o.Objects == nil {
-		return nil, keys.NoCluster(keys.KindSecret, Name)
+		return nil, keys.NoCluster(keys.KindSecret, s.name)
 	}
 	account := s.o.ServiceAccount
 	if account == "" {
@@ -271,6 +283,9 @@ func (s *Source) secrets(ctx context.Context) ([]Secret, error) {
 		return nil, &keys.Error{Op: "read ServiceAccount", Target: account, Detail: "its namespace is not known: Boltseal does not run in the cluster", Err: boltseal.ErrConfiguration}
 	}
 	names, err := s.o.Objects.PullSecrets(ctx, home, account)
+	if s.lenient && isMissing(err) {
+		return out, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -285,24 +300,25 @@ func (s *Source) secrets(ctx context.Context) ([]Secret, error) {
 }
 
 // auths reads one Secret.
-func (s *Source) auths(ctx context.Context, secret Secret) (*credential.Auths, error) {
+func (s *Source) auths(ctx context.Context, secret Secret) (*credential.Auths, [sha256.Size]byte, error) {
+	var none [sha256.Size]byte
 	data, err := s.o.Objects.Get(ctx, keys.KindSecret, secret.Namespace, secret.Name)
 	if err != nil {
-		return nil, err
+		return nil, none, err
 	}
 	object := secret.Namespace + "/" + secret.Name
 	text, ok := data[corev1.DockerConfigJsonKey]
 	legacy := !ok
 	if legacy {
 		if text, ok = data[corev1.DockerConfigKey]; !ok {
-			return nil, broken(object, fmt.Errorf("it has neither %s nor %s: make it by kubectl create secret docker-registry", corev1.DockerConfigJsonKey, corev1.DockerConfigKey))
+			return nil, none, broken(object, fmt.Errorf("it has neither %s nor %s: make it by kubectl create secret docker-registry", corev1.DockerConfigJsonKey, corev1.DockerConfigKey))
 		}
 	}
 	auths, err := credential.ParseAuths(text, legacy)
 	if err != nil {
-		return nil, broken(object, err)
+		return nil, none, broken(object, err)
 	}
-	return auths, nil
+	return auths, sha256.Sum256(text), nil
 }
 
 func broken(object string, err error) error {

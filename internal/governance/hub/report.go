@@ -38,6 +38,7 @@ func believed(in *v1alpha1.ClusterReport) *v1alpha1.ClusterReport {
 		d.Reason, d.Message = word(d.Reason), printable(d.Message, maxSentence)
 		d.Pods, d.Violations, d.Exempt, d.Unknown = max(0, d.Pods), max(0, d.Violations), max(0, d.Exempt), max(0, d.Unknown)
 		d.Components = d.Components[:min(maxComponents, len(d.Components))]
+		d.TrustedBy, d.TrustedOtherwise = nil, 0 // nothing is judged by them
 		out.Report.Demands = append(out.Report.Demands, d)
 	}
 	return out

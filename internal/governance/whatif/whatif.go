@@ -32,6 +32,8 @@ type Input struct {
 	Before, After State
 	Clusters      []v1alpha1.Cluster
 	Reports       []v1alpha1.ClusterReport
+	// Revoked are certificates that are trusted no more after the change.
+	Revoked []Certificate
 	// Now tells whether a report is stale.
 	Now time.Time
 }
@@ -217,22 +219,16 @@ func sameRepository(a, b string) bool {
 func (r *Result) cluster(name string, was, will []v1alpha1.Demand, report *v1alpha1.ClusterReport, in Input) {
 	old := r.rules(name, was, in.Before.At, false)
 	next := r.rules(name, will, in.After.At, true)
-	next = slices.DeleteFunc(next, func(n rule) bool { // what denies as it did is no change
+	all := next
+	next = slices.DeleteFunc(slices.Clone(next), func(n rule) bool { // what denies as it did is no change
 		return slices.ContainsFunc(old, func(o rule) bool { return o.demand.Name == n.demand.Name && same(o.demand, n.demand) })
 	})
+	if len(next) == 0 && (len(all) == 0 || len(in.Revoked) == 0) || !r.reported(name, report, in.Now) {
+		return
+	}
+	r.revoked(name, report, all, in.Revoked)
 	if len(next) == 0 {
 		return
-	}
-	if report == nil {
-		r.Gaps = append(r.Gaps, Gap{Cluster: name, Message: "it has not reported: nothing is known of what runs in it"})
-		return
-	}
-	if at := report.Report.At; at == nil || in.Now.Sub(at.Time) > compliance.StaleAfter {
-		last := "never"
-		if at != nil {
-			last = at.UTC().Format(time.RFC3339)
-		}
-		r.Gaps = append(r.Gaps, Gap{Cluster: name, Message: "its report is old (" + last + "): something else may run by now"})
 	}
 	components := r.evidence(name, report)
 	for _, n := range next {
@@ -243,6 +239,22 @@ func (r *Result) cluster(name string, was, will []v1alpha1.Demand, report *v1alp
 			r.component(name, &components[i], old, n)
 		}
 	}
+}
+
+// reported is a cluster's report where it has one, with what is to be said of it.
+func (r *Result) reported(name string, report *v1alpha1.ClusterReport, now time.Time) bool {
+	if report == nil {
+		r.Gaps = append(r.Gaps, Gap{Cluster: name, Message: "it has not reported: nothing is known of what runs in it"})
+		return false
+	}
+	if at := report.Report.At; at == nil || now.Sub(at.Time) > compliance.StaleAfter {
+		last := "never"
+		if at != nil {
+			last = at.UTC().Format(time.RFC3339)
+		}
+		r.Gaps = append(r.Gaps, Gap{Cluster: name, Message: "its report is old (" + last + "): something else may run by now"})
+	}
+	return true
 }
 
 func same(a, b *v1alpha1.Demand) bool {

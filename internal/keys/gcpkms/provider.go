@@ -19,6 +19,7 @@ import (
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/keys"
+	"github.com/boltseal/boltseal/internal/keys/gcpidentity"
 	"github.com/boltseal/boltseal/trust"
 )
 
@@ -37,8 +38,7 @@ type provider struct {
 // Open makes the provider.
 func (p Parameters) Open(env keys.Env, _ string) (keys.Provider, error) {
 	env = env.Complete()
-	c := &client{http: env.Client(), near: env.Direct(), clock: env.Clock}
-	c.who = &identity{c: c, file: env.Getenv("GOOGLE_APPLICATION_CREDENTIALS"), now: env.Clock}
+	c := &client{http: env.Client(), clock: env.Clock, who: gcpidentity.New(env)}
 	return &provider{p, c}, nil
 }
 
@@ -53,7 +53,7 @@ func (v *provider) Fetch(ctx context.Context) ([]keys.Group, error) {
 		}
 		var e *keys.Error
 		if gone == nil && errors.As(g.Err, &e) {
-			if _, busy := keys.Throttled(e); busy || e.Status == 0 || e.Op == opSignIn {
+			if _, busy := keys.Throttled(e); busy || e.Status == 0 || e.Op == gcpidentity.Op {
 				gone = g.Err
 			}
 		}

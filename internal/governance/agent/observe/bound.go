@@ -7,17 +7,45 @@ import (
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
 )
 
-// Bound cuts a report to at most MaxReportBytes of JSON: first the components of
-// each demand, then the messages. States and counts stay whole.
+// Bound cuts a report to at most MaxReportBytes of JSON: first the images
+// that are trusted, then the components of each demand, then whom trusted images rest
+// on, then the messages. States and counts stay whole.
 func Bound(c v1alpha1.ClusterReportContent) v1alpha1.ClusterReportContent {
 	if size(c) <= MaxReportBytes {
 		return c
+	}
+	// What is trusted is told before it is cut: whom it rests on, and then how much.
+	for _, most := range []int{1, 0} {
+		c.Demands = slices.Clone(c.Demands)
+		for i := range c.Demands {
+			d := &c.Demands[i]
+			d.TrustedBy = slices.Clone(d.TrustedBy)
+			for j := range d.TrustedBy {
+				d.TrustedBy[j].First = d.TrustedBy[j].First[:min(most, len(d.TrustedBy[j].First))]
+			}
+		}
+		if size(c) <= MaxReportBytes {
+			return c
+		}
 	}
 	for _, most := range []int{50, 20, 10, 5, 2, 1, 0} {
 		c.Demands = slices.Clone(c.Demands)
 		for i := range c.Demands {
 			d := &c.Demands[i]
 			d.Components = d.Components[:min(most, len(d.Components))]
+		}
+		if size(c) <= MaxReportBytes {
+			return c
+		}
+	}
+	for _, most := range []int{5, 2, 0} {
+		for i := range c.Demands {
+			d := &c.Demands[i]
+			for len(d.TrustedBy) > most {
+				last := len(d.TrustedBy) - 1
+				d.TrustedOtherwise += d.TrustedBy[last].Images
+				d.TrustedBy = d.TrustedBy[:last]
+			}
 		}
 		if size(c) <= MaxReportBytes {
 			return c

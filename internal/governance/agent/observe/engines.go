@@ -67,11 +67,12 @@ func (ob *Observer) boltseal(d *v1alpha1.DemandReport, s *apply.Standing) {
 	d.Pods, d.Violations = max(0, a.Pods), max(0, a.Violations)
 	d.Unknown, d.Exempt = max(0, a.Unknown)+max(0, a.Pending), max(0, a.Exempt)
 	judge(d)
+	d.TrustedBy, d.TrustedOtherwise = a.TrustedBy, max(0, a.TrustedOtherwise)
 	named := map[seen]bool{}
 	for _, v := range a.First {
 		named[seen{namespace: v.Namespace, image: v.Image}] = true
 		d.Components = append(d.Components, v1alpha1.Component{Namespace: v.Namespace, Image: v.Image, Pods: v.Pods, Pod: v.Pod,
-			State: v1alpha1.NonCompliant, Reason: v.Reason, Message: v.Message})
+			State: v1alpha1.NonCompliant, Reason: v.Reason, Message: v.Message, Signer: v.Signer})
 	}
 	// Reports are written after statuses: what they call untrusted beyond the number
 	// that there are now is of before.

@@ -36,6 +36,7 @@ const (
 	maxNamespace  = 63
 	maxPod        = 253
 	maxComponent  = 256 // bytes of a component's message
+	maxSigner     = 512
 )
 
 // Reasons of states, beside those of render, apply and compliance.
@@ -242,6 +243,7 @@ func (ob *Observer) date(d *v1alpha1.DemandReport, now time.Time) {
 		c := &d.Components[i]
 		c.Namespace, c.Image, c.Pod = clip(c.Namespace, maxNamespace), clip(c.Image, maxImage), clip(c.Pod, maxPod)
 		c.Reason, c.Message = clip(c.Reason, compliance.MaxReason), clip(c.Message, maxComponent)
+		c.Signer = clip(c.Signer, maxSigner)
 		k := seen{d.Name, c.Namespace, c.Image}
 		m, ok := ob.memory[k]
 		if !ok || m.First.IsZero() || m.First.After(now) {
@@ -331,7 +333,7 @@ func (ob *Observer) reports(ctx context.Context) (map[string][]v1alpha1.Componen
 
 // componentOf reads one result of a report of the audit (see internal/running).
 func componentOf(namespace string, r *openreports.ReportResult) (v1alpha1.Component, bool) {
-	c := v1alpha1.Component{Namespace: namespace, Image: r.Properties["image"], State: v1alpha1.NonCompliant, Reason: r.Properties["cause"], Message: r.Description}
+	c := v1alpha1.Component{Namespace: namespace, Image: r.Properties["image"], State: v1alpha1.NonCompliant, Reason: r.Properties["cause"], Message: r.Description, Signer: r.Properties["signer"]}
 	switch r.Result {
 	case "fail", "warn":
 	case "error":

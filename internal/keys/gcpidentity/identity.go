@@ -1,4 +1,5 @@
-package gcpkms
+// Package gcpidentity gets tokens of Google Cloud for whoever Boltseal is there.
+package gcpidentity
 
 import (
 	"context"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/keys"
@@ -28,21 +31,38 @@ const (
 	impersonateBase = "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/"
 	// ahead is how long before its end a token is renewed.
 	ahead = 5 * time.Minute
+	// timeout bounds getting one that is kept.
+	timeout = 20 * time.Second
+	maxLife = 24 * time.Hour
 
 	maxConfigBytes = 64 << 10
 	maxTokenBytes  = 16 << 10
 )
 
-// identity is who signs in: as $GOOGLE_APPLICATION_CREDENTIALS says, if that is set,
-// else whom the metadata server knows.
-type identity struct {
-	c    *client
+// Identity is who signs in: as $GOOGLE_APPLICATION_CREDENTIALS says, if that is set,
+// else whom the metadata server knows. It is safe for concurrent use.
+type Identity struct {
 	file string
+	far  *http.Client
+	near *http.Client // for the metadata server, by no proxy
 	now  func() time.Time
 
-	mu    sync.Mutex
-	known string
-	until time.Time
+	flight singleflight.Group
+	mu     sync.Mutex
+	known  Token
+	renew  time.Time
+}
+
+// New makes an Identity, and asks nobody.
+func New(env keys.Env) *Identity {
+	env = env.Complete()
+	return &Identity{file: env.Getenv("GOOGLE_APPLICATION_CREDENTIALS"), far: env.Client(), near: env.Direct(), now: env.Clock}
+}
+
+// Token is what Google's services take for an identity.
+type Token struct {
+	Value string
+	Ends  time.Time
 }
 
 // external is a file that says how a Pod's token is exchanged (Google Cloud,
@@ -62,28 +82,71 @@ type external struct {
 	} `json:"credential_source"`
 }
 
-// token returns a token; the one that is known is not used where anew is set.
-func (id *identity) token(ctx context.Context, anew bool) (string, error) {
+// Token returns a token that is kept, and gets another one ahead of its end, or where
+// it is the one that was refused. One call asks for all who wait. Errors are those of
+// Fetch.
+func (id *Identity) Token(ctx context.Context, refused string) (string, error) {
+	if t, ok := id.kept(refused); ok {
+		return t, nil
+	}
+	done := id.flight.DoChan("", func() (v any, err error) {
+		defer func() { // a panic here, in a goroutine of its own, would end the process
+			if p := recover(); p != nil {
+				v, err = nil, &keys.Error{Op: Op, Err: boltseal.ErrMalformed, Detail: "signing in panicked"}
+			}
+		}()
+		if t, ok := id.kept(refused); ok {
+			return t, nil // the one that everybody waited for came in between
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+		defer cancel()
+		t, err := id.Fetch(ctx)
+		if err != nil {
+			return nil, err
+		}
+		id.mu.Lock()
+		defer id.mu.Unlock()
+		// Half of a life that is short, so that a token is used at all.
+		now := id.now()
+		life := t.Ends.Sub(now)
+		id.known, id.renew = t, now.Add(max(life-ahead, life/2))
+		return t.Value, nil
+	})
+	select {
+	case r := <-done:
+		if r.Err != nil {
+			return "", r.Err
+		}
+		return r.Val.(string), nil
+	case <-ctx.Done():
+		return "", &keys.Error{Op: Op, Err: fmt.Errorf("%w: %w", boltseal.ErrUnavailable, ctx.Err())}
+	}
+}
+
+func (id *Identity) kept(refused string) (string, bool) {
 	id.mu.Lock()
 	defer id.mu.Unlock()
-	now := id.now()
-	if id.known != "" && !anew && now.Before(id.until) {
-		return id.known, nil
-	}
+	return id.known.Value, id.known.Value != "" && id.known.Value != refused && id.now().Before(id.renew)
+}
+
+// Fetch gets a token now, and when it ends. Errors are [keys.Error], and hold nothing
+// of a token.
+func (id *Identity) Fetch(ctx context.Context) (Token, error) {
 	fetch := id.metadata
 	if id.file != "" {
 		fetch = id.federated
 	}
-	token, life, err := fetch(ctx)
-	if err != nil {
-		return "", err
+	before := id.now()
+	value, life, err := fetch(ctx)
+	switch {
+	case err != nil:
+		return Token{}, err
+	case value == "" || len(value) > maxTokenBytes || strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return Token{}, &keys.Error{Op: Op, Err: boltseal.ErrMalformed, Detail: "it gave no token"}
+	case life <= 0:
+		return Token{}, &keys.Error{Op: Op, Err: boltseal.ErrMalformed, Detail: "the token that it gave has ended"}
 	}
-	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return "", &keys.Error{Op: opSignIn, Err: boltseal.ErrMalformed, Detail: "it gave no token"}
-	}
-	// Half of a life that is short, so that a token is used at all.
-	id.known, id.until = token, now.Add(max(life-ahead, life/2))
-	return token, nil
+	return Token{value, before.Add(min(life, maxLife))}, nil
 }
 
 type grant struct {
@@ -92,9 +155,11 @@ type grant struct {
 	Type  string `json:"token_type"`
 }
 
-func (g grant) life() time.Duration { return time.Duration(min(max(g.Life, 0), 24*3600)) * time.Second }
+func (g grant) life() time.Duration {
+	return time.Duration(min(max(g.Life, 0), int64(maxLife/time.Second))) * time.Second
+}
 
-func (id *identity) metadata(ctx context.Context) (string, time.Duration, error) {
+func (id *Identity) metadata(ctx context.Context) (string, time.Duration, error) {
 	at := url.URL{Scheme: "http", Host: metadataHost, Path: metadataPath, RawQuery: url.Values{"scopes": {scope}}.Encode()}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
 	if err != nil {
@@ -102,7 +167,7 @@ func (id *identity) metadata(ctx context.Context) (string, time.Duration, error)
 	}
 	req.Header.Set("Metadata-Flavor", "Google") // without it, it refuses: forged requests lack it
 	var g grant
-	if err := id.c.do(req, opSignIn, "", &g); err != nil {
+	if err := Do(id.near, id.now, req, Op, "", &g); err != nil {
 		if e, ok := err.(*keys.Error); ok && e.Status == 0 {
 			e.Remedy = "give Boltseal's ServiceAccount Workload Identity on GKE; elsewhere name a credential configuration in $GOOGLE_APPLICATION_CREDENTIALS"
 		}
@@ -111,9 +176,9 @@ func (id *identity) metadata(ctx context.Context) (string, time.Duration, error)
 	return g.Token, g.life(), nil
 }
 
-func (id *identity) federated(ctx context.Context) (string, time.Duration, error) {
+func (id *Identity) federated(ctx context.Context) (string, time.Duration, error) {
 	refuse := func(format string, a ...any) (string, time.Duration, error) {
-		return "", 0, &keys.Error{Op: opSignIn, Target: "by " + id.file, Err: boltseal.ErrConfiguration, Detail: fmt.Sprintf(format, a...)}
+		return "", 0, &keys.Error{Op: Op, Target: "by " + id.file, Err: boltseal.ErrConfiguration, Detail: fmt.Sprintf(format, a...)}
 	}
 	b, err := readFile(id.file, maxConfigBytes)
 	if err != nil {
@@ -137,7 +202,7 @@ func (id *identity) federated(ctx context.Context) (string, time.Duration, error
 		return "", 0, err
 	}
 	var g grant
-	if err := id.c.form(ctx, stsURL, url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:token-exchange"}, "audience": {x.Audience}, "scope": {scope},
+	if err := id.form(ctx, stsURL, url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:token-exchange"}, "audience": {x.Audience}, "scope": {scope},
 		"requested_token_type": {"urn:ietf:params:oauth:token-type:access_token"}, "subject_token_type": {x.SubjectTokenType},
 		"subject_token": {strings.TrimSpace(string(subject))}}, &g); err != nil {
 		return "", 0, err
@@ -149,7 +214,7 @@ func (id *identity) federated(ctx context.Context) (string, time.Duration, error
 		Token string    `json:"accessToken"`
 		Until time.Time `json:"expireTime"`
 	}
-	if err := id.c.json(ctx, x.Impersonation, g.Token, map[string]any{"scope": []string{scope}}, &answer); err != nil {
+	if err := id.impersonate(ctx, x.Impersonation, g.Token, &answer); err != nil {
 		return "", 0, err
 	}
 	return answer.Token, answer.Until.Sub(id.now()), nil
@@ -166,7 +231,7 @@ func impersonation(at string) bool {
 // readFile reads a file. Errors hold nothing of it.
 func readFile(path string, most int64) ([]byte, error) {
 	fail := func(detail string) error {
-		return &keys.Error{Op: opSignIn, Target: "by " + path, Detail: detail, Err: boltseal.ErrConfiguration}
+		return &keys.Error{Op: Op, Target: "by " + path, Detail: detail, Err: boltseal.ErrConfiguration}
 	}
 	info, err := os.Stat(path)
 	if err != nil || !info.Mode().IsRegular() {
