@@ -149,6 +149,9 @@ func reported(t testing.TB, name, want string) time.Duration {
 func (s *site) run(t testing.TB, ns, name, image string) {
 	t.Helper()
 	need(t, s.cluster.Client().Create(t.Context(), pod(ns, name, image)))
+	t.Cleanup(func() { // what is not trusted would count in the tests that follow
+		need(t, s.cluster.Client().Delete(context.Background(), pod(ns, name, image), client.GracePeriodSeconds(0)))
+	})
 	need(t, s.cluster.SetRunning(t.Context(), ns, name, map[string]string{"app": image}))
 }
 
