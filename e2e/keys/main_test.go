@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -40,7 +41,16 @@ var (
 	boltseal *product.Server
 	cloud    *testcloud.Cloud
 	vault    *testcloud.KeyVault
+	caller   tls.Certificate // which Boltseal asks for
 )
+
+// asking is a client with the certificate that Boltseal asks for.
+func asking() *http.Client {
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(boltseal.CA)
+	return &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,
+		TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{caller}, MinVersion: tls.VersionTLS12}}}
+}
 
 // process is the whole test, as testcloud knows one.
 type process struct{ ends []func() }
@@ -100,7 +110,19 @@ func install(ctx context.Context, p *process) error {
 			return err
 		}
 	}
-	if boltseal, err = product.Start(ctx, cluster, binary, product.Options{}); err != nil {
+	// Who asks is known, or nothing would be read in a namespace's name.
+	callers, err := kit.NewCA("callers", nil)
+	if err != nil {
+		return err
+	}
+	pair, err := callers.Issue(kit.ForClient, pkix.Name{CommonName: "the tests"})
+	if err != nil {
+		return err
+	}
+	if caller, err = tls.X509KeyPair(pair.Cert, pair.Key); err != nil {
+		return err
+	}
+	if boltseal, err = product.Start(ctx, cluster, binary, product.Options{ClientCA: callers.PEM()}); err != nil {
 		return err
 	}
 	return boltseal.Ready(ctx)
@@ -120,9 +142,7 @@ func eventually(t testing.TB, what string, f func() error) {
 
 // verdict asks as Gatekeeper does.
 func verdict(key string) (trusted bool, text string, err error) {
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(boltseal.CA)
-	c := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true}}
+	c := asking()
 	q, err := json.Marshal(map[string]any{"apiVersion": "externaldata.gatekeeper.sh/v1beta1", "kind": "ProviderRequest", "request": map[string]any{"keys": []string{key}}})
 	if err != nil {
 		return false, "", err

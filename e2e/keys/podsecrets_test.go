@@ -2,11 +2,8 @@ package keys
 
 import (
 	"bytes"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -36,10 +33,7 @@ func admits(t testing.TB, namespace, account, image string, secrets ...string) (
 	if err != nil {
 		t.Fatal(err)
 	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(boltseal.CA)
-	c := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true}}
-	resp, err := c.Post(boltseal.URL+"/admission/validate?timeout=10s", "application/json", bytes.NewReader(q))
+	resp, err := asking().Post(boltseal.URL+"/admission/validate?timeout=10s", "application/json", bytes.NewReader(q))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -73,6 +73,7 @@ type hookFlags struct {
 
 func (f *hookFlags) registerTLS(fl *pflag.FlagSet, o *service.Options) {
 	fl.StringVar(&o.AdmissionCA, "admission-client-ca", "", "PEM `FILE` with CAs: whoever asks as the API server must show a certificate of one; watched")
+	fl.BoolVar(&o.TrustNetwork, "admission-trust-network", false, "the network lets only the API server reach this server: what is asked at the webhook is then answered with the credentials of namespaces and Pods, as with --admission-client-ca")
 	fl.StringVar(&f.gatekeeperCA, "gatekeeper-ca-secret", valueAuto, "`NAMESPACE/NAME` of the Secret with the CA of Gatekeeper's certificate, which whoever asks as Gatekeeper must show then; "+
 		valueNone+"; or "+valueAuto+", Gatekeeper's own Secret where Boltseal keeps its certificate itself and --client-ca is not set")
 	fl.StringVar(&f.secret, "tls-secret", "boltseal-serving", "`NAME` of the Secret that the server's certificate is kept in, and renewed, where no other is configured in a cluster")

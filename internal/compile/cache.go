@@ -50,6 +50,7 @@ type cachedEngine struct {
 	options boltseal.Options
 	engine  *boltseal.Engine // nil = there is none
 	pods    *podEngines      // nil = it is everybody's
+	lent    *strangerEngine  // nil = a stranger's is the same
 }
 
 // cached runs do for an entry unless what it would do is known from before.
@@ -126,9 +127,9 @@ func (x *clusterCompiler) engine(namespace string) *boltseal.Engine {
 		if err != nil {
 			e = nil
 		}
-		c = cachedEngine{o, e, newPodEngines(o)}
+		c = cachedEngine{o, e, newPodEngines(o), newStrangerEngine(o)}
 	}
-	x.out.addPods(c.engine, c.pods)
+	x.out.addAsked(c.engine, c.pods, c.lent)
 	x.kept[namespace] = c
 	return c.engine
 }

@@ -49,6 +49,9 @@ type Deps struct {
 	// among Engines any more, so that what is kept by them can be dropped. Nil means
 	// that nobody wants to know.
 	Forgot func(*Compiled)
+	// Unproven names the endpoints where nothing proves who asks; Stores that are read
+	// otherwise there get a warning. "" means that there is none.
+	Unproven string
 	// Panicked is boltseal.Options' of every engine.
 	Panicked func(what string, value any, stack []byte)
 }
@@ -63,6 +66,8 @@ type Compiled struct {
 	pods     *kube.Pods
 	forgot   func(*Compiled)                  // nil = nobody wants to know
 	perPod   map[*boltseal.Engine]*podEngines // those of which each Pod has its own
+
+	strangers map[*boltseal.Engine]*strangerEngine // those that use what a namespace lends
 }
 
 // EngineFor returns the engine for Pods of a namespace: its own resources win
@@ -87,6 +92,9 @@ func (c *Compiled) Engines() []*boltseal.Engine {
 	}
 	for _, p := range c.perPod {
 		out = append(out, p.all()...)
+	}
+	for _, s := range c.strangers {
+		out = append(out, s.made()...)
 	}
 	return out
 }
@@ -128,7 +136,8 @@ func newCompiler(deps Deps) *compiler {
 	if deps.Revocation == nil {
 		deps.Revocation = notation.NewRevocation(notation.RevocationOptions{Clock: deps.Clock})
 	}
-	return &compiler{deps: deps, out: &Compiled{namespaces: map[string]*boltseal.Engine{}, pods: kube.NewPods(deps.Cloud.Objects, deps.Clock), forgot: deps.Forgot}, stores: map[string][]boltseal.ScopedStore{},
+	return &compiler{deps: deps, out: &Compiled{namespaces: map[string]*boltseal.Engine{},
+		perPod: map[*boltseal.Engine]*podEngines{}, strangers: map[*boltseal.Engine]*strangerEngine{}, pods: kube.NewPods(deps.Cloud.Objects, deps.Clock), forgot: deps.Forgot}, stores: map[string][]boltseal.ScopedStore{},
 		verifiers: map[string][]boltseal.Verifier{}, policies: map[string]boltseal.Policy{}}
 }
 
@@ -209,7 +218,7 @@ func (c *compiler) engines() {
 		}
 		o := boltseal.Options{Stores: stores, Verifiers: verifiers, Policy: ownPolicy(c.policies, ns), Clock: c.deps.Clock, Panicked: c.deps.Panicked}
 		e, err := boltseal.New(o)
-		c.out.addPods(e, newPodEngines(o))
+		c.out.addAsked(e, newPodEngines(o), newStrangerEngine(o))
 		switch {
 		case err != nil:
 			c.fail(strict.Problem{Message: trim(err)})

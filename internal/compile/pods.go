@@ -22,13 +22,16 @@ const (
 	maxFailing    = 64
 )
 
-// podStore is a Store that is read by the credentials of the Pod that asks. By
-// itself it is the one for nobody's Pod.
-type podStore struct {
+// askedStore is a Store whose credentials depend on who asks. By itself it is the one
+// for a namespace, and for nobody's Pod.
+type askedStore struct {
 	boltseal.Store
 	// with is the Store of whoever has these credentials: with connections and tokens
-	// of its own.
+	// of its own. Nil where no Pod's own are used.
 	with func(oci.CredentialSource) (boltseal.Store, error)
+	// without is the Store for a stranger; see [Compiled.ForStranger]. Nil where the
+	// namespace lends it nothing.
+	without func() (boltseal.Store, error)
 }
 
 // perPod reports whether a Pod's own credentials are among the sources.
@@ -76,7 +79,7 @@ type podEngine struct {
 // newPodEngines returns nil where no Store depends on the Pod.
 func newPodEngines(o boltseal.Options) *podEngines {
 	for _, s := range o.Stores {
-		if _, ok := s.Store.(*podStore); ok {
+		if as, ok := s.Store.(*askedStore); ok && as.with != nil {
 			return &podEngines{options: o, engines: map[string]*podEngine{}, failing: map[string]*podEngine{}}
 		}
 	}
@@ -100,8 +103,8 @@ func (p *podEngines) engine(identity string, own oci.CredentialSource) (e *bolts
 	o := p.options
 	o.Stores = slices.Clone(o.Stores)
 	for i, s := range o.Stores {
-		if ps, ok := s.Store.(*podStore); ok {
-			with, err := ps.with(own)
+		if as, ok := s.Store.(*askedStore); ok && as.with != nil {
+			with, err := as.with(own)
 			if err != nil {
 				return nil, false
 			}
@@ -135,14 +138,14 @@ func (p *podEngines) all() (out []*boltseal.Engine) {
 	return out
 }
 
-func (c *Compiled) addPods(e *boltseal.Engine, p *podEngines) {
-	if e == nil || p == nil {
-		return
+// addAsked adds the engines that stand in e's place for some of those who ask.
+func (c *Compiled) addAsked(e *boltseal.Engine, p *podEngines, s *strangerEngine) {
+	if e != nil && p != nil {
+		c.perPod[e] = p
 	}
-	if c.perPod == nil {
-		c.perPod = map[*boltseal.Engine]*podEngines{}
+	if e != nil && s != nil {
+		c.strangers[e] = s
 	}
-	c.perPod[e] = p
 }
 
 // PerPod reports whether an engine reads registries by the credentials of each Pod.

@@ -77,17 +77,15 @@ func (c *compiler) store(r resource[v1beta1.StoreSpec]) {
 		c.fail(r.problem("spec.parameters.mirrors", "%s", trim(err)))
 		return
 	}
-	if perPod(o.Credentials) {
-		store = &podStore{store, func(own oci.CredentialSource) (boltseal.Store, error) {
-			o := o
-			o.Credentials = forPod(o.Credentials, own)
-			reg, err := oci.NewRegistry(o)
-			if err != nil {
-				return nil, err
-			}
-			return around(reg)
-		}}
-	}
+	store = c.dependent(r, store, o.Credentials, func(credentials oci.CredentialSource) (boltseal.Store, error) {
+		o := o
+		o.Credentials = credentials
+		reg, err := oci.NewRegistry(o)
+		if err != nil {
+			return nil, err
+		}
+		return around(reg)
+	})
 	c.stores[r.namespace] = append(c.stores[r.namespace], boltseal.ScopedStore{Name: r.name, Scopes: p.Scopes, Store: store, Identities: p.identities()})
 }
 

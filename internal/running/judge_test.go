@@ -39,6 +39,8 @@ func (engines) Close() {}
 
 func (e engines) PerPod(*boltseal.Engine) bool { return e.pods != nil }
 
+func (e engines) ForStranger(of *boltseal.Engine) (*boltseal.Engine, bool) { return of, e.pods != nil }
+
 func (e engines) ForPod(_ context.Context, _ *boltseal.Engine, namespace string, secrets []string, account string) *boltseal.Engine {
 	return e.pods(namespace, strings.Join(secrets, "+"), account)
 }

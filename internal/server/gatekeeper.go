@@ -57,7 +57,8 @@ func (s *Server) giveBack(b *batch) {
 }
 
 // take takes a request apart. Items have an error where a key cannot be asked.
-func (b *batch) take(snap *snapshot.Snapshot, q externaldata.Request) {
+func (s *Server) take(b *batch, snap *snapshot.Snapshot, q externaldata.Request) {
+	proven := s.o.Provider != nil || s.o.TrustProvider
 	for i, text := range q.Keys {
 		b.items[i].Key = text
 		k, err := externaldata.ParseKey(text)
@@ -66,7 +67,7 @@ func (b *batch) take(snap *snapshot.Snapshot, q externaldata.Request) {
 			continue
 		}
 		b.asked[i].key = k
-		if b.asked[i].engine = snap.Engines.EngineFor(k.Namespace); b.asked[i].engine == nil {
+		if b.asked[i].engine, _ = s.engineFor(snap, k.Namespace, proven); b.asked[i].engine == nil {
 			b.items[i].Error = noEngine(k.Namespace)
 		}
 	}
@@ -100,7 +101,7 @@ func (s *Server) verify(in question) reply {
 	}
 	b := s.batch(len(q.Keys))
 	defer s.giveBack(b)
-	b.take(snap, q)
+	s.take(b, snap, q)
 	as, items, answers := b.asked, b.items, b.answers
 	s.ask(in.within, snap.Memo, len(as), func(i int) (*boltseal.Engine, string) { return as[i].engine, as[i].key.Image },
 		func(i int, a *memo.Answer) { answers[i] = a })
@@ -137,7 +138,7 @@ func (s *Server) mutate(in question) reply {
 	defer cancel()
 	b := s.batch(len(q.Keys))
 	defer s.giveBack(b)
-	b.take(snap, q)
+	s.take(b, snap, q)
 	as, items := b.asked, b.items
 	parallel(len(as), func(i int) {
 		if as[i].engine == nil {

@@ -78,6 +78,11 @@ type Options struct {
 	// Provider and Webhook decide who may ask as Gatekeeper does, and as the API
 	// server does. Nil lets in whoever the listener does.
 	Provider, Webhook Gate
+	// TrustWebhook says that what reaches the webhook comes from the API server, which
+	// the network sees to, and TrustProvider that a client certificate was a condition of
+	// the connection. Where neither a Gate nor this says who asks, no credentials are
+	// used in the name of a namespace or a Pod: whoever asks may name any.
+	TrustProvider, TrustWebhook bool
 	// Checks must all be well for the server to be ready.
 	Checks []Check
 	// Clock tells the time. Nil means time.Now.

@@ -94,7 +94,7 @@ func (s *Server) decode(in question) (admission.Request, error) {
 // the resources of a namespace, or of the cluster where that is "". encoded is how
 // each is recorded.
 func (s *Server) images(in question, snap *snapshot.Snapshot, policies []*integrity.Policy, q *admission.Request, namespace string) (images []integrity.Image, encoded []memo.Encoded) {
-	e := snap.Engines.EngineFor(namespace)
+	e, withheld := s.engineFor(snap, namespace, s.o.Webhook != nil || s.o.TrustWebhook)
 	images, encoded = make([]integrity.Image, len(q.Images)), make([]memo.Encoded, len(q.Images))
 	for i, img := range q.Images {
 		images[i] = integrity.Image{Where: img.Where(), Image: img.Image, Pinned: strings.Contains(img.Image, "@")}
@@ -125,8 +125,13 @@ func (s *Server) images(in question, snap *snapshot.Snapshot, policies []*integr
 		})
 		return slices.ContainsFunc(images, func(i integrity.Image) bool { return i.Found.Reason.Cause == boltseal.CauseUnauthorized })
 	}
-	if !snap.Engines.PerPod(e) {
+	if withheld || !snap.Engines.PerPod(e) {
 		ask(e)
+		for i := range images {
+			if withheld && images[i].Found.Decision != boltseal.Allow {
+				images[i].Found.Reason = stranger(images[i].Found.Reason)
+			}
+		}
 		return images, encoded
 	}
 	own := func() *boltseal.Engine {

@@ -37,6 +37,9 @@ type one struct{ engine *boltseal.Engine }
 func (o one) EngineFor(string) *boltseal.Engine { return o.engine }
 func (one) Close()                              {}
 func (one) PerPod(*boltseal.Engine) bool        { return false }
+func (one) ForStranger(e *boltseal.Engine) (*boltseal.Engine, bool) {
+	return e, false
+}
 func (one) ForPod(_ context.Context, e *boltseal.Engine, _ string, _ []string, _ string) *boltseal.Engine {
 	return e
 }

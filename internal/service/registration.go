@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -143,6 +144,10 @@ func (s *Service) register(so *server.Options) error {
 		s.reg.webhook = clientca.New(clientca.Options{Source: "--admission-client-ca", Clock: o.Clock})
 		so.Webhook = s.reg.webhook
 	}
+	// Whoever has a certificate of --client-ca is somebody the operator named.
+	named := o.TLS.ClientCA != "" && !o.InsecureHTTP
+	so.TrustProvider, so.TrustWebhook = named, named || o.TrustNetwork
+	defer func() { s.unproven = unproven(so) }()
 	c := o.Cluster
 	if c == nil || o.InsecureHTTP {
 		return nil
@@ -186,6 +191,18 @@ func (s *Service) register(so *server.Options) error {
 		return fmt.Errorf("%w: %w", boltseal.ErrConfiguration, err)
 	}
 	return nil
+}
+
+// unproven names the endpoints where nothing proves who asks.
+func unproven(so *server.Options) string {
+	var at []string
+	if so.Webhook == nil && !so.TrustWebhook {
+		at = append(at, "the admission webhook")
+	}
+	if so.Provider == nil && !so.TrustProvider {
+		at = append(at, "Gatekeeper's provider")
+	}
+	return strings.Join(at, " and ")
 }
 
 func (r *registration) poke() {

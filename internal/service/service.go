@@ -66,6 +66,9 @@ type Options struct {
 	// AdmissionCA, where set, is a file with CAs: whoever asks as the API server does
 	// must show a certificate of one. It is watched.
 	AdmissionCA string
+	// TrustNetwork says that the network lets only the API server reach the admission
+	// webhook, so that it needs to show no certificate.
+	TrustNetwork bool
 	// BundleFile, where set, is a file with the CAs of TLS.Cert, which are put into
 	// the caBundle of whatever points here. It is watched.
 	BundleFile string
@@ -106,6 +109,7 @@ type Service struct {
 	tls       *tlsfiles.Server // nil = plain HTTP
 	endpoints []server.Endpoint
 	reg       registration
+	unproven  string                 // the endpoints where nothing proves who asks
 	files     *filewatch.Watcher     // nil where a cluster is watched
 	cluster   *controller.Controller // nil where files are
 	compiled  compile.Cache          // of the cluster's resources
@@ -341,6 +345,7 @@ func (s *Service) compile() error {
 // deps is what engines are made with; recalls has what registries say remembered.
 func (s *Service) deps(recalls bool) compile.Deps {
 	deps := s.o.Deps
+	deps.Unproven = s.unproven
 	deps.Panicked, deps.Keys, deps.Cloud = s.server.Panicked, s.keys.State, s.o.Keys
 	deps.Forgot = func(c *compile.Compiled) {
 		if snap := s.live.Load(); snap != nil && snap.Engines == snapshot.Engines(c) {

@@ -23,6 +23,10 @@ type Engines interface {
 	// Secrets and this ServiceAccount: e itself where e is not PerPod or the Pod has
 	// none. Nil means that there is none to answer.
 	ForPod(ctx context.Context, e *boltseal.Engine, namespace string, secrets []string, account string) *boltseal.Engine
+	// ForStranger returns the engine in e's place for whoever has not shown who they
+	// are: one that uses no credentials in a namespace's or a Pod's name. Nil means that
+	// there is none to answer; withheld, that some were left out.
+	ForStranger(e *boltseal.Engine) (stranger *boltseal.Engine, withheld bool)
 	// Close releases connections. Verifications under way are not cut off.
 	Close()
 }

@@ -139,3 +139,16 @@ none
 {{- define "boltseal.terminationGrace" -}}
 {{- add .Values.shutdown.delaySeconds .Values.shutdown.timeoutSeconds 5 -}}
 {{- end -}}
+
+{{/* Where the API server's requests come from, as a list in YAML; empty where the network proves nothing. It is asked
+whoever asks for a proof, so it also refuses what needs one and has none. */}}
+{{- define "boltseal.apiServers" -}}
+{{- $w := .Values.webhook -}}
+{{- if and $w.apiServers (or .Values.hostNetwork (not .Values.networkPolicy.enabled)) -}}
+{{- fail "webhook.apiServers needs networkPolicy.enabled, and no hostNetwork: without a NetworkPolicy anybody could reach the webhook" -}}
+{{- end -}}
+{{- if and .Values.keySources.podPullSecrets $w.enabled (not $w.clientCAConfigMap) (not $w.apiServers) -}}
+{{- fail "keySources.podPullSecrets needs a proof that the API server asks: whoever reaches the webhook could name any Pod, and read registries with its Secrets. Set webhook.clientCAConfigMap where the API server shows a client certificate, or webhook.apiServers to where its requests come from (docs/webhook.md, Who may ask)" -}}
+{{- end -}}
+{{- with $w.apiServers }}{{ toYaml . }}{{ end -}}
+{{- end }}
