@@ -27,6 +27,9 @@ type Limits struct {
 	// Platforms is how many manifests of one index are looked at, where the policy
 	// asks for them; an index with more of them is denied. 0 means DefaultPlatforms.
 	Platforms int
+	// Budget is what the verification of one manifest may cost in all, by itself; a
+	// field that is 0 means its default (DefaultBudgetRequests and so on).
+	Budget Cost
 }
 
 // Options make an Engine.
@@ -156,6 +159,7 @@ func (e *Engine) Collect(ctx context.Context, ref Reference) Findings {
 		}
 		return e.collect(ctx, store, f, desc)
 	}
+	ctx = WithBudget(ctx, e.limits.Budget)
 	// The digest is known, so the listing need not wait for the descriptor.
 	var (
 		desc       ocispec.Descriptor
@@ -245,6 +249,7 @@ func (e *Engine) collect(ctx context.Context, store Store, f Findings, desc ocis
 // listed gathers the evidence about one manifest by itself.
 func (e *Engine) listed(ctx context.Context, store Store, f Findings, desc ocispec.Descriptor) Findings {
 	f.Subject = desc
+	ctx = WithBudget(ctx, e.limits.Budget)
 	listing, err := e.list(ctx, store, f.Reference.WithDigest(desc.Digest))
 	if err != nil {
 		f.Failure = ReasonOf(err)

@@ -2,24 +2,29 @@ package notation
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
+	"errors"
 	"fmt"
 	"slices"
 
+	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/lru"
 	"github.com/boltseal/boltseal/notation/internal/envelope"
 )
 
-// Limits on a certificate. Keys of CAs in bits: smaller ones can be broken, larger
-// ones cost more to use than a chain may.
+// Limits on a certificate. Keys in bits: smaller ones can be broken, larger ones
+// are unknown to the specification (signature-specification.md, "Algorithm
+// Selection") and cost more to use than a chain may, as do large exponents.
 const (
 	minRSABits          = 2048
-	maxRSABits          = 8192
+	maxRSABits          = 4096
+	maxRSAExponent      = 1<<17 - 1
 	maxCertificateBytes = 64 << 10
 )
 
@@ -76,14 +81,34 @@ func linkOf(child, parent *x509.Certificate) link {
 	return link{sha256.Sum256(child.Raw), sha256.Sum256(parent.Raw)}
 }
 
-// signed reports whether parent's key signed child.
-func (c *ChainCache) signed(child, parent *x509.Certificate) error {
+// errWrongSignature is a signature by another key than it should be by.
+var errWrongSignature = errors.New("carries a signature that is not by")
+
+// signed reports whether parent's key signed child: nil, or an error that wraps
+// errWrongSignature, or one that says that it was not checked.
+func (c *ChainCache) signed(ctx context.Context, child, parent *x509.Certificate) error {
 	if _, ok := c.links.Get(linkOf(child, parent)); ok {
 		return nil
 	}
+	if err := spendCheck(ctx); err != nil {
+		return err
+	}
 	// CheckSignature, not CheckSignatureFrom: a self-signed leaf is no CA, and
 	// what a CA must be is checked by the rules below.
-	return parent.CheckSignature(child.SignatureAlgorithm, child.RawTBSCertificate, child.Signature)
+	if err := parent.CheckSignature(child.SignatureAlgorithm, child.RawTBSCertificate, child.Signature); err != nil {
+		return fmt.Errorf("%w %q: %v", errWrongSignature, parent.Subject, err)
+	}
+	return nil
+}
+
+// spendCheck is to be called before each check of a signature with a public key.
+// An error says that it is not to be made: nobody waits for it any more
+// ([boltseal.ErrUnavailable]), or it is one too many ([boltseal.ErrLimit]).
+func spendCheck(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%w: the verification was cut off before it ended: %w", boltseal.ErrUnavailable, err)
+	}
+	return boltseal.SpendBudget(ctx, boltseal.Cost{PublicKeys: 1})
 }
 
 // keep remembers a chain that checkChain found right and that is trusted.
@@ -108,12 +133,20 @@ func (c *ChainCache) keepLinks(chain []*x509.Certificate) {
 	}
 }
 
-// checkChain holds a chain against the certificate requirements
+// checkChain is checkRules and checkSignatures.
+func (c *ChainCache) checkChain(ctx context.Context, chain []*x509.Certificate, purpose x509.ExtKeyUsage) error {
+	if err := checkRules(chain, purpose); err != nil {
+		return err
+	}
+	return c.checkSignatures(ctx, chain, len(chain)-1)
+}
+
+// checkRules holds a chain against the certificate requirements
 // (signature-specification.md, "Certificate Requirements"): ordered from the
-// leaf to a self-signed root, each the issuer of the one before. Validity in
-// time and trust are not asked here. purpose is the leaf's, code signing or time
-// stamping.
-func (c *ChainCache) checkChain(chain []*x509.Certificate, purpose x509.ExtKeyUsage) error {
+// leaf to its root, each named as the issuer of the one before. It checks no
+// signature. Validity in time and trust are not asked here. purpose is the leaf's,
+// code signing or time stamping.
+func checkRules(chain []*x509.Certificate, purpose x509.ExtKeyUsage) error {
 	last := len(chain) - 1
 	leafRules := checkSigner
 	if purpose == x509.ExtKeyUsageTimeStamping {
@@ -135,17 +168,49 @@ func (c *ChainCache) checkChain(chain []*x509.Certificate, purpose x509.ExtKeyUs
 	}
 	for i, cert := range chain {
 		parent := chain[min(i+1, last)]
-		if !bytes.Equal(cert.RawIssuer, parent.RawSubject) {
-			if i == last {
-				return named(cert, fmt.Errorf("ends the chain and is not self-signed; the chain must reach its root"))
+		if bytes.Equal(cert.RawIssuer, parent.RawSubject) {
+			continue
+		}
+		if i == last {
+			return named(cert, fmt.Errorf("ends the chain and is not self-signed; the chain must reach its root"))
+		}
+		return named(cert, fmt.Errorf("was not issued by the next certificate, %q", parent.Subject))
+	}
+	return nil
+}
+
+// checkSignatures checks that each certificate of a chain that checkRules passed
+// was signed by the next, and the last by itself. It begins below the certificate
+// at the index anchor, which somebody trusts or which is the last, and goes down
+// to the leaf: certificates that are trusted are public, and whoever only adds one
+// to a chain of his own is found out by the first signature. An error that is
+// cutOff's says nothing about the chain.
+func (c *ChainCache) checkSignatures(ctx context.Context, chain []*x509.Certificate, anchor int) error {
+	last := len(chain) - 1
+	check := func(i int) error {
+		cert, parent := chain[i], chain[min(i+1, last)]
+		if i < last && bytes.Equal(cert.RawIssuer, cert.RawSubject) {
+			if err := c.signed(ctx, cert, cert); err == nil {
+				return named(cert, fmt.Errorf("is self-signed and not the last of the chain"))
+			} else if !errors.Is(err, errWrongSignature) {
+				return err
 			}
-			return named(cert, fmt.Errorf("was not issued by the next certificate, %q", parent.Subject))
 		}
-		if i < last && bytes.Equal(cert.RawIssuer, cert.RawSubject) && c.signed(cert, cert) == nil {
-			return named(cert, fmt.Errorf("is self-signed and not the last of the chain"))
+		if err := c.signed(ctx, cert, parent); errors.Is(err, errWrongSignature) {
+			return named(cert, err)
+		} else if err != nil {
+			return err
 		}
-		if err := c.signed(cert, parent); err != nil {
-			return named(cert, fmt.Errorf("carries a signature that is not by %q: %v", parent.Subject, err))
+		return nil
+	}
+	for i := anchor - 1; i >= 0; i-- {
+		if err := check(i); err != nil {
+			return err
+		}
+	}
+	for i := anchor; i <= last; i++ {
+		if err := check(i); err != nil {
+			return err
 		}
 	}
 	return checkNames(chain)
@@ -191,10 +256,28 @@ func checkCommon(c *x509.Certificate) error {
 	default:
 		return fmt.Errorf("is signed with %v; SHA-256, -384 or -512 with RSA or ECDSA is allowed", c.SignatureAlgorithm)
 	}
+	if err := checkKey(c); err != nil {
+		return err
+	}
+	if len(c.UnhandledCriticalExtensions) > 0 {
+		return fmt.Errorf("has a critical extension that is not known here (%v)", c.UnhandledCriticalExtensions[0])
+	}
+	if critical, ok := extension(c, oidKeyUsage); !ok || !critical {
+		return fmt.Errorf("lacks a key usage that is marked critical")
+	}
+	return nil
+}
+
+// checkKey holds a certificate's key against what the specification allows
+// (signature-specification.md, "Algorithm Selection").
+func checkKey(c *x509.Certificate) error {
 	switch k := c.PublicKey.(type) {
 	case *rsa.PublicKey:
 		if n := k.N.BitLen(); n < minRSABits || n > maxRSABits {
 			return fmt.Errorf("has an RSA key of %d bits; %d to %d are allowed", n, minRSABits, maxRSABits)
+		}
+		if k.E < 3 || k.E > maxRSAExponent || k.E%2 == 0 {
+			return fmt.Errorf("has an RSA key with the public exponent %d; odd ones from 3 to %d are allowed, and 65537 is usual", k.E, maxRSAExponent)
 		}
 	case *ecdsa.PublicKey:
 		if k.Curve != elliptic.P256() && k.Curve != elliptic.P384() && k.Curve != elliptic.P521() {
@@ -202,12 +285,6 @@ func checkCommon(c *x509.Certificate) error {
 		}
 	default:
 		return fmt.Errorf("has a key of type %s; RSA and ECDSA are allowed", envelope.DescribeKey(k))
-	}
-	if len(c.UnhandledCriticalExtensions) > 0 {
-		return fmt.Errorf("has a critical extension that is not known here (%v)", c.UnhandledCriticalExtensions[0])
-	}
-	if critical, ok := extension(c, oidKeyUsage); !ok || !critical {
-		return fmt.Errorf("lacks a key usage that is marked critical")
 	}
 	return nil
 }

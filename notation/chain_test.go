@@ -240,7 +240,7 @@ func TestBadChainsDifferential(t *testing.T) {
 			if c.cause == boltseal.CauseUnsupported || c.cause == boltseal.CauseMalformed || c.cause == boltseal.CauseLimit {
 				return // refused with the envelope
 			}
-			ours := NewChainCache(0).checkChain(chain, x509.ExtKeyUsageCodeSigning)
+			ours := NewChainCache(0).checkChain(t.Context(), chain, x509.ExtKeyUsageCodeSigning)
 			other := nx509.ValidateCodeSigningCertChain(chain, nil)
 			switch {
 			case ours == nil && other != nil:

@@ -119,16 +119,16 @@ func TestKnownForOnePurposeOnly(t *testing.T) {
 	t.Parallel()
 	cache := NewChainCache(0)
 	stamping := testca.Test(t, testca.Options{Timestamping: true}).X509()
-	if err := cache.checkChain(stamping, x509.ExtKeyUsageTimeStamping); err != nil {
+	if err := cache.checkChain(t.Context(), stamping, x509.ExtKeyUsageTimeStamping); err != nil {
 		t.Fatal(err)
 	}
 	cache.keepLinks(stamping)
-	if err := cache.checkChain(stamping, x509.ExtKeyUsageCodeSigning); err == nil {
+	if err := cache.checkChain(t.Context(), stamping, x509.ExtKeyUsageCodeSigning); err == nil {
 		t.Error("a timestamp authority signs images")
 	}
 	signing := testca.Test(t, testca.Options{}).X509()
 	cache.keep(signing)
-	if err := cache.checkChain(signing, x509.ExtKeyUsageTimeStamping); err == nil {
+	if err := cache.checkChain(t.Context(), signing, x509.ExtKeyUsageTimeStamping); err == nil {
 		t.Error("a signer stamps time")
 	}
 }

@@ -1,8 +1,10 @@
 package notation
 
 import (
+	"bytes"
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -95,10 +97,14 @@ func (w *work) token(stores []*trust.Store) (boltseal.Reason, error) {
 		return badTimestamp("the trust policy demands a timestamp, and the signature has none"), nil
 	}
 	at, chain, err := w.readToken(stores)
-	if err != nil {
+	if cutOff(err) {
+		return boltseal.Reason{}, err
+	} else if err != nil {
 		return badTimestamp("its timestamp: %v", err), nil
 	}
-	if err := w.v.chains.checkChain(chain, x509.ExtKeyUsageTimeStamping); err != nil {
+	if err := w.v.chains.checkChain(w.ctx, chain, x509.ExtKeyUsageTimeStamping); cutOff(err) {
+		return boltseal.Reason{}, err
+	} else if err != nil {
 		return badTimestamp("its timestamp's authority: %v", err), nil
 	}
 	for _, c := range w.env.Chain {
@@ -135,6 +141,15 @@ func (w *work) readToken(stores []*trust.Store) (at *tspclient.Timestamp, chain 
 	if at, err = info.Validate(w.env.Signature); err != nil {
 		return nil, nil, err
 	}
+	if err := affordable(token, stores); err != nil {
+		return nil, nil, err
+	}
+	// The library looks for a chain among the certificates: about one check for each.
+	for range len(token.Certificates) + 1 {
+		if err := spendCheck(w.ctx); err != nil {
+			return nil, nil, err
+		}
+	}
 	pool := x509.NewCertPool()
 	for _, s := range stores {
 		for _, c := range s.Certificates() {
@@ -146,4 +161,38 @@ func (w *work) readToken(stores []*trust.Store) (at *tspclient.Timestamp, chain 
 		return nil, nil, fmt.Errorf("its chain has %d certificates, at most %d", len(chain), envelope.MaxCertificates)
 	}
 	return at, chain, err
+}
+
+// affordable refuses a token whose verification costs more than a token may, and
+// one that cannot lead to any of the stores, before a signature of it is checked:
+// a signature's timestamp is not a part of what was signed.
+func affordable(token *tspclient.SignedToken, stores []*trust.Store) error {
+	// RFC 3161 section 2.4.2: there is no other signature than the authority's.
+	if n := len(token.SignerInfos); n != 1 {
+		return fmt.Errorf("it has %d signatures; a token has one", n)
+	}
+	if n := len(token.Certificates); n > envelope.MaxCertificates {
+		return fmt.Errorf("it carries %d certificates, at most %d", n, envelope.MaxCertificates)
+	}
+	known := false
+	for _, c := range token.Certificates {
+		if err := checkKey(c); err != nil {
+			return named(c, err)
+		}
+		for _, s := range stores {
+			known = known || slices.ContainsFunc(s.Certificates(), func(root *x509.Certificate) bool { return bytes.Equal(root.RawSubject, c.RawIssuer) })
+		}
+	}
+	if !known {
+		return fmt.Errorf("none of its certificates was issued by an authority in %s", joinStores(stores))
+	}
+	return nil
+}
+
+func joinStores(stores []*trust.Store) string {
+	names := make([]string, len(stores))
+	for i, s := range stores {
+		names[i] = s.String()
+	}
+	return join(names)
 }

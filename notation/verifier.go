@@ -186,10 +186,28 @@ type work struct {
 // does not hold. An error is an outage.
 func (w *work) run(mediaType string, b []byte) error {
 	w.ev.Format = mediaType
-	if !w.check(checkIntegrity, enforce, w.integrity(mediaType, b)) {
+	if bad := w.read(mediaType, b); bad.Cause != boltseal.CauseNone {
+		w.check(checkIntegrity, enforce, bad)
 		return nil
 	}
-	anchor := w.authenticity()
+	// Looking a certificate up costs a hash; a signature's check costs up to a
+	// millisecond. Who is not trusted, and must be, gets no signature checked.
+	at, anchor := w.authenticity()
+	if anchor.Cause != boltseal.CauseNone && w.s.actions.authenticity == enforce {
+		w.ev.Checks = append(w.ev.Checks, boltseal.Check{Name: checkIntegrity, Outcome: boltseal.CheckSkipped, Detail: "not checked: the signer is not trusted"})
+		w.check(checkAuthenticity, enforce, anchor)
+		return nil
+	}
+	bad, err := w.integrity(at)
+	if err != nil {
+		return err
+	}
+	if !w.check(checkIntegrity, enforce, bad) {
+		return nil
+	}
+	if anchor.Cause == boltseal.CauseNone {
+		w.v.chains.keep(w.env.Chain)
+	}
 	if !w.check(checkAuthenticity, w.s.actions.authenticity, anchor) {
 		return nil
 	}
@@ -199,7 +217,7 @@ func (w *work) run(mediaType string, b []byte) error {
 	if !w.check(checkExpiry, w.s.actions.expiry, w.expiry()) {
 		return nil
 	}
-	bad, err := w.timestamp()
+	bad, err = w.timestamp()
 	if err != nil && w.s.actions.timestamp == enforce {
 		return err
 	} else if err != nil {
@@ -249,7 +267,9 @@ func (w *work) until(t time.Time) {
 	}
 }
 
-func (w *work) integrity(mediaType string, b []byte) boltseal.Reason {
+// read does all of the integrity check that needs no public key: the envelope's
+// form, the image that it speaks of, and the rules for its certificates.
+func (w *work) read(mediaType string, b []byte) boltseal.Reason {
 	env, err := w.v.parser.Parse(mediaType, b)
 	if err != nil {
 		return envelopeReason(err)
@@ -267,17 +287,40 @@ func (w *work) integrity(mediaType string, b []byte) boltseal.Reason {
 			Message: fmt.Sprintf("the signature is of %d bytes of type %.100s, and the image is %d bytes of type %.100s", t.Size, t.MediaType, w.subject.Size, w.subject.MediaType),
 			Remedy:  remedySignAgain}
 	}
-	if err := w.v.chains.checkChain(env.Chain, x509.ExtKeyUsageCodeSigning); err != nil {
-		return boltseal.Reason{Cause: boltseal.CauseBadCertificate, Message: err.Error(), Remedy: "sign with a certificate that meets the Notary Project's requirements"}
-	}
-	if err := env.VerifySignature(); err != nil {
-		return envelopeReason(err)
-	}
 	if keys := env.Critical(); len(keys) > 0 {
 		return boltseal.Reason{Cause: boltseal.CauseUnsupported, Message: fmt.Sprintf("the signer demands that %.100q be understood, and it is not", keys[0]),
 			Remedy: "sign without that attribute or plugin"}
 	}
-	return boltseal.Reason{}
+	return chainReason(checkRules(env.Chain, x509.ExtKeyUsageCodeSigning))
+}
+
+// integrity checks the signatures of the chain, from the certificate at the index
+// anchor on, and that of the envelope. An error means that the work was cut off.
+func (w *work) integrity(anchor int) (boltseal.Reason, error) {
+	if err := w.v.chains.checkSignatures(w.ctx, w.env.Chain, anchor); cutOff(err) {
+		return boltseal.Reason{}, err
+	} else if err != nil {
+		return chainReason(err), nil
+	}
+	if err := spendCheck(w.ctx); err != nil {
+		return boltseal.Reason{}, err
+	}
+	if err := w.env.VerifySignature(); err != nil {
+		return envelopeReason(err), nil
+	}
+	return boltseal.Reason{}, nil
+}
+
+// cutOff tells work that was not done from a signature that is wrong.
+func cutOff(err error) bool {
+	return errors.Is(err, boltseal.ErrUnavailable) || errors.Is(err, boltseal.ErrLimit)
+}
+
+func chainReason(err error) boltseal.Reason {
+	if err == nil {
+		return boltseal.Reason{}
+	}
+	return boltseal.Reason{Cause: boltseal.CauseBadCertificate, Message: err.Error(), Remedy: "sign with a certificate that meets the Notary Project's requirements"}
 }
 
 func envelopeReason(err error) boltseal.Reason {
@@ -294,8 +337,8 @@ func envelopeReason(err error) boltseal.Reason {
 }
 
 // authenticity looks for a certificate of the chain in the trust stores that
-// the scheme may use.
-func (w *work) authenticity() boltseal.Reason {
+// the scheme may use, and returns its index; the last one's where there is none.
+func (w *work) authenticity() (anchor int, bad boltseal.Reason) {
 	kind := trust.TypeCA
 	if w.env.Scheme == envelope.SchemeSigningAuthority {
 		kind = trust.TypeSigningAuthority
@@ -310,9 +353,8 @@ func (w *work) authenticity() boltseal.Reason {
 		if st.Lacks() != "" {
 			lacks = append(lacks, st.Lacks())
 		}
-		if slices.ContainsFunc(w.env.Chain, st.Contains) {
-			w.v.chains.keep(w.env.Chain)
-			return boltseal.Reason{}
+		if i := slices.IndexFunc(w.env.Chain, st.Contains); i >= 0 {
+			return i, boltseal.Reason{}
 		}
 	}
 	r := boltseal.Reason{Cause: boltseal.CauseUntrustedSigner, Remedy: "sign with a certificate that leads to a trusted root, or add this signer's root to a trust store"}
@@ -326,7 +368,7 @@ func (w *work) authenticity() boltseal.Reason {
 	if len(asked) == 0 {
 		r.Message = fmt.Sprintf("signed by %q under the scheme %s, and the trust policy names no trust store of type %s", w.env.Chain[0].Subject, w.env.Scheme, kind)
 	}
-	return r
+	return len(w.env.Chain) - 1, r
 }
 
 func (w *work) identity() boltseal.Reason {
