@@ -1,7 +1,6 @@
 package boltseal
 
 import (
-	"errors"
 	"fmt"
 	"reflect"
 
@@ -54,42 +53,32 @@ type indexEntries []ocispec.Descriptor
 // UnmarshalJSONFrom reads a list, and stops where it gets too long: an entry takes
 // far more memory than text.
 func (l *indexEntries) UnmarshalJSONFrom(d *jsontext.Decoder) error {
-	if kind := d.PeekKind(); kind != '[' {
-		if kind == 0 {
-			_, err := d.ReadToken()
-			return err
-		}
+	if d.PeekKind() == 'n' {
 		return fmt.Errorf("manifests is no list")
 	}
-	if _, err := d.ReadToken(); err != nil {
-		return err
-	}
 	*l = indexEntries{}
-	for d.PeekKind() != ']' {
-		if len(*l) == MaxIndexManifests {
-			return errManyManifests
-		}
+	return decodeArray(d, MaxIndexManifests, "manifests", func() error {
 		var entry struct {
-			MediaType   string            `json:"mediaType"`
-			Digest      digest.Digest     `json:"digest"`
-			Size        *int64            `json:"size"`
-			Platform    *ocispec.Platform `json:"platform"`
-			Annotations map[string]string `json:"annotations"`
+			MediaType   string           `json:"mediaType"`
+			Digest      digest.Digest    `json:"digest"`
+			Size        *int64           `json:"size"`
+			Platform    *boundedPlatform `json:"platform"`
+			Annotations annotations      `json:"annotations"`
 		}
 		if err := json.UnmarshalDecode(d, &entry); err != nil {
 			return err
 		}
-		out := ocispec.Descriptor{MediaType: entry.MediaType, Digest: entry.Digest, Size: -1, Platform: entry.Platform, Annotations: entry.Annotations}
+		out := ocispec.Descriptor{MediaType: entry.MediaType, Digest: entry.Digest, Size: -1, Platform: entry.Platform.platform(), Annotations: entry.Annotations}
 		if entry.Size != nil {
 			out.Size = *entry.Size
 		}
+		if err := ValidateDescriptor(out); err != nil { // now: a long list of nothing takes much memory
+			return fmt.Errorf("manifest %d: %w", len(*l)+1, err)
+		}
 		*l = append(*l, out)
-	}
-	_, err := d.ReadToken()
-	return err
+		return nil
+	})
 }
-
-var errManyManifests = fmt.Errorf("%w: more than %d manifests", ErrLimit, MaxIndexManifests)
 
 // ParseIndex reads the bytes of an index that was served as mediaType (OCI
 // image-spec 1.1, image-index.md; Docker's manifest list has the same form). The
@@ -108,10 +97,8 @@ func ParseIndex(mediaType string, b []byte) (Index, error) {
 		// be read in two ways is not read at all.
 		func() error { return json.Unmarshal(b, &folded, json.MatchCaseInsensitiveNames(true)) },
 	} {
-		if err := read(); errors.Is(err, errManyManifests) {
-			return Index{}, fmt.Errorf("index: %w", errManyManifests)
-		} else if err != nil {
-			return Index{}, fmt.Errorf("index: %w: %.300s", ErrMalformed, err.Error())
+		if err := read(); err != nil {
+			return Index{}, fmt.Errorf("index: %w", counted(err))
 		}
 	}
 	malformed := func(format string, a ...any) (Index, error) {
@@ -132,9 +119,6 @@ func ParseIndex(mediaType string, b []byte) (Index, error) {
 	ix := Index{MediaType: mediaType, Manifests: *doc.Manifests}
 	seen := make(map[digest.Digest]ocispec.Descriptor, len(ix.Manifests))
 	for i, d := range ix.Manifests {
-		if err := ValidateDescriptor(d); err != nil {
-			return Index{}, fmt.Errorf("index: manifest %d: %w", i+1, err)
-		}
 		if d.MediaType == "" {
 			return malformed("manifest %d has no mediaType", i+1)
 		}

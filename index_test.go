@@ -12,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/weight"
 )
 
 func digestOf(i int) string { return fmt.Sprintf("sha256:%064x", i) }
@@ -108,6 +109,7 @@ func FuzzParseIndex(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
+		weight.Bound{Floor: decodeFloor, Times: decodeTimes}.Check(t, len(b), func() { _, _ = boltseal.ParseIndex(ocispec.MediaTypeImageIndex, b) })
 		ix, err := boltseal.ParseIndex(ocispec.MediaTypeImageIndex, b)
 		if err != nil {
 			if !errors.Is(err, boltseal.ErrMalformed) && !errors.Is(err, boltseal.ErrLimit) || len(ix.Manifests) > 0 {

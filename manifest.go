@@ -10,9 +10,11 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Limits on an artifact's manifest beyond its size in bytes, which the store holds.
+// Limits on an artifact's manifest.
 const (
-	// MaxLayers bounds the blobs that an artifact's manifest may list.
+	// MaxArtifactManifest bounds its bytes. One of a signature has some hundred.
+	MaxArtifactManifest = 64 << 10
+	// MaxLayers bounds the blobs that it may list.
 	MaxLayers = 100
 )
 
@@ -34,27 +36,32 @@ type ArtifactManifest struct {
 // ParseArtifactManifest reads the bytes of a manifest of the given media type
 // (OCI image-spec 1.1, manifest.md). Duplicate members, a mediaType field that
 // contradicts mediaType, or descriptors with impossible sizes or digests are
-// errors that wrap [ErrMalformed]; too many layers wrap [ErrLimit].
+// errors that wrap [ErrMalformed]; more than [MaxArtifactManifest] bytes, and too
+// many layers or annotations, wrap [ErrLimit]. Of descriptors only media type,
+// artifact type, digest, size and annotations are read.
 func ParseArtifactManifest(mediaType string, b []byte) (ArtifactManifest, error) {
 	var doc struct {
-		SchemaVersion int                  `json:"schemaVersion"`
-		MediaType     string               `json:"mediaType"`
-		ArtifactType  string               `json:"artifactType"`
-		Config        *ocispec.Descriptor  `json:"config"`
-		Layers        []ocispec.Descriptor `json:"layers"`
-		Blobs         []ocispec.Descriptor `json:"blobs"`
-		Subject       *ocispec.Descriptor  `json:"subject"`
-		Annotations   map[string]string    `json:"annotations"`
+		SchemaVersion int                `json:"schemaVersion"`
+		MediaType     string             `json:"mediaType"`
+		ArtifactType  string             `json:"artifactType"`
+		Config        *boundedDescriptor `json:"config"`
+		Layers        layers             `json:"layers"`
+		Blobs         layers             `json:"blobs"`
+		Subject       *boundedDescriptor `json:"subject"`
+		Annotations   annotations        `json:"annotations"`
+	}
+	if len(b) > MaxArtifactManifest {
+		return ArtifactManifest{}, fmt.Errorf("manifest: %w: %d bytes, at most %d", ErrLimit, len(b), MaxArtifactManifest)
 	}
 	if err := json.Unmarshal(b, &doc); err != nil {
-		return ArtifactManifest{}, fmt.Errorf("manifest: %w: %v", ErrMalformed, err)
+		return ArtifactManifest{}, fmt.Errorf("manifest: %w", counted(err))
 	}
 	if doc.MediaType != "" && doc.MediaType != mediaType {
 		return ArtifactManifest{}, fmt.Errorf("manifest: %w: it calls itself %q and was served as %q", ErrMalformed, doc.MediaType, mediaType)
 	}
 	m := ArtifactManifest{
-		MediaType: mediaType, ArtifactType: doc.ArtifactType, Config: doc.Config,
-		Layers: doc.Layers, Subject: doc.Subject, Annotations: doc.Annotations,
+		MediaType: mediaType, ArtifactType: doc.ArtifactType, Config: doc.Config.descriptor(),
+		Layers: doc.Layers, Subject: doc.Subject.descriptor(), Annotations: doc.Annotations,
 	}
 	switch mediaType {
 	case ocispec.MediaTypeImageManifest:
@@ -68,9 +75,6 @@ func ParseArtifactManifest(mediaType string, b []byte) (ArtifactManifest, error)
 		m.Layers, m.Config = doc.Blobs, nil
 	default:
 		return ArtifactManifest{}, fmt.Errorf("manifest: %w: type %q cannot carry a signature", ErrMalformed, mediaType)
-	}
-	if len(m.Layers) > MaxLayers {
-		return ArtifactManifest{}, fmt.Errorf("manifest: %w: %d layers, at most %d", ErrLimit, len(m.Layers), MaxLayers)
 	}
 	for i := range m.Layers {
 		if err := ValidateDescriptor(m.Layers[i]); err != nil {

@@ -9,6 +9,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/weight"
 )
 
 func descriptorJSON(mediaType string, size string) string {
@@ -58,6 +59,7 @@ func FuzzParseArtifactManifest(f *testing.F) {
 	f.Add(ocispec.MediaTypeImageManifest, []byte(manifestJSON(`,"layers":[`+descriptorJSON("a/b", "1")+`]`)))
 	f.Add(boltseal.MediaTypeORASArtifact, []byte(`{"artifactType":"a/b","blobs":[]}`))
 	f.Fuzz(func(t *testing.T, mediaType string, b []byte) {
+		weight.Bound{Floor: decodeFloor, Times: decodeTimes}.Check(t, len(b), func() { _, _ = boltseal.ParseArtifactManifest(mediaType, b) })
 		m, err := boltseal.ParseArtifactManifest(mediaType, b)
 		if err != nil {
 			if !errors.Is(err, boltseal.ErrMalformed) && !errors.Is(err, boltseal.ErrLimit) {

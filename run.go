@@ -198,6 +198,9 @@ func (r *run) fetch(ctx context.Context, j job) (c Candidate, err error) {
 	if err := ValidateDescriptor(j.desc); err != nil {
 		return Candidate{}, err
 	}
+	if j.desc.Size > MaxArtifactManifest {
+		return Candidate{}, fmt.Errorf("%w: its manifest has %d bytes, at most %d", ErrLimit, j.desc.Size, MaxArtifactManifest)
+	}
 	ref := r.subject.Reference
 	b, err := r.store.Manifest(ctx, ref, j.desc)
 	if errors.Is(err, ErrNotFound) {

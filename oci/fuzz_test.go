@@ -17,6 +17,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/weight"
 )
 
 // FuzzReferrers holds what is made of an answer against a plain decoding of it:
@@ -34,6 +35,7 @@ func FuzzReferrers(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte, artifactType string) {
 		const limit = 5
+		weight.Bound{Floor: 64 << 10, Times: 32}.Check(t, len(b), func() { _ = (&collector{limit: 2000}).add(b) })
 		c := &collector{limit: limit}
 		if artifactType != "" {
 			c.types = []string{artifactType}

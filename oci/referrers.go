@@ -210,19 +210,25 @@ func (c *collector) wanted(artifactType string) bool {
 	return len(c.types) != 1 || c.types[0] == artifactType
 }
 
+// maxEntryBytes bounds one entry of an index: it repeats the annotations of a
+// manifest that may have as many bytes.
+const maxEntryBytes = boltseal.MaxArtifactManifest
+
 var errNotIndex = errors.New("not an index")
 
 // eachManifest visits the entries of an index's member manifests (OCI
 // image-spec 1.1, image-index.md), until one visit wants no more. It keeps no
-// list, as an index of some megabytes can have a million entries.
+// list, as an index of some megabytes can have a million entries, nor the names of
+// members, of which an entry can have as many: names that are there twice are an
+// error within an entry only, and an entry is small.
 func eachManifest(b []byte, visit func(jsontext.Value) (more bool)) error {
-	d := jsontext.NewDecoder(bytes.NewBuffer(b))
+	d := jsontext.NewDecoder(bytes.NewBuffer(b), jsontext.AllowDuplicateNames(true))
 	if t, err := d.ReadToken(); err != nil {
 		return err
 	} else if t.Kind() != '{' {
 		return errNotIndex
 	}
-	for d.PeekKind() != '}' {
+	for listed := false; d.PeekKind() != '}'; {
 		name, err := d.ReadToken()
 		if err != nil {
 			return err
@@ -233,6 +239,10 @@ func eachManifest(b []byte, visit func(jsontext.Value) (more bool)) error {
 			}
 			continue
 		}
+		if listed {
+			return errNotIndex // two lists in one index
+		}
+		listed = true
 		switch t, err := d.ReadToken(); {
 		case err != nil:
 			return err
@@ -245,6 +255,9 @@ func eachManifest(b []byte, visit func(jsontext.Value) (more bool)) error {
 			raw, err := d.ReadValue()
 			if err != nil {
 				return err
+			}
+			if len(raw) > maxEntryBytes {
+				raw = jsontext.Value("null") // counted, and nothing that anybody wants
 			}
 			if !visit(raw) {
 				return nil

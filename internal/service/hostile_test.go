@@ -1,0 +1,158 @@
+package service_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/boltseal/boltseal/internal/service"
+	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/testhouse"
+	"github.com/boltseal/boltseal/notation"
+)
+
+// stranger is a registry that anybody may have: images by tag, each with as many
+// signatures as its owner likes.
+type stranger struct {
+	host    string
+	mu      sync.Mutex
+	content map[digest.Digest][]byte
+	types   map[digest.Digest]string
+	tags    map[string]digest.Digest
+	lists   map[digest.Digest][]string // descriptors of referrers, as JSON
+	fetched map[digest.Digest]int
+}
+
+func newStranger(t *testing.T) *stranger {
+	t.Helper()
+	s := &stranger{content: map[digest.Digest][]byte{}, types: map[digest.Digest]string{}, tags: map[string]digest.Digest{},
+		lists: map[digest.Digest][]string{}, fetched: map[digest.Digest]int{}}
+	srv := httptest.NewServer(s)
+	t.Cleanup(srv.Close)
+	s.host = strings.TrimPrefix(srv.URL, "http://")
+	return s
+}
+
+func (s *stranger) put(mediaType string, b []byte) ocispec.Descriptor {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := digest.FromBytes(b)
+	s.content[d], s.types[d] = b, mediaType
+	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(b))}
+}
+
+func describe(d ocispec.Descriptor) string {
+	return fmt.Sprintf(`{"mediaType":%q,"artifactType":%q,"digest":%q,"size":%d}`, d.MediaType, notation.ArtifactType, d.Digest, d.Size)
+}
+
+// image puts an image there with signatures that sign makes, and returns its name.
+func (s *stranger) image(tag string, signatures int, manifest func(i int, subject ocispec.Descriptor) []byte) string {
+	subject := s.put(ocispec.MediaTypeImageManifest, fmt.Appendf(nil, `{"schemaVersion":2,"tag":%q}`, tag))
+	for i := range signatures {
+		d := s.put(ocispec.MediaTypeImageManifest, manifest(i, subject))
+		s.mu.Lock()
+		s.lists[subject.Digest] = append(s.lists[subject.Digest], describe(d))
+		s.mu.Unlock()
+	}
+	s.mu.Lock()
+	s.tags[tag] = subject.Digest
+	s.mu.Unlock()
+	return s.host + "/a/b:" + tag
+}
+
+// signature is the manifest of one with this envelope.
+func (s *stranger) signature(i int, subject ocispec.Descriptor, e testca.Envelope) []byte {
+	blob := s.put(e.MediaType, e.Content)
+	return fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"artifactType":%q,"config":%s,"layers":[%s],"subject":%s,"annotations":{"i":"%d"}}`,
+		ocispec.MediaTypeImageManifest, notation.ArtifactType, describe(s.put(ocispec.MediaTypeEmptyJSON, []byte("{}"))), describe(blob), describe(subject), i)
+}
+
+func (s *stranger) ServeHTTP(w http.ResponseWriter, q *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last := q.URL.Path[strings.LastIndexByte(q.URL.Path, '/')+1:]
+	d := digest.Digest(last)
+	if s.tags[last] != "" {
+		d = s.tags[last]
+	}
+	if strings.Contains(q.URL.Path, "/referrers/") {
+		w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
+		fmt.Fprintf(w, `{"schemaVersion":2,"manifests":[%s]}`, strings.Join(s.lists[d], ","))
+		return
+	}
+	b, ok := s.content[d]
+	if !ok {
+		http.NotFound(w, q)
+		return
+	}
+	s.fetched[d]++
+	w.Header().Set("Content-Type", s.types[d])
+	w.Header().Set("Docker-Content-Digest", string(d))
+	w.Header().Set("Content-Length", fmt.Sprint(len(b)))
+	if q.Method != http.MethodHead {
+		_, _ = w.Write(b)
+	}
+}
+
+// TestLargeSignaturesAreNotFetched: nobody signs with a manifest of some megabytes,
+// which takes a hundred times that to decode.
+func TestLargeSignaturesAreNotFetched(t *testing.T) {
+	t.Parallel()
+	r := start(t, testhouse.Options{}, service.Options{}, policy("prod", ""))
+	s := newStranger(t)
+	large := func(i int, _ ocispec.Descriptor) []byte {
+		head := fmt.Sprintf(`{"schemaVersion":%d,"config":{},"layers":[`, 2+i)
+		return []byte(head + strings.TrimSuffix(strings.Repeat("{},", (4<<20-len(head)-2)/3), ",") + "]}")
+	}
+	v := r.validate("team", s.image("large", 4, large))
+	if v.Allowed || !strings.Contains(v.Result.Message, "at most 65536") {
+		t.Errorf("%v: %v", v.Allowed, v.Result)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for d, n := range s.fetched {
+		if len(s.content[d]) > 64<<10 {
+			t.Errorf("a manifest of %d bytes was fetched %d times", len(s.content[d]), n)
+		}
+	}
+}
+
+// TestImagesOfStrangersCostNoVerdict: whoever fills a registry with signatures that
+// nobody trusts gets each image denied for that, and a signed image of another
+// namespace is admitted meanwhile.
+func TestImagesOfStrangersCostNoVerdict(t *testing.T) {
+	t.Parallel()
+	r := start(t, testhouse.Options{}, service.Options{}, policy("prod", ""))
+	s := newStranger(t)
+	chain := testca.Test(t, testca.Options{Intermediates: make([]testca.Spec, 8)})
+	var images []string
+	for n := range 20 {
+		var envelope testca.Envelope
+		images = append(images, s.image(fmt.Sprint("t", n), 50, func(i int, subject ocispec.Descriptor) []byte {
+			if i == 0 {
+				envelope = testhouse.Need(chain.Sign(subject, testca.SignOptions{}))(t)
+			}
+			return s.signature(i, subject, envelope)
+		}))
+	}
+	done := make(chan string)
+	go func() {
+		v := r.validate("strangers", images...)
+		done <- fmt.Sprint(v.Allowed, v.Result.Message)
+	}()
+	for n := range 5 {
+		tag, _ := r.Signed(fmt.Sprint("good", n), r.Signer)
+		if v := r.validate("team", tag); !v.Allowed {
+			t.Errorf("a signed image is refused meanwhile: %v", v.Result)
+		}
+	}
+	if said := <-done; strings.HasPrefix(said, "true") || !strings.Contains(said, "not trusted") {
+		t.Error(said)
+	}
+}
