@@ -40,10 +40,12 @@ type lookup struct {
 	hint            string // for a name that is not there
 }
 
-// same reports whether two lookups found the same version of the same provider:
-// what a resource says, or what was fetched for it, is read once.
+// same reports whether two lookups found the same: each certificate by its bytes.
+// Providers keep what they have parsed, one certificate at a time, so that neither a
+// pointer nor a number of them tells that nothing else changed.
 func (l lookup) same(o lookup) bool {
-	return l.ok == o.ok && l.bad == o.bad && l.lacks == o.lacks && l.hint == o.hint && len(l.certs) == len(o.certs) && (len(l.certs) == 0 || l.certs[0] == o.certs[0])
+	return l.ok == o.ok && l.bad == o.bad && l.fetched == o.fetched && l.lacks == o.lacks && l.hint == o.hint &&
+		slices.EqualFunc(l.certs, o.certs, (*x509.Certificate).Equal)
 }
 
 type cachedEngine struct {
