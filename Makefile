@@ -6,7 +6,13 @@ COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS   = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 FUZZTIME ?= 60s
 
-.PHONY: help build image manifests demo cluster cluster-down test check lint race e2e e2e-build fuzz bench clean
+# What `make stress` runs: packages as for go test (empty: none), how many times, and whether e2e follows (empty: no).
+STRESS_PACKAGES ?= ./...
+STRESS_COUNT    ?= 10
+STRESS_E2E      ?= yes
+
+.PHONY: help build image manifests demo cluster cluster-down test test-parts check lint lint-format lint-modules lint-vet lint-static \
+  race race-unit race-tools race-googlesdk e2e e2e-build fuzz stress bench clean
 
 help: ## say what each target does
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,23 +38,44 @@ cluster: e2e-build ## a cluster to play with: Gatekeeper, Boltseal and a registr
 cluster-down: ## stop it
 	$(GO) -C e2e run ./cmd/cluster down
 
-test: lint race e2e ## everything that must hold before a change lands
+test: test-parts ## everything that must hold before a change lands; it names the parts that failed
+	$(if $(shell cat bin/test.failed),$(error failed: $(shell cat bin/test.failed)))
+	@rm bin/test.failed
+
+test-parts:
+	@$(GO) -C tools run ./parts -make '$(MAKE)' -dir '$(CURDIR)' -failed bin/test.failed
 
 check: ## the quick loop while working: vet and the tests, without the race detector
 	$(GO) vet ./...
 	$(GO) test ./...
 
 lint: ## format, vet, staticcheck (the import rules are tests)
+	@$(MAKE) --no-print-directory -k lint-format lint-modules lint-vet lint-static
+
+lint-format:
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$bad" ]; then echo "not formatted:"; echo "$$bad"; exit 1; fi
+
+lint-modules:
 	$(GO) mod verify
+
+lint-vet:
 	$(GO) vet ./...
-	$(GO) tool -modfile=tools/go.mod staticcheck ./...
 	$(GO) -C tools vet ./...
 	$(GO) -C internal/testcloud/googlesdk vet ./...
 
+lint-static:
+	$(GO) tool -modfile=tools/go.mod staticcheck ./...
+
 race: ## all tests under the race detector
+	@$(MAKE) --no-print-directory -k race-unit race-tools race-googlesdk
+
+race-unit:
 	$(GO) test -race ./...
+
+race-tools:
 	$(GO) -C tools test -race ./...
+
+race-googlesdk:
 	$(GO) -C internal/testcloud/googlesdk test ./...
 
 e2e-build: ## build the control plane and Gatekeeper for e2e (about 10 minutes once, then cached)
@@ -58,11 +85,11 @@ e2e: build e2e-build ## tests against a real control plane and a real Gatekeeper
 	$(GO) -C e2e vet ./...
 	$(GO) -C e2e test -timeout 30m ./...
 
-fuzz: ## every fuzz target for FUZZTIME (default 60s)
-	@for pkg in $$(grep -rl --include='*_test.go' --exclude-dir=e2e '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
-	  for f in $$(grep -h '^func Fuzz' $$pkg/*_test.go | sed 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/'); do \
-	    echo "== $$pkg $$f"; $(GO) test $$pkg -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5s || exit 1; \
-	  done; done
+fuzz: ## every fuzz target for FUZZTIME (default 60s); fails on a fault and on too few executions
+	$(GO) -C tools run ./fuzz -dir '$(CURDIR)' -time $(FUZZTIME)
+
+stress: $(if $(STRESS_E2E),e2e-build) ## every unit test 10 times and e2e once while six busy loops run; takes hours
+	$(GO) -C tools run ./stress -dir '$(CURDIR)' -logs '$(CURDIR)/dist/stress' -packages '$(STRESS_PACKAGES)' -count $(STRESS_COUNT) $(if $(STRESS_E2E),-e2e '$(CURDIR)/e2e')
 
 bench: build ## the figures of docs/performance.md
 	$(GO) test -run '^$$' -bench . -benchmem ./...
