@@ -87,6 +87,9 @@ func appendImage(dst []byte, img *Image) []byte {
 	if img.LastGood != "" {
 		dst = text(append(dst, `,"lastKnownGood":`...), img.LastGood)
 	}
+	if img.Unpinned {
+		dst = append(dst, `,"unpinned":true`...)
+	}
 	if len(img.Exempt) > 0 {
 		dst = append(dst, `,"exempt":[`...)
 		for i, e := range img.Exempt {

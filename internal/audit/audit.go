@@ -73,6 +73,9 @@ type Image struct {
 	Verdict
 	// LastGood is when the registry last answered, where that had to do.
 	LastGood string `json:"lastKnownGood,omitempty"`
+	// Unpinned is set where it is trusted, and a policy demands its digest in place of
+	// the tag that a Pod names it by.
+	Unpinned bool `json:"unpinned,omitempty"`
 	// Exempt are the policies that it does not satisfy and the exemptions that let it
 	// pass, each as POLICY/EXEMPTION and until when.
 	Exempt []string `json:"exempt,omitempty"`

@@ -92,7 +92,7 @@ func TestAppendDecision(t *testing.T) {
 	d := audit.Decision{Kind: audit.KindDecision, ID: "x", Time: time.Now().UTC(), Source: "admission", Decision: "deny", Took: 5, Generation: 2,
 		Request: &audit.Request{UID: "u", Kind: "Pod", Operation: "CREATE", User: `a"b`, DryRun: true}, Policies: []string{"p=deny", "q=warn"},
 		Images: []audit.Image{{Image: "a", Container: "c", Namespace: "n", Verdict: audit.Verdict{Decision: "excluded", Message: "m"}},
-			{Image: "b", LastGood: "2026-11-23T00:00:00Z", Encoded: audit.EncodeVerdict("ev", &r, []byte(`{"id":"ev"}`))}}}
+			{Image: "b", LastGood: "2026-11-23T00:00:00Z", Unpinned: true, Encoded: audit.EncodeVerdict("ev", &r, []byte(`{"id":"ev"}`))}}}
 	b := audit.AppendDecision(nil, &d)
 	var got audit.Decision
 	if err := json.Unmarshal(b, &got); err != nil {

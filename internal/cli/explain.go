@@ -59,7 +59,10 @@ type explained struct {
 
 type explainedImage struct {
 	// Exempt are exemptions that let it in, as POLICY/EXEMPTION and until when.
-	Exempt   []string      `json:"exempt,omitempty"`
+	Exempt []string `json:"exempt,omitempty"`
+	// Unpinned is set where it is trusted and was named by a tag where a policy demands
+	// its digest.
+	Unpinned bool          `json:"unpinned,omitempty"`
 	Image    string        `json:"image"`
 	Digest   string        `json:"digest,omitempty"`
 	Evidence string        `json:"evidence,omitempty"`
@@ -130,7 +133,7 @@ func explain(c *audit.Case) (explained, error) {
 		return e, nil
 	}
 	for _, img := range c.Decision.Images {
-		x := explainedImage{Image: img.Image, Digest: img.Digest, Evidence: img.Evidence, Exempt: img.Exempt}
+		x := explainedImage{Image: img.Image, Digest: img.Digest, Evidence: img.Evidence, Exempt: img.Exempt, Unpinned: img.Unpinned}
 		switch ev := c.Evidence[img.Evidence]; {
 		case img.Decision == audit.Excluded:
 			x.Missing = "every policy that matched passes over this image (excludedImages)"
@@ -167,6 +170,9 @@ func writeExplained(env Env, e explained) {
 		fmt.Fprintf(w, "\n%s\n", printable(img.Image))
 		for _, e := range img.Exempt {
 			fmt.Fprintf(w, "  %s: %s\n", st.paint(yellow, "let in by exemption"), printable(e))
+		}
+		if img.Unpinned {
+			fmt.Fprintf(w, "  %s: a policy demands its digest in place of the tag, and it was not written into the Pod\n", st.paint(yellow, "not pinned"))
 		}
 		if img.Missing != "" {
 			fmt.Fprintf(w, "  %s\n", img.Missing)

@@ -56,7 +56,7 @@ func TestExemptions(t *testing.T) {
 		p := compile(t, "prod", v1alpha1.ImageIntegrityPolicySpec{Exemptions: []v1alpha1.Exemption{tt.e}})
 		img := integrity.Image{Where: `container "a"`, Image: tt.image, Found: denied()}
 		v := integrity.Judge([]*integrity.Policy{p}, []integrity.Image{img}, integrity.Context{Pod: true, Now: now, Subject: tt.s})
-		if v.Allowed != tt.allowed || v.Images[0].Trusted || v.Images[0].Pin || (len(v.Images[0].Exempt) == 1) != tt.allowed {
+		if v.Allowed != tt.allowed || v.Images[0].Trusted || v.Images[0].Pin != "" || (len(v.Images[0].Exempt) == 1) != tt.allowed {
 			t.Errorf("%s: %+v", name, v)
 		}
 		if tt.allowed && (len(v.Warnings) != 1 || v.Warnings[0] != v.Audit["exempt"] || !strings.Contains(v.Warnings[0], `by exemption "e" (Waiver) because: the vendor signs in May. Found: nothing signed`)) {
@@ -92,7 +92,7 @@ func TestExemptionsAreNarrow(t *testing.T) {
 	}
 	// Whatever the registry would have said, it would have been admitted.
 	v = integrity.Judge([]*integrity.Policy{p}, []integrity.Image{img("a", outage(boltseal.CauseUnavailable))}, c)
-	if !v.Allowed || v.Images[0].Trusted || v.Images[0].Pin || v.Images[0].Found.Decision != boltseal.Unknown || !strings.Contains(v.Audit["exempt"], "could not be judged") ||
+	if !v.Allowed || v.Images[0].Trusted || v.Images[0].Pin != "" || v.Images[0].Found.Decision != boltseal.Unknown || !strings.Contains(v.Audit["exempt"], "could not be judged") ||
 		!strings.Contains(v.Audit["exempt"], "until 2026-11-23T13:00:00Z") {
 		t.Errorf("an outage: %+v", v)
 	}

@@ -1,6 +1,7 @@
 package integrity
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -35,8 +36,12 @@ type Outcome struct {
 	Found    Found
 	// Since is set where it is from memory: when the registry last answered.
 	Since time.Time
-	// Pin reports whether the digest is to be written into a Pod.
-	Pin bool
+	// Pin is the digest to be written into a Pod, "" where none is. That of the
+	// cluster's policies comes before that of a namespace's own.
+	Pin digest.Digest
+	// Unpinned reports whether it is trusted and all the same does not satisfy a
+	// policy, which demands the digest that was verified in a Pod.
+	Unpinned bool
 	// Group is the number of the group that Found is of.
 	Group int
 	// Exempt are the policies that it does not satisfy and is exempt from. An image
@@ -49,6 +54,9 @@ type Outcome struct {
 type Exempted struct {
 	Policy    string
 	Exemption *Exemption
+	// Unpinned is set where the image is trusted, and does not have the digest that
+	// the policy demands.
+	Unpinned bool
 }
 
 // String writes POLICY/EXEMPTION and until when.
@@ -70,13 +78,18 @@ type Verdict struct {
 	Warnings []string          // for whoever applies it
 	Audit    map[string]string // for the audit log
 	Applied  []Applied
-	Images   []Outcome // one for each image, in order
+	// NotPinned says of each image that was to be pinned and could not be judged why.
+	NotPinned []string
+	Images    []Outcome // one for each image, in order
 }
 
 // Context is what the judge must know of the object besides its images.
 type Context struct {
 	// Pod is true for a Pod, whose tags can be pinned.
 	Pod bool
+	// PinAsked is true where this server was ever asked to pin images, and false where
+	// the cluster may have no webhook that asks. It changes what is told, no verdict.
+	PinAsked bool
 	// Decision is the name of this decision, for messages.
 	Decision string
 	// Now is the time.
@@ -116,12 +129,15 @@ func JudgeAll(c Context, groups ...Group) Verdict {
 		}
 		v.Images = outcomes
 	}
+	differing(&v, judges)
 	tell(&v, c, judges)
 	return v
 }
 
 // both is what an image came to that must satisfy two groups. What is told of it
-// is what keeps it out, where anything does.
+// is what keeps it out, where anything does. What one group wants written into a Pod
+// does not depend on what it came to in the other: validation judges by both what
+// stands there then.
 func both(a, b Outcome) Outcome {
 	o := a
 	if a.Excluded || a.Trusted && !b.Trusted && !b.Excluded {
@@ -130,8 +146,7 @@ func both(a, b Outcome) Outcome {
 	o.Excluded = a.Excluded && b.Excluded
 	o.Trusted = (a.Trusted || a.Excluded) && (b.Trusted || b.Excluded) && !o.Excluded
 	o.Exempt = append(slices.Clip(a.Exempt), b.Exempt...)
-	// Only what both hold for trusted, and hold for the same, is written into a Pod.
-	o.Pin = (a.Pin || b.Pin) && o.Trusted && (a.Excluded || b.Excluded || a.Found.Digest == b.Found.Digest)
+	o.Pin, o.Unpinned = cmp.Or(a.Pin, b.Pin), a.Unpinned || b.Unpinned
 	return o
 }
 
@@ -176,15 +191,31 @@ func (j *judge) hold(policies []*Policy, v *Verdict) []Outcome {
 
 // finding is what there is to say about one image.
 type finding struct {
-	reason  boltseal.Reason
-	deny    []string // names of policies that it fails, by their action
-	warn    []string
-	dryrun  []string
-	allowed []string // policies that let it pass although it could not be judged
-	exempt  []Exempted
-	since   time.Time
-	tag     bool // a tag stands that a node may resolve to something else
-	digest  digest.Digest
+	reason   boltseal.Reason
+	not      byAction // names of policies that do not hold it for trusted
+	unpinned byAction // names of policies that demand the digest in place of its tag
+	allowed  []string // policies that let it pass although it could not be judged
+	exempt   []Exempted
+	since    time.Time
+	tag      bool          // a tag stands that a node may resolve to something else
+	pins     bool          // some policy demands a digest in place of its tag
+	held     bool          // a policy that denies holds it for trusted
+	differs  digest.Digest // what a policy of another group holds for trusted in its place
+	digest   digest.Digest
+}
+
+// byAction are names of policies by what they do.
+type byAction struct{ deny, warn, dryrun []string }
+
+func (b *byAction) add(p *Policy) {
+	switch p.action {
+	case v1alpha1.Warn:
+		b.warn = append(b.warn, p.name)
+	case v1alpha1.DryRun:
+		b.dryrun = append(b.dryrun, p.name)
+	default:
+		b.deny = append(b.deny, p.name)
+	}
 }
 
 // denies reports whether an object that fails the policy is not admitted: unless
@@ -196,6 +227,7 @@ func (p *Policy) denies() bool { return p.action != v1alpha1.Warn && p.action !=
 func (j *judge) satisfies(p *Policy, i int, o *Outcome) (passes, trusted bool) {
 	img, f := &j.images[i], &j.findings[i]
 	r := img.Found
+	f.pins = f.pins || j.pins(p, img)
 	if r.Decision == boltseal.Unknown && r.Reason.Cause == boltseal.CauseUnavailable {
 		switch p.unavailable {
 		case v1alpha1.UnavailableAllow:
@@ -218,27 +250,25 @@ func (j *judge) satisfies(p *Policy, i int, o *Outcome) (passes, trusted bool) {
 		}
 	}
 	if r.Decision == boltseal.Allow {
-		if !img.Pinned {
-			f.tag = f.tag || j.c.Pod || !p.resolveTags // Pods made of a template are pinned when they come
-			o.Pin = o.Pin || (j.c.Pod && p.resolveTags)
+		f.held = f.held || p.denies()
+		if j.runs(p, img, r.Digest, f, o) {
+			return true, true
 		}
-		return true, true
+	} else {
+		f.reason = r.Reason
 	}
-	f.reason = r.Reason
 	// Where it could not be judged either answer would let it pass, so not knowing
 	// which changes nothing.
 	if e := p.ExemptionOf(j.c.Subject, img.Image, j.c.Now); e != nil {
-		f.exempt = append(f.exempt, Exempted{p.name, e})
-		o.Exempt = append(o.Exempt, Exempted{p.name, e})
+		x := Exempted{p.name, e, r.Decision == boltseal.Allow}
+		f.exempt, o.Exempt = append(f.exempt, x), append(o.Exempt, x)
 		return true, false
 	}
-	switch p.action {
-	case v1alpha1.Warn:
-		f.warn = append(f.warn, p.name)
-	case v1alpha1.DryRun:
-		f.dryrun = append(f.dryrun, p.name)
-	default:
-		f.deny = append(f.deny, p.name)
+	if r.Decision == boltseal.Allow {
+		f.unpinned.add(p)
+		o.Unpinned = true
+		return false, true
 	}
+	f.not.add(p)
 	return false, false
 }

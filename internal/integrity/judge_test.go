@@ -122,31 +122,10 @@ func TestStrictestWins(t *testing.T) {
 	}
 }
 
-func TestTags(t *testing.T) {
-	no := false
-	tag := image("a", trusted())
-	tag.Image, tag.Pinned = "reg.example/a:1", false
-	for _, tt := range []struct {
-		name      string
-		pod       bool
-		resolve   *bool
-		pin, warn bool
-	}{
-		{"Pod", true, nil, true, true}, {"Pod, off", true, &no, false, true},
-		{"Deployment", false, nil, false, false}, {"Deployment, off", false, &no, false, true},
-	} {
-		p := compile(t, "p", v1alpha1.ImageIntegrityPolicySpec{ResolveTags: tt.resolve})
-		v := integrity.Judge([]*integrity.Policy{p}, []integrity.Image{tag, image("b", trusted())}, integrity.Context{Pod: tt.pod})
-		if !v.Allowed || v.Images[0].Pin != tt.pin || (len(v.Warnings) == 1) != tt.warn || v.Images[1].Pin {
-			t.Errorf("%s: %+v", tt.name, v)
-		}
-	}
-}
-
 // TestUnjudgedIsNotTrusted: an image may pass without being trusted.
 func TestUnjudgedIsNotTrusted(t *testing.T) {
 	allow := v1alpha1.ImageIntegrityPolicySpec{OnUnavailable: v1alpha1.OnUnavailable{Action: v1alpha1.UnavailableAllow}}
-	if v := judge(t, allow, image("a", outage(boltseal.CauseUnavailable))); !v.Allowed || v.Images[0].Trusted || v.Images[0].Pin {
+	if v := judge(t, allow, image("a", outage(boltseal.CauseUnavailable))); !v.Allowed || v.Images[0].Trusted || v.Images[0].Pin != "" {
 		t.Errorf("not judged: %+v", v)
 	}
 	all := v1alpha1.ImageIntegrityPolicySpec{ExcludedImages: []string{"reg.example/*"}}

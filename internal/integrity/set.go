@@ -112,6 +112,3 @@ func (p *Policy) elsewhere(image string) bool {
 		return ok && strings.HasPrefix(rest, "/")
 	})
 }
-
-// PinsTags reports whether the policy wants the digest that was verified in Pods.
-func (p *Policy) PinsTags() bool { return p.resolveTags }

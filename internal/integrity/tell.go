@@ -34,21 +34,30 @@ const (
 // tell writes the messages: image by image, and of each what every group has to say.
 func tell(v *Verdict, c Context, judges []judge) {
 	var denials, warned, dry, exempt []string
-	images, failing := len(v.Images), 0
+	images, failing, untrusted, unpinned := len(v.Images), 0, false, false
 	for i := range images {
 		before, warnedBefore := len(denials), len(warned)
 		for g := range judges {
 			img, f := &judges[g].images[i], &judges[g].findings[i]
-			if len(f.deny) > 0 {
-				denials = append(denials, block(img, f, f.deny))
+			if len(f.not.deny) > 0 {
+				denials, untrusted = append(denials, block(img, &f.reason, f.not.deny)), true
 			}
-			if len(f.dryrun) > 0 {
-				dry = append(dry, block(img, f, f.dryrun))
+			if len(f.unpinned.deny) > 0 {
+				denials, unpinned = append(denials, block(img, f.unpinnedReason(c), f.unpinned.deny)), true
+			}
+			if f.differs != "" {
+				denials, unpinned = append(denials, place(img)+": "+f.differ()), true
+			}
+			if len(f.not.dryrun) > 0 {
+				dry = append(dry, block(img, &f.reason, f.not.dryrun))
+			}
+			if len(f.unpinned.dryrun) > 0 {
+				dry = append(dry, block(img, f.unpinnedReason(c), f.unpinned.dryrun))
 			}
 			for _, e := range f.exempt {
-				exempt = append(exempt, exemption(img, f, e))
+				exempt = append(exempt, exemption(c, img, f, e))
 			}
-			for _, w := range warnings(img, f, c.Now) {
+			for _, w := range warnings(c, img, f) {
 				if !slices.Contains(warned[warnedBefore:], w) {
 					warned = append(warned, w)
 				}
@@ -59,25 +68,28 @@ func tell(v *Verdict, c Context, judges []judge) {
 		}
 	}
 	if len(denials) > 0 {
-		v.Message = message(c, denials, failing, images)
+		v.Message = message(c, lacks(untrusted, unpinned), denials, failing, images)
 	}
-	v.Warnings = bounded(warned)
+	v.Warnings, v.NotPinned = bounded(warned), notPinned(v, judges)
 	v.Audit = auditOf(v, c, dry, exempt)
 }
 
 // warnings are what whoever applies the object is told of one image.
-func warnings(img *Image, f *finding, now time.Time) (out []string) {
-	if len(f.warn) > 0 {
-		out = append(out, block(img, f, f.warn))
+func warnings(c Context, img *Image, f *finding) (out []string) {
+	if len(f.not.warn) > 0 {
+		out = append(out, block(img, &f.reason, f.not.warn))
+	}
+	if len(f.unpinned.warn) > 0 {
+		out = append(out, block(img, f.unpinnedReason(c), f.unpinned.warn))
 	}
 	if len(f.allowed) > 0 {
 		out = append(out, fmt.Sprintf("%s was not judged, and %s lets it pass: %s", place(img), policyNames(f.allowed), oneLine(f.reason.Message, maxFound)))
 	}
 	for _, e := range f.exempt {
-		out = append(out, exemption(img, f, e))
+		out = append(out, exemption(c, img, f, e))
 	}
 	if !f.since.IsZero() {
-		out = append(out, fmt.Sprintf("%s was judged from memory, since its registry does not answer; it did %s ago", place(img), now.Sub(f.since).Round(time.Second)))
+		out = append(out, fmt.Sprintf("%s was judged from memory, since its registry does not answer; it did %s ago", place(img), c.Now.Sub(f.since).Round(time.Second)))
 	}
 	if f.tag {
 		out = append(out, fmt.Sprintf("%s is a tag, and the node may pull something else than was verified (%s)", place(img), f.digest))
@@ -85,14 +97,25 @@ func warnings(img *Image, f *finding, now time.Time) (out []string) {
 	return out
 }
 
-// message is why an object is not admitted; denials are the parts, failing is how
-// many of its images they are about.
-func message(c Context, denials []string, failing, images int) string {
+// lacks says what the images of a denial are not.
+func lacks(untrusted, unpinned bool) string {
+	switch {
+	case !unpinned:
+		return "not trusted"
+	case !untrusted:
+		return "not pinned"
+	}
+	return "not trusted or not pinned"
+}
+
+// message is why an object is not admitted; not is what its images are not, denials
+// are the parts, failing is how many of its images they are about.
+func message(c Context, not string, denials []string, failing, images int) string {
 	var b strings.Builder
 	if failing == 1 && images == 1 {
-		b.WriteString("the image is not trusted")
+		b.WriteString("the image is " + not)
 	} else {
-		fmt.Fprintf(&b, "%d of %d images are not trusted", failing, images)
+		fmt.Fprintf(&b, "%d of %d images are %s", failing, images, not)
 	}
 	if c.Decision != "" {
 		b.WriteString(" (decision " + oneLine(c.Decision, maxID) + ")")
@@ -112,19 +135,22 @@ func place(img *Image) string {
 }
 
 // block is one image's part of a message.
-func block(img *Image, f *finding, policies []string) string {
-	s := place(img) + ": " + oneLine(f.reason.Message, maxFound) + "; demanded by " + policyNames(policies)
-	if f.reason.Remedy != "" {
-		s += ". What to do: " + oneLine(f.reason.Remedy, maxRemedy)
+func block(img *Image, r *boltseal.Reason, policies []string) string {
+	s := place(img) + ": " + oneLine(r.Message, maxFound) + "; demanded by " + policyNames(policies)
+	if r.Remedy != "" {
+		s += ". What to do: " + oneLine(r.Remedy, maxRemedy)
 	}
 	return s
 }
 
 // exemption says by which exemption an image is let in, until when, and what is
 // wrong with it. The end comes before what is long.
-func exemption(img *Image, f *finding, e Exempted) string {
-	what := "is not trusted"
-	if img.Found.Decision == boltseal.Unknown {
+func exemption(c Context, img *Image, f *finding, e Exempted) string {
+	what, found := "is not trusted", &f.reason
+	switch {
+	case e.Unpinned:
+		what, found = "is not pinned", f.unpinnedReason(c)
+	case img.Found.Decision == boltseal.Unknown:
 		what = "could not be judged"
 	}
 	s := fmt.Sprintf("%s %s, and is exempt %s from policy %q by exemption %q (%s)", place(img), what, e.Exemption.Until(),
@@ -132,7 +158,7 @@ func exemption(img *Image, f *finding, e Exempted) string {
 	if e.Exemption.Reason != "" {
 		s += " because: " + oneLine(e.Exemption.Reason, maxExemptionReason)
 	}
-	return s + ". Found: " + oneLine(f.reason.Message, maxFound)
+	return s + ". Found: " + oneLine(found.Message, maxFound)
 }
 
 func policyNames(names []string) string {

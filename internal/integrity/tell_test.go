@@ -108,7 +108,7 @@ func FuzzJudge(f *testing.F) {
 	f.Add("reg.example/a:1", "found", "reg.example/*", uint8(0), uint8(0), uint8(0))
 	f.Add("a\n\x1b", "b\r\n", "reg.example/a:*", uint8(2), uint8(1), uint8(2))
 	f.Fuzz(func(t *testing.T, name, found, excluded string, decision, action, unavailable uint8) {
-		img := integrity.Image{Where: name, Image: name, Found: integrity.Found{Decision: boltseal.Decision(decision % 3), Reason: boltseal.Reason{Cause: boltseal.CauseUnavailable, Message: found, Remedy: found}}}
+		img := integrity.Image{Where: name, Image: name, Pinned: decision&4 != 0, Found: integrity.Found{Decision: boltseal.Decision(decision % 3), Reason: boltseal.Reason{Cause: boltseal.CauseUnavailable, Message: found, Remedy: found}}}
 		spec := v1alpha1.ImageIntegrityPolicySpec{EnforcementAction: actions[action%3],
 			OnUnavailable: v1alpha1.OnUnavailable{Action: []v1alpha1.UnavailableAction{v1alpha1.UnavailableDeny, v1alpha1.UnavailableAllow, v1alpha1.UnavailableLastKnownGood}[unavailable%3]}}
 		if _, problems := integrity.Compile("p", v1alpha1.ImageIntegrityPolicySpec{ExcludedImages: []string{excluded}}); len(problems) == 0 {
@@ -121,7 +121,7 @@ func FuzzJudge(f *testing.F) {
 		v := integrity.Judge([]*integrity.Policy{p}, []integrity.Image{img}, integrity.Context{Pod: true, Now: now})
 		told(t, v)
 		let := img.Found.Decision == boltseal.Unknown && unavailable%3 == 1
-		want := img.Found.Decision == boltseal.Allow || action%3 != 0 || let || p.Excludes(name)
+		want := img.Found.Decision == boltseal.Allow && img.Pinned || action%3 != 0 || let || p.Excludes(name)
 		if v.Allowed != want || v.Images[0].Excluded != p.Excludes(name) || v.Images[0].Trusted != (img.Found.Decision == boltseal.Allow && !p.Excludes(name)) || (v.Message == "") != v.Allowed {
 			t.Errorf("%+v", v)
 		}

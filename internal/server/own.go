@@ -29,7 +29,7 @@ func (s *Server) judge(in question, snap *snapshot.Snapshot, policies []*integri
 		}
 		with(own, q.Namespace)
 	}
-	v = integrity.JudgeAll(integrity.Context{Pod: q.Kind == "Pod", Decision: id, Now: in.start,
+	v = integrity.JudgeAll(integrity.Context{Pod: q.Kind == "Pod", PinAsked: s.pinAsked.Load(), Decision: id, Now: in.start,
 		Subject: integrity.Subject{Namespace: q.Namespace, Workloads: integrity.Admitted(q.Kind, q.Name, q.User, q.Owner, q.Labels)}}, groups...)
 	encoded = records[0]
 	for i, o := range v.Images {

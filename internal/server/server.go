@@ -94,6 +94,7 @@ type Server struct {
 	o        Options
 	status   atomic.Pointer[Status]
 	draining atomic.Bool
+	pinAsked atomic.Bool // somebody asked to pin images
 	room     room
 	heavy    chan struct{} // a place for each heavy body that is decoded
 	bodies   sync.Pool

@@ -26,14 +26,16 @@ func (s *Server) validate(in question) reply {
 }
 
 // pin writes digests into Pods. It denies nothing: whether the object may come
-// in is judged when every webhook has had its turn.
+// in is judged when every webhook has had its turn, and what could not be pinned is
+// not admitted then where a policy that denies demands it.
 func (s *Server) pin(in question) reply {
+	s.pinAsked.Store(true)
 	return s.review(in, func(v *integrity.Verdict, q *admission.Request) admission.Answer {
-		a := admission.Answer{Allowed: true}
+		a := admission.Answer{Allowed: true, Warnings: v.NotPinned}
 		for i, o := range v.Images {
-			if o.Pin && o.Found.Decision == boltseal.Allow && o.Found.Digest != "" {
+			if o.Pin != "" {
 				img := q.Images[i]
-				a.Pins = append(a.Pins, admission.Pin{Image: img, New: admission.PinnedTo(img.Image, o.Found.Digest.String())})
+				a.Pins = append(a.Pins, admission.Pin{Image: img, New: admission.PinnedTo(img.Image, o.Pin.String())})
 			}
 		}
 		return a
@@ -176,7 +178,11 @@ func (s *Server) recall(in question, e *boltseal.Engine, image string, encoded *
 
 func (s *Server) count(v *integrity.Verdict) {
 	for _, o := range v.Images {
-		if !o.Excluded {
+		switch {
+		case o.Excluded:
+		case o.Unpinned:
+			s.o.Metrics.decided(sourceAdmission, boltseal.Deny, boltseal.CauseUnpinned)
+		default:
 			s.o.Metrics.decided(sourceAdmission, o.Found.Decision, o.Found.Reason.Cause)
 		}
 		for _, e := range o.Exempt {
@@ -197,7 +203,7 @@ func (s *Server) auditReview(snap *snapshot.Snapshot, id string, q *admission.Re
 	}
 	for i, o := range v.Images {
 		img := &d.Images[i]
-		img.Image, img.Container, img.Digest, img.Encoded = q.Images[i].Image, q.Images[i].Container, string(o.Found.Digest), encoded[i].Audit
+		img.Image, img.Container, img.Digest, img.Unpinned, img.Encoded = q.Images[i].Image, q.Images[i].Container, string(o.Found.Digest), o.Unpinned, encoded[i].Audit
 		for _, e := range o.Exempt {
 			img.Exempt = append(img.Exempt, e.String())
 		}

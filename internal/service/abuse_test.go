@@ -211,8 +211,8 @@ func TestProviderRequestsThatCannotBeRead(t *testing.T) {
 func TestContentTypeIsNotLookedAt(t *testing.T) {
 	t.Parallel()
 	r := start(t, testhouse.Options{}, service.Options{}, policy("prod", ""))
-	tag, _ := r.Signed("v", r.Signer)
-	body := reviewOf(pod("team", tag))
+	_, pinned := r.Signed("v", r.Signer)
+	body := reviewOf(pod("team", pinned))
 	for _, contentType := range []string{"", "text/plain", "application/x-www-form-urlencoded", "application/json; charset=utf-8", "application/vnd.kubernetes.protobuf"} {
 		req := testhouse.Need(http.NewRequestWithContext(t.Context(), http.MethodPost, r.base+server.PathValidate, bytes.NewReader(body)))(t)
 		req.Header.Set("Content-Type", contentType)

@@ -123,7 +123,7 @@ func TestExemptionsAgree(t *testing.T) {
 			q := pod(c.namespace)
 			q.Object = runtime.RawExtension{Raw: testhouse.Need(json.Marshal(p))(t)}
 			q.UserInfo.Username = c.user
-			a := r.review(server.PathValidate, q)
+			a := r.review(server.PathValidate, r.mutated(q))
 			admitted := runs.Violation
 			switch {
 			case a.Allowed && a.AuditAnnotations["exempt"] != "":

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -246,30 +247,33 @@ func (r *running) review(path string, q *admissionv1.AdmissionRequest) *admissio
 	return rv.Response
 }
 
+// validate does with a Pod what the API server does: it has the images pinned, and
+// what is left of it validated.
 func (r *running) validate(namespace string, images ...string) *admissionv1.AdmissionResponse {
 	r.t.Helper()
-	return r.review(server.PathValidate, pod(namespace, images...))
+	return r.review(server.PathValidate, r.mutated(pod(namespace, images...)))
 }
 
-// patched applies the answer of the mutating endpoint to a Pod.
+// mutated is the question with what the mutating endpoint makes of its object.
+func (r *running) mutated(q *admissionv1.AdmissionRequest) *admissionv1.AdmissionRequest {
+	r.t.Helper()
+	out := *q
+	if patch := r.review(server.PathPin, q).Patch; len(patch) > 0 {
+		out.Object.Raw = testhouse.Need(testhouse.Need(jsonpatch.DecodePatch(patch))(r.t).Apply(q.Object.Raw))(r.t)
+	}
+	return &out
+}
+
+// patched is what the mutating endpoint makes of a Pod's images.
 func (r *running) patched(namespace string, images ...string) []string {
 	r.t.Helper()
-	resp := r.review(server.PathPin, pod(namespace, images...))
-	if !resp.Allowed {
-		r.t.Fatalf("the mutating endpoint denies: %+v", resp.Result)
+	var p corev1.Pod
+	if err := json.Unmarshal(r.mutated(pod(namespace, images...)).Object.Raw, &p); err != nil {
+		r.t.Fatal(err)
 	}
-	var ops []struct{ Op, Path, Value string }
-	if len(resp.Patch) > 0 {
-		if err := json.Unmarshal(resp.Patch, &ops); err != nil {
-			r.t.Fatal(err)
-		}
-	}
-	out := append([]string(nil), images...)
-	for _, op := range ops {
-		var i int
-		if _, err := fmt.Sscanf(op.Path, "/spec/containers/%d/image", &i); err == nil && op.Op == "replace" {
-			out[i] = op.Value
-		}
+	out := make([]string, len(images))
+	for i, c := range p.Spec.Containers {
+		out[i] = c.Image
 	}
 	return out
 }

@@ -195,7 +195,7 @@ func TestMemoryOfHostileBodies(t *testing.T) {
 	}
 	large := pod("team", tag) // a large object that is as it should be
 	large.Object.Raw = bytes.Replace(large.Object.Raw, []byte(`"metadata":{`), []byte(`"metadata":{"annotations":{"a":"`+strings.Repeat("x", 3<<20)+`"},`), 1)
-	if a := r.review(server.PathValidate, large); !a.Allowed {
+	if a := r.review(server.PathValidate, r.mutated(large)); !a.Allowed {
 		t.Errorf("%+v", a.Result)
 	}
 }

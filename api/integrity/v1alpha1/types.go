@@ -121,8 +121,9 @@ type ImageIntegrityPolicySpec struct {
 	// +optional
 	OnUnavailable OnUnavailable `json:"onUnavailable,omitempty"`
 	// ResolveTags pins the digest that was verified into Pods, and keeps the tag: repo:tag@digest.
-	// The default is true. Without it a node may pull something else under the same tag, and
-	// whoever applies an object with a tag is warned of that.
+	// The default is true, and then a Pod that names an image without the digest that was
+	// verified does not satisfy the policy. Without it a node may pull something else under the
+	// same tag, and whoever applies an object with a tag is warned of that.
 	// +kubebuilder:default=true
 	// +optional
 	ResolveTags *bool `json:"resolveTags,omitempty"`
@@ -348,8 +349,9 @@ type NamespacedImageIntegrityPolicySpec struct {
 	// +optional
 	OnUnavailable OnUnavailable `json:"onUnavailable,omitempty"`
 	// ResolveTags pins the digest that was verified into Pods, and keeps the tag: repo:tag@digest.
-	// The default is true. Without it a node may pull something else under the same tag, and
-	// whoever applies an object with a tag is warned of that.
+	// The default is true, and then a Pod that names an image without the digest that was
+	// verified does not satisfy the policy. Without it a node may pull something else under the
+	// same tag, and whoever applies an object with a tag is warned of that.
 	// +kubebuilder:default=true
 	// +optional
 	ResolveTags *bool `json:"resolveTags,omitempty"`
