@@ -63,6 +63,7 @@ type Request struct {
 type Image struct {
 	Container string // name of the container or volume
 	List      string // "containers", "initContainers", "ephemeralContainers", "volumes"
+	Driver    string // of an image volume, where a CSI driver mounts it
 	Image     string
 	pointer   string // JSON Pointer (RFC 6901) to the value
 }
@@ -75,6 +76,9 @@ func (i Image) Where() string {
 	case "ephemeralContainers":
 		return `ephemeral container "` + i.Container + `"`
 	case "volumes":
+		if i.Driver != "" {
+			return `image volume "` + i.Container + `" (CSI driver ` + i.Driver + `)`
+		}
 		return `image volume "` + i.Container + `"`
 	}
 	return `container "` + i.Container + `"`
@@ -167,7 +171,31 @@ type volume struct {
 	Image *struct {
 		Reference string `json:"reference"`
 	} `json:"image"`
+	CSI *csiVolume `json:"csi"`
 }
+
+type csiVolume struct {
+	Driver     string `json:"driver"`
+	Attributes labels `json:"volumeAttributes"`
+}
+
+// image is what the volume mounts, with the JSON Pointer to it from the volume. It
+// reports false where it is no image. A driver that mounts images and is not told
+// which is asked for an image without a name: it can be none that is trusted.
+func (v volume) image(drivers integrity.Drivers) (image, pointer, driver string, ok bool) {
+	switch {
+	case v.Image != nil && v.Image.Reference != "":
+		return v.Image.Reference, "/image/reference", "", true
+	case v.CSI != nil:
+		if attribute, ok := drivers.Attribute(v.CSI.Driver); ok {
+			return v.CSI.Attributes[attribute], "/csi/volumeAttributes/" + escaped(attribute), v.CSI.Driver, true
+		}
+	}
+	return "", "", "", false
+}
+
+// escaped is a name as a part of a JSON Pointer (RFC 6901 section 3).
+func escaped(name string) string { return strings.NewReplacer("~", "~0", "/", "~1").Replace(name) }
 
 // place says where the pod spec of a kind stands.
 type place uint8
@@ -193,10 +221,20 @@ func placeOf(group, kind string) (place, string) {
 	return 0, ""
 }
 
+// Options say what is read of objects beside the containers of Kubernetes' own kinds.
+// The zero value reads what is known to everybody.
+type Options struct {
+	// Drivers are the CSI drivers that mount images.
+	Drivers integrity.Drivers
+}
+
+// Decode is [Options.Decode] of the zero value.
+func Decode(body []byte) (Request, error) { return Options{}.Decode(body) }
+
 // Decode reads a review. On an error the Request is to be denied, unless its
 // Namespace is never judged: its UID is set where it could be read, so that the
 // answer finds its question, and its Namespace where all but the object could.
-func Decode(body []byte) (Request, error) {
+func (o Options) Decode(body []byte) (Request, error) {
 	if len(body) > MaxBytes {
 		return Request{}, fmt.Errorf("%w: %d bytes, at most %d", ErrLimit, len(body), MaxBytes)
 	}
@@ -220,11 +258,11 @@ func Decode(body []byte) (Request, error) {
 	case r.UID == "":
 		return q, fmt.Errorf("%w: no usable request.uid", ErrMalformed)
 	}
-	return q, q.read(r)
+	return q, q.read(r, o)
 }
 
 // read finds out what is to be judged.
-func (q *Request) read(r *request) error {
+func (q *Request) read(r *request, o Options) error {
 	at, pointer := placeOf(q.Group, q.Kind)
 	switch {
 	case r.Operation == "DELETE" || r.Operation == "CONNECT":
@@ -254,7 +292,7 @@ func (q *Request) read(r *request) error {
 		q.Exempt = "a mirror of a Pod that the node runs already"
 		return nil
 	}
-	if q.Images, err = obj.images(at, pointer); err != nil {
+	if q.Images, err = obj.images(at, pointer, o.Drivers); err != nil {
 		return err
 	}
 	if p := obj.pod(at); p != nil {
@@ -268,7 +306,7 @@ func (q *Request) read(r *request) error {
 		if err != nil {
 			return err
 		}
-		before, err := old.images(at, pointer)
+		before, err := old.images(at, pointer, o.Drivers)
 		if err != nil {
 			return err
 		}
@@ -313,7 +351,7 @@ func (o *object) pod(at place) *podSpec {
 	return nil
 }
 
-func (o *object) images(at place, pointer string) ([]Image, error) {
+func (o *object) images(at place, pointer string, drivers integrity.Drivers) ([]Image, error) {
 	p := o.pod(at)
 	if p == nil {
 		return nil, nil
@@ -334,8 +372,8 @@ func (o *object) images(at place, pointer string) ([]Image, error) {
 	add("initContainers", p.InitContainers)
 	add("ephemeralContainers", p.EphemeralContainers)
 	for i, v := range p.Volumes {
-		if v.Image != nil && v.Image.Reference != "" {
-			out = append(out, Image{Container: v.Name, List: "volumes", Image: v.Image.Reference, pointer: pointer + "/volumes/" + strconv.Itoa(i) + "/image/reference"})
+		if image, at, driver, ok := v.image(drivers); ok {
+			out = append(out, Image{Container: v.Name, List: "volumes", Driver: driver, Image: image, pointer: pointer + "/volumes/" + strconv.Itoa(i) + at})
 		}
 	}
 	return out, nil

@@ -91,6 +91,9 @@ func standing(spec *corev1.PodSpec, pod bool) (out []at) {
 		if v.Image != nil && v.Image.Reference != "" {
 			out = append(out, at{"volumes", v.Name, v.Image.Reference})
 		}
+		if v.CSI != nil && v.CSI.Driver == "container-image.csi.k8s.io" {
+			out = append(out, at{"volumes", v.Name, v.CSI.VolumeAttributes["image"]})
+		}
 	}
 	return out
 }
@@ -168,6 +171,13 @@ func randomSpec(rng *rand.Rand) (s corev1.PodSpec) {
 		}
 		if rng.IntN(3) == 0 {
 			s.Volumes = append(s.Volumes, corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: image()}}})
+		}
+	}
+	for _, name := range []string{"u", "v"} {
+		if rng.IntN(3) == 0 {
+			driver := []string{"container-image.csi.k8s.io", "secrets-store.csi.k8s.io"}[rng.IntN(2)]
+			attributes := []map[string]string{nil, {"image": image(), "pullAlways": "true"}}[rng.IntN(2)]
+			s.Volumes = append(s.Volumes, corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{CSI: &corev1.CSIVolumeSource{Driver: driver, VolumeAttributes: attributes}}})
 		}
 	}
 	rng.Shuffle(len(s.Containers), func(i, j int) { s.Containers[i], s.Containers[j] = s.Containers[j], s.Containers[i] })

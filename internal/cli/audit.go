@@ -37,7 +37,7 @@ const everyPod = "every-pod"
 type auditFlags struct {
 	kubeconfig, context, namespace string
 	config                         []string
-	exempt, lentTo                 []string
+	exempt, lentTo, drivers        []string
 	own                            string
 	all                            bool
 	output                         outputFlag
@@ -81,6 +81,7 @@ Boltseal's and Ratify's resources too.`,
 	fl.StringSliceVar(&f.exempt, "exempt-namespaces", nil, "`NAMESPACES` that are not looked at, beside kube-system and Boltseal's own")
 	fl.StringVar(&f.own, "boltseal-namespace", defaultNamespace, "Boltseal's own `NAMESPACE`")
 	registerLentTo(fl, &f.lentTo)
+	registerDrivers(fl, &f.drivers)
 	fl.BoolVar(&f.all, "all", false, "list trusted images too")
 	fl.DurationVar(&f.timeout, "timeout", 30*time.Second, "time for one image")
 	fl.IntVar(&f.concurrency, "concurrency", 16, "images verified at a time")
@@ -95,11 +96,15 @@ func runAudit(cmd *cobra.Command, env Env, f auditFlags) error {
 	case f.timeout <= 0:
 		return usageError{command: cmd.CommandPath(), err: errors.New("--timeout must be positive")}
 	}
+	drivers, err := csiDrivers(f.drivers)
+	if err != nil {
+		return usageError{command: cmd.CommandPath(), err: err}
+	}
 	config, err := f.cluster(env)
 	if err != nil {
 		return err
 	}
-	inventory, err := running.List(cmd.Context(), config, f.namespace)
+	inventory, err := running.List(cmd.Context(), config, f.namespace, drivers)
 	if err != nil {
 		return fmt.Errorf("reading the cluster: %w", err)
 	}

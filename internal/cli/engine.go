@@ -15,6 +15,7 @@ import (
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/compile"
 	"github.com/boltseal/boltseal/internal/credential"
+	"github.com/boltseal/boltseal/internal/integrity"
 	"github.com/boltseal/boltseal/internal/keys"
 	"github.com/boltseal/boltseal/internal/strict"
 	"github.com/boltseal/boltseal/oci"
@@ -58,6 +59,19 @@ func newVerifier(ctx context.Context, env Env, f verifyFlags) (*verifier, error)
 // registerLentTo has a flag say what compile.Deps.LentTo is.
 func registerLentTo(fl *pflag.FlagSet, to *[]string) {
 	fl.StringSliceVar(to, "lend-identity-to", nil, "`NAMESPACES` whose own Stores may use Boltseal's identity in a cloud, and so read whatever it may")
+}
+
+// registerDrivers has a flag name CSI drivers that mount images; see csiDrivers.
+func registerDrivers(fl *pflag.FlagSet, to *[]string) {
+	fl.StringSliceVar(to, "csi-image-drivers", nil, "`DRIVER=ATTRIBUTE` of CSI drivers that mount images as inline volumes, and the volumeAttribute that names the image, beside those that are known")
+}
+
+func csiDrivers(list []string) (integrity.Drivers, error) {
+	d, err := integrity.ParseDrivers(list)
+	if err != nil {
+		return nil, fmt.Errorf("--csi-image-drivers %w", err)
+	}
+	return d, nil
 }
 
 func (env Env) deps() compile.Deps {

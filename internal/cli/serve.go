@@ -22,7 +22,7 @@ type serveFlags struct {
 	report, auditLog    string
 	logFormat, logLevel string
 	cacheMB, memoryMB   int
-	lentTo              []string
+	lentTo, drivers     []string
 	cluster             clusterFlags
 	running             runningFlags
 	hooks               hookFlags
@@ -97,6 +97,7 @@ func (f *serveFlags) register(fl *pflag.FlagSet) {
 	fl.StringVar(&f.report, "report-version", string(externaldata.Report020), "`VERSION` of the reports for Gatekeeper: 0.2.0 or 0.1.0")
 	fl.BoolVar(&o.Server.KeepTags, "mutate-keep-tag", false, "answer mutations with repo:tag@digest in place of Ratify's repo@digest")
 	registerLentTo(fl, &f.lentTo)
+	registerDrivers(fl, &f.drivers)
 	fl.IntVar(&f.cacheMB, "cache-mb", memo.DefaultBytes>>20, "`MEBIBYTES` of answers to keep")
 	fl.IntVar(&f.memoryMB, "last-known-good-mb", 32, "`MEBIBYTES` of signatures to remember for an outage, where a policy says lastKnownGood")
 	fl.StringVar(&f.auditLog, "audit-log", "-", "`FILE` for a line of JSON per decision; - is standard output, off is none")
@@ -129,6 +130,9 @@ func runServe(cmd *cobra.Command, env Env, f serveFlags) error {
 	bad := func(err error) error { return usageError{command: cmd.CommandPath(), err: err} }
 	var err error
 	if f.o.Report, err = externaldata.ParseReportVersion(f.report); err != nil {
+		return bad(err)
+	}
+	if f.o.Server.Drivers, err = csiDrivers(f.drivers); err != nil {
 		return bad(err)
 	}
 	if f.o.Log, err = logger(env.Stderr, f.logFormat, f.logLevel); err != nil {

@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/tools/record"
 
 	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/integrity"
 	"github.com/boltseal/boltseal/internal/snapshot"
 )
 
@@ -49,6 +50,8 @@ type Options struct {
 	Settle, Slice time.Duration
 	// Judge says how images are judged; its Asked and Clock are filled in.
 	Judge JudgeOptions
+	// Drivers are the CSI drivers that mount images.
+	Drivers integrity.Drivers
 	// ReportBytes bounds the results in all reports together. 0 means
 	// DefaultReportBytes.
 	ReportBytes int
@@ -144,7 +147,7 @@ func (a *Auditor) lead(ctx context.Context, events record.EventRecorder) (err er
 	jo := a.o.Judge
 	jo.Owners = NewOwners(a.dynamic)
 	jo.Asked, jo.Clock = func(d boltseal.Decision) { a.metrics.verified.WithLabelValues(d.String()).Inc() }, a.o.Clock
-	l := &loop{a: a, judge: NewJudge(jo), inventory: NewInventory(), writer: newWriter(a, events), poked: make(chan struct{}, 1)}
+	l := &loop{a: a, judge: NewJudge(jo), inventory: NewInventory(a.o.Drivers), writer: newWriter(a, events), poked: make(chan struct{}, 1)}
 	l.inventory.changed = l.poke
 	synced := make(chan struct{})
 	wg.Go(func() { l.inventory.follow(ctx, a.core, func() { close(synced) }) })

@@ -15,7 +15,7 @@ import (
 // BenchmarkSecondLook looks at 10,000 Pods with 2,000 images of which everything is
 // known: what a pass costs when nothing has changed.
 func BenchmarkSecondLook(b *testing.B) {
-	v := NewInventory()
+	v := NewInventory(nil)
 	for i := range 10_000 {
 		image := fmt.Sprintf("registry.example/team%02d/app%04d", i%50, i%2000)
 		v.AddPod(podOf(fmt.Sprintf("namespace-%03d", i%100), fmt.Sprintf("app-%04d-7d9c6b5f4-%05d", i%2000, i), image+":v1", fmt.Sprintf("%s@sha256:%064x", image, i%2000)))

@@ -60,7 +60,7 @@ type scene struct {
 
 func newScene(t *testing.T, policies ...*integrity.Policy) *scene {
 	t.Helper()
-	s := &scene{t: t, House: testhouse.New(t, testhouse.Options{}), pods: NewInventory()}
+	s := &scene{t: t, House: testhouse.New(t, testhouse.Options{}), pods: NewInventory(nil)}
 	s.judge = NewJudge(JudgeOptions{Rate: -1, Clock: s.now, Asked: func(boltseal.Decision) { s.asked.Add(1) }})
 	s.memo = memo.New(memo.Options{Clock: s.now, WorkTimeout: 5 * time.Second})
 	s.configure(engines{cluster: s.Engine}, policies...)

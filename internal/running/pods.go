@@ -13,6 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
+
+	"github.com/boltseal/boltseal/internal/integrity"
 )
 
 // row is what is kept of a Pod: some three hundred bytes. Its labels and its images
@@ -26,11 +28,11 @@ type row struct {
 }
 
 // rowOf takes from a Pod what is kept of it, nil where nothing in it runs.
-func rowOf(p *corev1.Pod) *row {
+func rowOf(p *corev1.Pod, drivers integrity.Drivers) *row {
 	if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
 		return nil
 	}
-	uses := usesOf(p)
+	uses := usesOf(p, drivers)
 	if len(uses) == 0 {
 		return nil
 	}
@@ -39,8 +41,8 @@ func rowOf(p *corev1.Pod) *row {
 
 // usesOf lists the images that run in a Pod, each once: those of containers, init
 // containers and ephemeral containers that have started, finished ones included,
-// and those of image volumes.
-func usesOf(p *corev1.Pod) []use {
+// and those of image volumes, drivers' among them: of those nobody tells the digest.
+func usesOf(p *corev1.Pod, drivers integrity.Drivers) []use {
 	specs := map[string]string{}
 	for _, c := range p.Spec.InitContainers {
 		specs[c.Name] = c.Image
@@ -80,6 +82,11 @@ func usesOf(p *corev1.Pod) []use {
 	for _, v := range p.Spec.Volumes {
 		if v.Image != nil && v.Image.Reference != "" && len(uses) > 0 {
 			add(v.Image.Reference, volumes[v.Name])
+		}
+		if v.CSI != nil && len(uses) > 0 {
+			if attribute, ok := drivers.Attribute(v.CSI.Driver); ok {
+				add(v.CSI.VolumeAttributes[attribute], "")
+			}
 		}
 	}
 	slices.SortFunc(uses, func(a, b use) int {
@@ -158,16 +165,18 @@ type Inventory struct {
 	mu         sync.Mutex
 	rows       map[types.NamespacedName]*row
 	namespaces map[string]map[string]string
+	drivers    integrity.Drivers
 	changed    func() // told after each change that counts; nil = nobody
 }
 
-// NewInventory makes an Inventory that knows of nothing.
-func NewInventory() *Inventory {
-	return &Inventory{rows: map[types.NamespacedName]*row{}, namespaces: map[string]map[string]string{}}
+// NewInventory makes an Inventory that knows of nothing. drivers are the CSI drivers
+// that mount images.
+func NewInventory(drivers integrity.Drivers) *Inventory {
+	return &Inventory{drivers: drivers, rows: map[types.NamespacedName]*row{}, namespaces: map[string]map[string]string{}}
 }
 
 // AddPod takes in a Pod as it is now.
-func (v *Inventory) AddPod(p *corev1.Pod) { v.setRow(keyOf(p), rowOf(p)) }
+func (v *Inventory) AddPod(p *corev1.Pod) { v.setRow(keyOf(p), rowOf(p, v.drivers)) }
 
 // AddNamespace takes in a namespace's labels.
 func (v *Inventory) AddNamespace(name string, labels map[string]string) {
@@ -243,14 +252,14 @@ func (s podStore) Transformer() toolscache.TransformFunc {
 		if !ok {
 			return o, nil
 		}
-		return &slim{metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name, ResourceVersion: p.ResourceVersion}, rowOf(p)}, nil
+		return &slim{metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name, ResourceVersion: p.ResourceVersion}, rowOf(p, s.v.drivers)}, nil
 	}
 }
 
-func rowIn(o any) (types.NamespacedName, *row, error) {
+func (s podStore) rowIn(o any) (types.NamespacedName, *row, error) {
 	switch p := o.(type) {
 	case *corev1.Pod:
-		return keyOf(p), rowOf(p), nil
+		return keyOf(p), rowOf(p, s.v.drivers), nil
 	case *slim:
 		return keyOf(p), p.row, nil
 	}
@@ -259,7 +268,7 @@ func rowIn(o any) (types.NamespacedName, *row, error) {
 
 // Add takes in a Pod.
 func (s podStore) Add(o any) error {
-	key, r, err := rowIn(o)
+	key, r, err := s.rowIn(o)
 	if err == nil {
 		s.v.setRow(types.NamespacedName{Namespace: unique.Make(key.Namespace).Value(), Name: strings.Clone(key.Name)}, r)
 	}
@@ -282,7 +291,7 @@ func (s podStore) Delete(o any) error {
 func (s podStore) Replace(list []any, _ string) error {
 	rows := make(map[types.NamespacedName]*row, len(list))
 	for _, o := range list {
-		key, r, err := rowIn(o)
+		key, r, err := s.rowIn(o)
 		if err != nil {
 			return err
 		}

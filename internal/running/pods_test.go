@@ -9,6 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/boltseal/boltseal/internal/integrity"
 )
 
 // podOf is a running Pod; images are pairs of what it names and what runs.
@@ -33,32 +35,37 @@ func TestUsesOfAPod(t *testing.T) {
 	p.Spec.Volumes = []corev1.Volume{
 		{Name: "told", VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: "model:1"}}},
 		{Name: "untold", VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: "model:2"}}},
+		{Name: "driver's", VolumeSource: corev1.VolumeSource{CSI: &corev1.CSIVolumeSource{Driver: "container-image.csi.k8s.io", VolumeAttributes: map[string]string{"image": "model:3"}}}},
+		{Name: "another's", VolumeSource: corev1.VolumeSource{CSI: &corev1.CSIVolumeSource{Driver: "csi.example", VolumeAttributes: map[string]string{"image": "model:4", "ref": "model:5"}}}},
 		{Name: "tmp", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
 	}
 	p.Status.ContainerStatuses[0].VolumeMounts = []corev1.VolumeMountStatus{{Name: "told", VolumeStatus: &corev1.VolumeStatus{Image: &corev1.ImageVolumeStatus{ImageRef: "model@sha256:e"}}}}
 	want := []use{{"app:1", "app@sha256:a"}, {"debug:1", "debug@sha256:c"}, {"gone:1", "gone@sha256:d"}, {"init:1", "init@sha256:b"},
-		{"model:1", "model@sha256:e"}, {"model:2", ""}}
-	got := usesOf(p)
+		{"model:1", "model@sha256:e"}, {"model:2", ""}, {"model:3", ""}}
+	got := usesOf(p, nil)
 	if !slices.Equal(got, want) {
 		t.Errorf("%v", got)
 	}
 	if again := unpackUses(packUses(got)); !slices.Equal(again, got) {
 		t.Errorf("packed and unpacked: %v", again)
 	}
+	if all := usesOf(p, integrity.Drivers{"csi.example": "ref"}); !slices.Contains(all, use{"model:5", ""}) || slices.Contains(all, use{"model:3", ""}) {
+		t.Errorf("by other drivers: %v", all)
+	}
 	for _, phase := range []corev1.PodPhase{corev1.PodSucceeded, corev1.PodFailed} {
 		p.Status.Phase = phase
-		if rowOf(p) != nil {
+		if rowOf(p, nil) != nil {
 			t.Errorf("a Pod that is %s runs", phase)
 		}
 	}
-	if rowOf(podOf("ns", "p", "app:1", "")) != nil {
+	if rowOf(podOf("ns", "p", "app:1", ""), nil) != nil {
 		t.Error("a Pod runs of which nothing has started")
 	}
 }
 
 func TestInventoryTellsOfWhatCounts(t *testing.T) {
 	t.Parallel()
-	v, told := NewInventory(), 0
+	v, told := NewInventory(nil), 0
 	v.changed = func() { told++ }
 	s := podStore{v: v}
 	step := func(what string, want int, err error) {
@@ -108,7 +115,7 @@ func TestTenThousandPodsAreCheap(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		return m.HeapAlloc
 	}
-	v := NewInventory()
+	v := NewInventory(nil)
 	before := used()
 	for i := range pods {
 		image := fmt.Sprintf("registry.example/team%02d/app%04d", i%50, i%2000)

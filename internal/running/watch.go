@@ -13,6 +13,8 @@ import (
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
+
+	"github.com/boltseal/boltseal/internal/integrity"
 )
 
 // stillThere selects the Pods that may run.
@@ -42,13 +44,14 @@ func coreClient(config *rest.Config) (typedcorev1.CoreV1Interface, error) {
 	return core, nil
 }
 
-// List reads once what runs in a namespace, or in all where that is "".
-func List(ctx context.Context, config *rest.Config, namespace string) (*Inventory, error) {
+// List reads once what runs in a namespace, or in all where that is "". drivers are
+// the CSI drivers that mount images.
+func List(ctx context.Context, config *rest.Config, namespace string, drivers integrity.Drivers) (*Inventory, error) {
 	core, err := coreClient(config)
 	if err != nil {
 		return nil, err
 	}
-	v := NewInventory()
+	v := NewInventory(drivers)
 	if namespace != "" {
 		ns, err := core.Namespaces().Get(ctx, namespace, metav1.GetOptions{})
 		if err != nil {

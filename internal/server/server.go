@@ -18,6 +18,7 @@ import (
 	"github.com/boltseal/boltseal/internal/admission"
 	"github.com/boltseal/boltseal/internal/audit"
 	"github.com/boltseal/boltseal/internal/externaldata"
+	"github.com/boltseal/boltseal/internal/integrity"
 	"github.com/boltseal/boltseal/internal/lastgood"
 	"github.com/boltseal/boltseal/internal/memo"
 	"github.com/boltseal/boltseal/internal/snapshot"
@@ -75,6 +76,8 @@ type Options struct {
 	// Encode records what was found from memory, as the Memo does for the rest.
 	// Nil means that it is not recorded.
 	Encode func(*boltseal.Engine, *boltseal.Result) memo.Encoded
+	// Drivers are the CSI drivers that mount images.
+	Drivers integrity.Drivers
 	// Provider and Webhook decide who may ask as Gatekeeper does, and as the API
 	// server does. Nil lets in whoever the listener does.
 	Provider, Webhook Gate

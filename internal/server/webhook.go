@@ -89,7 +89,7 @@ func (s *Server) decode(in question) (admission.Request, error) {
 		return admission.Request{}, errNoRoom
 	}
 	defer done()
-	return admission.Decode(in.body)
+	return admission.Options{Drivers: s.o.Drivers}.Decode(in.body)
 }
 
 // images finds what is known about every image that some policy wants judged, by

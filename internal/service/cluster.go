@@ -74,6 +74,7 @@ func (s *Service) auditRunning() (err error) {
 		return nil
 	}
 	o := *s.o.Cluster.Audit
+	o.Drivers = s.o.Server.Drivers
 	o.Config, o.Live, o.Log, o.Clock = s.o.Cluster.Config, &s.live, s.o.Log, s.o.Clock
 	if s.auditor, err = running.New(o); err == nil {
 		s.metrics.Register(s.auditor.Metrics()...)

@@ -132,7 +132,7 @@ func TestExemptionsAgree(t *testing.T) {
 				admitted = runs.Trusted
 			}
 			p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "c0", ImageID: c.at}}
-			pods := runs.NewInventory()
+			pods := runs.NewInventory(nil)
 			pods.AddPod(&p)
 			found := judge.Judge(t.Context(), snap, pods, nil).Findings
 			if len(found) != 1 || admitted != want(i) || found[0].Outcome != want(i) {

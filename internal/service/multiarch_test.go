@@ -68,7 +68,7 @@ func TestMultiArchAgree(t *testing.T) {
 						t.Errorf("%s: verify %v, Gatekeeper %s, webhook %+v, want %v", image, verify.Decision, item.Value, response, want)
 					}
 				}
-				inventory := runs.NewInventory()
+				inventory := runs.NewInventory(nil)
 				inventory.AddPod(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "p", UID: types.UID("u")},
 					Spec:   corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: image}}},
 					Status: corev1.PodStatus{Phase: corev1.PodRunning, ContainerStatuses: []corev1.ContainerStatus{{Name: "c", ImageID: pinned}}}})
