@@ -55,7 +55,7 @@ func TestCacheChangesNothing(t *testing.T) {
 				if r.IntN(10) == 0 {
 					k.deps.Wrap = nil
 					if r.IntN(2) == 0 {
-						k.deps.Wrap = func(s boltseal.Store) boltseal.Store { return s }
+						k.deps.Wrap = func(_ string, s boltseal.Store) boltseal.Store { return s }
 					}
 				}
 				fresh, want := k.fresh()
@@ -124,7 +124,7 @@ func TestUntouchedEnginesStay(t *testing.T) {
 		{"a Verifier of a new namespace", func() { k.apply(verifier("c/v", "roots")) }, ""},
 		{"the cluster's Policy", func() { k.apply(policyDoc("ratify-policy", "default: any")) }, ",b,team"},
 		{"the cluster's Store", func() { k.apply(store("s", "useHttp: true")) }, ",b,team"},
-		{"all stores remember", func() { k.deps.Wrap = func(s boltseal.Store) boltseal.Store { return s } }, ",b,team"},
+		{"all stores remember", func() { k.deps.Wrap = func(_ string, s boltseal.Store) boltseal.Store { return s } }, ",b,team"},
 	} {
 		s.edit()
 		c, standing := k.compile()

@@ -35,8 +35,10 @@ type Deps struct {
 	// Chains and Revocation are shared by all verifiers. Nil means new ones.
 	Chains     *notation.ChainCache
 	Revocation *notation.Revocation
-	// Wrap, where set, is put around every Store.
-	Wrap func(boltseal.Store) boltseal.Store
+	// Wrap, where set, is put around every Store. asked says who is asked and in whose
+	// name: it is the same for the same resource with the same settings, files and Pod's
+	// credentials only.
+	Wrap func(asked string, s boltseal.Store) boltseal.Store
 	// Layout, where set, is read in place of every Store.
 	Layout boltseal.Store
 	// Keys tells what was fetched for providers that are not inline; see Wants. Nil

@@ -323,7 +323,7 @@ func TestDeps(t *testing.T) {
 		return nil
 	}
 	wrapped := 0
-	d.Wrap = func(s boltseal.Store) boltseal.Store { wrapped++; return s }
+	d.Wrap = func(_ string, s boltseal.Store) boltseal.Store { wrapped++; return s }
 	c, err := build(text+store("a", "authProvider: {name: dockerConfig, configPath: /x/config.json}")+store("b", "scopes: [ghcr.io]"), d)
 	if err != nil {
 		t.Fatal(err)

@@ -27,12 +27,15 @@ const (
 type askedStore struct {
 	boltseal.Store
 	// with is the Store of whoever has these credentials: with connections and tokens
-	// of its own. Nil where no Pod's own are used.
-	with func(oci.CredentialSource) (boltseal.Store, error)
+	// of its own. Nil where no Pod's own are used. identity tells them apart.
+	with func(identity string, own oci.CredentialSource) (boltseal.Store, error)
 	// without is the Store for a stranger; see [Compiled.ForStranger]. Nil where the
 	// namespace lends it nothing.
 	without func() (boltseal.Store, error)
 }
+
+// Unwrap is the Store for a namespace.
+func (s *askedStore) Unwrap() boltseal.Store { return s.Store }
 
 // perPod reports whether a Pod's own credentials are among the sources.
 func perPod(s oci.CredentialSource) bool {
@@ -104,7 +107,7 @@ func (p *podEngines) engine(identity string, own oci.CredentialSource) (e *bolts
 	o.Stores = slices.Clone(o.Stores)
 	for i, s := range o.Stores {
 		if as, ok := s.Store.(*askedStore); ok && as.with != nil {
-			with, err := as.with(own)
+			with, err := as.with(identity, own)
 			if err != nil {
 				return nil, false
 			}

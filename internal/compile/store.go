@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -60,7 +61,7 @@ func (c *compiler) store(r resource[v1beta1.StoreSpec]) {
 		return
 	}
 	clock, wrap := c.deps.Clock, c.deps.Wrap
-	around := func(reg *oci.Registry) (store boltseal.Store, err error) {
+	around := func(reg *oci.Registry, identity string) (store boltseal.Store, err error) {
 		store = reg
 		if len(p.Mirrors) > 0 {
 			if store, err = oci.NewMirrors(oci.MirrorOptions{Store: reg, Mirrors: p.mirrors(), Clock: clock}); err != nil {
@@ -68,25 +69,35 @@ func (c *compiler) store(r resource[v1beta1.StoreSpec]) {
 			}
 		}
 		if wrap != nil {
-			store = wrap(store)
+			store = wrap(asked(r, identity), store)
 		}
 		return store, nil
 	}
-	store, err := around(reg)
+	store, err := around(reg, "")
 	if err != nil {
 		c.fail(r.problem("spec.parameters.mirrors", "%s", trim(err)))
 		return
 	}
-	store = c.dependent(r, store, o.Credentials, func(credentials oci.CredentialSource) (boltseal.Store, error) {
+	store = c.dependent(r, store, o.Credentials, func(identity string, credentials oci.CredentialSource) (boltseal.Store, error) {
 		o := o
 		o.Credentials = credentials
 		reg, err := oci.NewRegistry(o)
 		if err != nil {
 			return nil, err
 		}
-		return around(reg)
+		return around(reg, identity)
 	})
 	c.stores[r.namespace] = append(c.stores[r.namespace], boltseal.ScopedStore{Name: r.name, Scopes: p.Scopes, Store: store, Identities: p.identities()})
+}
+
+// asked names who is asked by a Store's settings, and in whose name: identity is that
+// of a Pod's own credentials, or says that a stranger asks; "" for the namespace itself.
+func asked(r resource[v1beta1.StoreSpec], identity string) string {
+	sum := sha256.New()
+	for _, part := range []string{r.String(), string(r.spec.Parameters.Raw), identity} {
+		_, _ = fmt.Fprintf(sum, "%d\n%s", len(part), part)
+	}
+	return string(sum.Sum(nil))
 }
 
 // noPlugin refuses what says where a plugin's binary is.

@@ -12,16 +12,18 @@ import (
 )
 
 // dependent puts around a Store what depends on who asks; made makes the Store again with
-// other credentials.
-func (c *compiler) dependent(r resource[v1beta1.StoreSpec], store boltseal.Store, credentials oci.CredentialSource, made func(oci.CredentialSource) (boltseal.Store, error)) boltseal.Store {
+// other credentials, those of an identity.
+func (c *compiler) dependent(r resource[v1beta1.StoreSpec], store boltseal.Store, credentials oci.CredentialSource, made func(identity string, credentials oci.CredentialSource) (boltseal.Store, error)) boltseal.Store {
 	as := &askedStore{Store: store}
 	var withheld []string
 	if perPod(credentials) {
-		as.with = func(own oci.CredentialSource) (boltseal.Store, error) { return made(forPod(credentials, own)) }
+		as.with = func(identity string, own oci.CredentialSource) (boltseal.Store, error) {
+			return made(identity, forPod(credentials, own))
+		}
 		withheld = append(withheld, "podPullSecrets")
 	}
 	if rest, names := withoutLent(r.namespace, credentials); len(names) > 0 {
-		as.without = func() (boltseal.Store, error) { return made(rest) }
+		as.without = func() (boltseal.Store, error) { return made(asStranger, rest) }
 		withheld = append(withheld, names...)
 	}
 	if len(withheld) == 0 {
@@ -33,6 +35,9 @@ func (c *compiler) dependent(r resource[v1beta1.StoreSpec], store boltseal.Store
 	}
 	return as
 }
+
+// asStranger tells a stranger from any Pod's own credentials.
+const asStranger = "stranger"
 
 // proofRemedy says what to do where nothing proves who asks.
 const proofRemedy = "have the API server show a client certificate, and start boltseal serve with --admission-client-ca (chart: webhook.clientCAConfigMap); or, where the network lets only the API server reach Boltseal, with --admission-trust-network (chart: webhook.apiServers)"

@@ -4,6 +4,8 @@ package lastgood
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -19,12 +21,23 @@ const DefaultBytes = 32 << 20
 
 // Memory holds tags, listings and content. It outlives configurations, and what
 // is in it proves nothing by itself: it is verified again when it is used.
+//
+// What a tag names and what refers to an image is whatever somebody said, so it
+// serves those alone who heard it from the same one. Content is what its digest says,
+// whoever sent it, and serves everybody.
 type Memory struct {
-	tags     *lru.Cache[string, seen[ocispec.Descriptor]]
-	listings *lru.Cache[string, seen[boltseal.Listing]]
+	tags     *lru.Cache[tagKey, seen[ocispec.Descriptor]]
+	listings *lru.Cache[listingKey, seen[boltseal.Listing]]
 	content  *lru.Cache[digest.Digest, []byte]
 	clock    func() time.Time
 }
+
+// tagKey is who was asked, and for what: the digest counts where there is one.
+type tagKey struct{ asked, image string }
+
+// listingKey is who was asked, for what refers to which manifest, and for which types:
+// a store may leave out what nobody asked for.
+type listingKey struct{ asked, manifest, types string }
 
 type seen[T any] struct {
 	value T
@@ -41,8 +54,8 @@ func New(bytes int64, clock func() time.Time) *Memory {
 		clock = time.Now
 	}
 	return &Memory{
-		tags:     lru.New[string, seen[ocispec.Descriptor]](bytes / 8),
-		listings: lru.New[string, seen[boltseal.Listing]](bytes / 4),
+		tags:     lru.New[tagKey, seen[ocispec.Descriptor]](bytes / 8),
+		listings: lru.New[listingKey, seen[boltseal.Listing]](bytes / 4),
 		content:  lru.New[digest.Digest, []byte](bytes - bytes/8 - bytes/4),
 		clock:    clock,
 	}
@@ -56,11 +69,14 @@ func (m *Memory) Usage() int64 {
 	return a + b + c
 }
 
-// Wrap returns a store that remembers what s answers.
-func (m *Memory) Wrap(s boltseal.Store) boltseal.Store { return &recorder{s, m} }
+// Wrap returns a store that remembers what s answers. asked says who is asked and in
+// whose name: it is the same for the same Store with the same settings and the same
+// credentials only.
+func (m *Memory) Wrap(asked string, s boltseal.Store) boltseal.Store { return &recorder{s, asked, m} }
 
 type recorder struct {
 	boltseal.Store
+	asked  string
 	memory *Memory
 }
 
@@ -68,8 +84,8 @@ func (r *recorder) Resolve(ctx context.Context, ref boltseal.Reference) (ocispec
 	d, err := r.Store.Resolve(ctx, ref)
 	if err == nil {
 		now := r.memory.clock()
-		for _, k := range [2]string{tagKey(ref), ref.Name() + "@" + d.Digest.String()} {
-			r.memory.tags.Put(k, seen[ocispec.Descriptor]{d, now}, int64(len(k))+overhead)
+		for _, k := range [2]tagKey{r.tag(ref), {r.asked, ref.Name() + "@" + d.Digest.String()}} {
+			r.memory.tags.Put(k, seen[ocispec.Descriptor]{d, now}, int64(len(k.image))+overhead)
 		}
 	}
 	return d, err
@@ -78,7 +94,8 @@ func (r *recorder) Resolve(ctx context.Context, ref boltseal.Reference) (ocispec
 func (r *recorder) Referrers(ctx context.Context, ref boltseal.Reference, subject digest.Digest, types []string) (boltseal.Listing, error) {
 	l, err := r.Store.Referrers(ctx, ref, subject, types)
 	if err == nil {
-		r.memory.listings.Put(listingKey(ref, subject), seen[boltseal.Listing]{l, r.memory.clock()}, overhead*int64(1+len(l.Referrers)))
+		k := r.listing(ref, subject, types)
+		r.memory.listings.Put(k, seen[boltseal.Listing]{l, r.memory.clock()}, int64(len(k.manifest)+len(k.types))+overhead*int64(1+len(l.Referrers)))
 	}
 	return l, err
 }
@@ -103,16 +120,30 @@ func (r *recorder) keep(d ocispec.Descriptor, b []byte, err error) ([]byte, erro
 // overhead is what an entry costs beside its content: a descriptor, keys, lists.
 const overhead = 300
 
-// tagKey is the name that was resolved: the digest counts where there is one.
-func tagKey(ref boltseal.Reference) string {
+func (r *recorder) tag(ref boltseal.Reference) tagKey {
 	if ref.Digest != "" {
-		return ref.Name() + "@" + ref.Digest.String()
+		return tagKey{r.asked, ref.Name() + "@" + ref.Digest.String()}
 	}
-	return ref.String()
+	return tagKey{r.asked, ref.String()}
 }
 
-func listingKey(ref boltseal.Reference, subject digest.Digest) string {
-	return ref.Name() + "@" + subject.String()
+func (r *recorder) listing(ref boltseal.Reference, subject digest.Digest, types []string) listingKey {
+	return listingKey{r.asked, ref.Name() + "@" + subject.String(), strings.Join(slices.Sorted(slices.Values(types)), " ")}
+}
+
+// recorderIn finds the recorder in a store that others are around; nil where nothing
+// of it is remembered.
+func recorderIn(s boltseal.Store) *recorder {
+	for {
+		switch t := s.(type) {
+		case *recorder:
+			return t
+		case interface{ Unwrap() boltseal.Store }:
+			s = t.Unwrap()
+		default:
+			return nil
+		}
+	}
 }
 
 // Verify verifies an image by the engine from memory alone, as its stores would
@@ -123,30 +154,40 @@ func listingKey(ref boltseal.Reference, subject digest.Digest) string {
 // certificate that was removed or revoked since denies.
 func (m *Memory) Verify(ctx context.Context, e *boltseal.Engine, ref boltseal.Reference, maxAge time.Duration) (r boltseal.Result, since time.Time) {
 	now := m.clock()
-	view := &view{memory: m, oldest: now.Add(-maxAge)}
-	view.since.Store(now.UnixNano())
-	offline := e.WithStores(func(boltseal.Store) boltseal.Store { return view })
+	look := &look{memory: m, oldest: now.Add(-maxAge)}
+	look.since.Store(now.UnixNano())
+	offline := e.WithStores(func(s boltseal.Store) boltseal.Store { return &view{look, recorderIn(s)} })
 	r = offline.Decide(offline.Collect(ctx, ref))
-	return r, time.Unix(0, view.since.Load())
+	return r, time.Unix(0, look.since.Load())
 }
 
-// view is a store that answers from memory.
-type view struct {
+// look is one use of a Memory.
+type look struct {
 	memory *Memory
 	oldest time.Time
 	since  atomic.Int64 // Unix nanoseconds
 }
 
+// view is a store that answers from memory, in the place of another one.
+type view struct {
+	*look
+	of *recorder // nil = nothing is remembered of it
+}
+
 func (v *view) Resolve(_ context.Context, ref boltseal.Reference) (ocispec.Descriptor, error) {
-	s, ok := v.memory.tags.Get(tagKey(ref))
-	if ok && v.fresh(s.at) {
-		return s.value, nil
+	if v.of != nil {
+		if s, ok := v.memory.tags.Get(v.of.tag(ref)); ok && v.fresh(s.at) {
+			return s.value, nil
+		}
 	}
 	return ocispec.Descriptor{}, v.unknown("resolve", ref)
 }
 
-func (v *view) Referrers(_ context.Context, ref boltseal.Reference, subject digest.Digest, _ []string) (boltseal.Listing, error) {
-	s, ok := v.memory.listings.Get(listingKey(ref, subject))
+func (v *view) Referrers(_ context.Context, ref boltseal.Reference, subject digest.Digest, types []string) (boltseal.Listing, error) {
+	if v.of == nil {
+		return boltseal.Listing{}, v.unknown("list referrers", ref)
+	}
+	s, ok := v.memory.listings.Get(v.of.listing(ref, subject, types))
 	if !ok || !v.fresh(s.at) {
 		return boltseal.Listing{}, v.unknown("list referrers", ref)
 	}
@@ -170,7 +211,7 @@ func (v *view) read(op string, ref boltseal.Reference, d ocispec.Descriptor) ([]
 }
 
 // fresh reports whether something seen at t may still be used, and notes that it was.
-func (v *view) fresh(t time.Time) bool {
+func (v *look) fresh(t time.Time) bool {
 	if t.Before(v.oldest) {
 		return false
 	}
@@ -182,7 +223,7 @@ func (v *view) fresh(t time.Time) bool {
 	}
 }
 
-func (v *view) unknown(op string, ref boltseal.Reference) error {
+func (v *look) unknown(op string, ref boltseal.Reference) error {
 	return &boltseal.StoreError{Op: op, Host: ref.Registry, Target: ref.String(),
 		Err: fmt.Errorf("%w: and it is not remembered", boltseal.ErrUnavailable)}
 }

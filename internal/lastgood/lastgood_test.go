@@ -12,11 +12,16 @@ import (
 	"github.com/boltseal/boltseal/internal/testregistry"
 )
 
+// of remembers what a store answers under a name.
+func of(m *lastgood.Memory, asked string) func(boltseal.Store) boltseal.Store {
+	return func(s boltseal.Store) boltseal.Store { return m.Wrap(asked, s) }
+}
+
 func TestMemoryStandsInForARegistry(t *testing.T) {
 	t.Parallel()
 	var ahead atomic.Int64
 	memory := lastgood.New(0, func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) })
-	h := testhouse.New(t, testhouse.Options{Wrap: memory.Wrap})
+	h := testhouse.New(t, testhouse.Options{Wrap: of(memory, "registry")})
 	byTag, byDigest := h.Signed("signed", h.Signer)
 	strangers, _ := h.Signed("stranger", h.Stranger)
 	unsigned, _ := h.Signed("unsigned")
@@ -48,7 +53,7 @@ func TestMemoryStandsInForARegistry(t *testing.T) {
 	}
 
 	// The same memory under another trust configuration: the certificate is gone.
-	today := h.EngineOf(t, testhouse.Options{Wrap: memory.Wrap, Engine: boltseal.Options{
+	today := h.EngineOf(t, testhouse.Options{Wrap: of(memory, "registry"), Engine: boltseal.Options{
 		Verifiers: []boltseal.Verifier{h.VerifierFor(t, h.Stranger, "notation", "")}}})
 	if r, _ := recall(today, byTag, time.Hour); r.Decision != boltseal.Deny || r.Reason.Cause != boltseal.CauseUntrustedSigner {
 		t.Errorf("a certificate that is no longer trusted: %s (%s)", r.Decision, r.Reason.Message)
@@ -70,7 +75,7 @@ func TestMemoryStandsInForARegistry(t *testing.T) {
 func TestNewsReplacesMemory(t *testing.T) {
 	t.Parallel()
 	memory := lastgood.New(0, nil)
-	h := testhouse.New(t, testhouse.Options{Wrap: memory.Wrap})
+	h := testhouse.New(t, testhouse.Options{Wrap: of(memory, "registry")})
 	image := h.Registry.PushImage(testhouse.Repo, "v", 0)
 	signature := h.Registry.Sign(testhouse.Repo, image, h.Signer, testca.SignOptions{})
 	tag := h.Registry.Ref(testhouse.Repo, "v")

@@ -19,7 +19,7 @@ func TestPlatformsFromMemory(t *testing.T) {
 	h.Index("whole", "linux/amd64+", "linux/arm64+")
 	h.Index("half", "linux/amd64+", "linux/arm64")
 	h.Index("never", "linux/amd64+")
-	e := h.Asking(t, boltseal.EachPlatform, memory.Wrap)
+	e := h.Asking(t, boltseal.EachPlatform, of(memory, "registry"))
 	for _, tag := range []string{"whole", "half"} {
 		testhouse.Need(e.Verify(t.Context(), h.Registry.Ref(testhouse.Repo, tag)))(t)
 	}

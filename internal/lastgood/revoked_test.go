@@ -32,7 +32,7 @@ func TestARevokedCertificateDeniesFromMemory(t *testing.T) {
 			TrustStores: []string{"ca:release"}, TrustedIdentities: []string{"*"}}}}))(t)
 		v := testhouse.Need(notation.New(notation.Options{Name: "n", TrustPolicy: doc, TrustStores: []*trust.Store{roots},
 			Revocation: notation.NewRevocation(notation.RevocationOptions{AllowedNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})}))(t)
-		return h.EngineOf(t, testhouse.Options{Wrap: memory.Wrap, Engine: boltseal.Options{Verifiers: []boltseal.Verifier{v}}})
+		return h.EngineOf(t, testhouse.Options{Wrap: of(memory, "registry"), Engine: boltseal.Options{Verifiers: []boltseal.Verifier{v}}})
 	}
 	tag, _ := h.Signed("v", chain)
 	if r := testhouse.Need(today().Verify(t.Context(), tag))(t); r.Decision != boltseal.Allow {
