@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"sync/atomic"
 	"time"
 )
 
@@ -22,37 +21,6 @@ const (
 	heavyBody = 512 << 10
 	maxHeavy  = 2
 )
-
-// room counts the bytes of all requests and answers that are held at a time.
-type room struct {
-	used atomic.Int64
-	most int64
-}
-
-// share is one request's part of a room. It is used by one goroutine at a time.
-type share struct {
-	room *room
-	held int64
-}
-
-// set changes the share to a buffer of n bytes. It reports false, and changes
-// nothing, where there is no room for it.
-func (s *share) set(n int) bool {
-	more := int64(n) - s.held
-	if more == 0 {
-		return true
-	}
-	most := s.room.most
-	if n > smallBuffer {
-		most -= most / 4
-	}
-	if s.room.used.Add(more) > most && more > 0 {
-		s.room.used.Add(-more)
-		return false
-	}
-	s.held += more
-	return true
-}
 
 // decoding waits until a body may be decoded; done is to be called then. It
 // reports false where the time was up before there was memory for it.
@@ -73,15 +41,27 @@ func (s *Server) decoding(in question) (done func(), ok bool) {
 var (
 	errTooLarge = errors.New("too large")
 	errNoRoom   = errors.New("no room")
+	// errSlow: others needed the room while the request was still coming in.
+	errSlow = errors.New("too slow")
 )
 
 // read reads a body of at most most bytes into buf, which it may replace. Its
 // share grows with what has arrived, not with what the caller says will come. What
-// is not there by the deadline is not waited for.
-func (s *share) read(w http.ResponseWriter, r *http.Request, buf []byte, most int, deadline time.Time) ([]byte, error) {
+// is not there by the deadline is not waited for, and not even that long where
+// others need the room.
+func (s *share) read(r *http.Request, buf []byte, most int, deadline time.Time) ([]byte, error) {
 	if !s.set(cap(buf)) {
 		return buf, errNoRoom
 	}
+	s.move(false)
+	buf, err := s.readAll(r, buf, most, deadline)
+	if !s.rest() {
+		return buf, errSlow
+	}
+	return buf, err
+}
+
+func (s *share) readAll(r *http.Request, buf []byte, most int, deadline time.Time) ([]byte, error) {
 	var timer *http.ResponseController // nil = none is set
 	for {
 		n, err := r.Body.Read(buf[len(buf):cap(buf)])
@@ -99,7 +79,7 @@ func (s *share) read(w http.ResponseWriter, r *http.Request, buf []byte, most in
 			return buf, err
 		}
 		if timer == nil { // most bodies come at once, and need none
-			timer = http.NewResponseController(w)
+			timer = http.NewResponseController(s.w)
 			if err := supported(timer.SetReadDeadline(deadline)); err != nil {
 				return buf, err
 			}

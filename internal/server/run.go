@@ -40,16 +40,18 @@ func Run(ctx context.Context, endpoints []Endpoint, leaving func(), grace, drain
 		srv := &http.Server{
 			Handler: e.Handler, TLSConfig: e.TLS, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout,
 			WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
-			HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
-			ErrorLog: log.New(quiet{logger}, "", 0),
+			HTTP2:     &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+			ErrorLog:  log.New(quiet{logger}, "", 0),
+			ConnState: changed, ConnContext: connected,
 		}
 		servers[i] = srv
+		listener := newConnTable(e.Listener, maxConns, maxConnsOfAddr)
 		go func() {
 			var err error
 			if e.TLS != nil {
-				err = srv.ServeTLS(e.Listener, "", "")
+				err = srv.ServeTLS(listener, "", "")
 			} else {
-				err = srv.Serve(e.Listener)
+				err = srv.Serve(listener)
 			}
 			if err != nil && !errors.Is(err, http.ErrServerClosed) {
 				failed <- fmt.Errorf("%s: %w", e.Name, err)

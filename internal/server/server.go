@@ -31,7 +31,9 @@ const (
 	DefaultWebhookTimeout = 3 * time.Second // where the API server does not say its own
 	DefaultBodyBytes      = 64 << 20
 	maxWebhookTimeout     = 30 * time.Second
-	maxParallel           = 1024 // images of one request that are verified at a time
+	bodyTimeout           = 2 * time.Second // whatever time its caller has: API servers send at once
+	reservedPart          = 4               // this part of the room is for those who have proven who they are, where some can
+	maxParallel           = 1024            // images of one request that are verified at a time
 	// An answer leaves so long before its caller gives up, a tenth of the time
 	// within these bounds: the caller's clock began with the connection.
 	minMargin, maxMargin = 100 * time.Millisecond, 500 * time.Millisecond
@@ -139,7 +141,10 @@ func New(o Options) *Server {
 	s := &Server{o: o, room: room{most: o.BodyBytes}, heavy: make(chan struct{}, maxHeavy),
 		bodies:  sync.Pool{New: func() any { b := make([]byte, 0, firstBuffer); return &b }},
 		batches: sync.Pool{New: func() any { return &batch{} }}}
-	o.Metrics.gauge("boltseal_request_bytes_held", "Bytes of requests and answers that are held now.", func() float64 { return float64(s.room.used.Load()) })
+	o.Metrics.gauge("boltseal_request_bytes_held", "Bytes of requests and answers that are held now.", func() float64 { return float64(s.room.held()) })
+	if o.Webhook != nil {
+		s.room.reserved = o.BodyBytes / reservedPart
+	}
 	return s
 }
 
@@ -189,13 +194,19 @@ func refuse(status int, format string, a ...any) reply {
 func (s *Server) handle(endpoint string, maxBytes int, answer func(q question) reply) http.HandlerFunc {
 	duration := s.o.Metrics.duration.WithLabelValues(endpoint)
 	succeeded := s.o.Metrics.requests.WithLabelValues(endpoint, "200")
+	// Behind the webhook's gate is the API server, for whom there is room before
+	// others, Gatekeeper included, which asks because the API server waits for it.
+	proven := s.o.Webhook != nil && (endpoint == "admission-validate" || endpoint == "admission-mutate") || s.o.Provider != nil && (endpoint == "verify" || endpoint == "mutate")
 	return func(w http.ResponseWriter, r *http.Request) {
 		start := s.o.Clock()
-		mine := share{room: &s.room}
-		defer mine.set(0)
-		rep := s.answer(w, r, &mine, endpoint, maxBytes, start, answer)
+		mine := s.room.enter(w, remote(r.RemoteAddr), proven)
+		defer mine.leave()
+		rep := s.answer(r, mine, endpoint, maxBytes, start, answer)
 		if !mine.set(cap(rep.body)) {
 			rep = full()
+		}
+		if len(rep.body) > firstBuffer { // smaller ones are soon in the kernel's buffers
+			mine.move(true)
 		}
 		h := w.Header()
 		if rep.status == 0 {
@@ -223,7 +234,7 @@ func (s *Server) handle(endpoint string, maxBytes int, answer func(q question) r
 
 var jsonType = []string{"application/json"}
 
-func (s *Server) answer(w http.ResponseWriter, r *http.Request, mine *share, endpoint string, maxBytes int, start time.Time, answer func(question) reply) (rep reply) {
+func (s *Server) answer(r *http.Request, mine *share, endpoint string, maxBytes int, start time.Time, answer func(question) reply) (rep reply) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.recovered("a request to "+endpoint, p)
@@ -240,18 +251,23 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, mine *share, end
 		}
 	}()
 	deadline := start.Add(s.budget(endpoint, r))
-	body, err := mine.read(w, r, (*buf)[:0], maxBytes, deadline)
+	arrives := deadline
+	if t := start.Add(bodyTimeout); t.Before(arrives) {
+		arrives = t
+	}
+	body, err := mine.read(r, (*buf)[:0], maxBytes, arrives)
 	*buf = body
 	switch {
 	case errors.Is(err, errTooLarge):
 		return refuse(http.StatusRequestEntityTooLarge, "the request has more than %d bytes", maxBytes)
-	case errors.Is(err, errNoRoom):
+	case errors.Is(err, errNoRoom), errors.Is(err, errSlow):
 		return full()
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return refuse(http.StatusRequestTimeout, "the request did not arrive in time")
 	case err != nil:
 		return refuse(http.StatusBadRequest, "the request did not arrive whole")
 	}
+	defer answering(r.Context())()
 	return answer(question{ctx: r.Context(), body: body, start: start, deadline: deadline})
 }
 

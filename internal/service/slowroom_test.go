@@ -1,0 +1,78 @@
+package service_test
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/boltseal/boltseal/internal/server"
+	"github.com/boltseal/boltseal/internal/service"
+	"github.com/boltseal/boltseal/internal/testhouse"
+)
+
+// TestSlowCallersMakeRoom: whoever sends many requests that never end, each nearly
+// all of what it says will come, keeps nobody else's out, whatever time the caller
+// claims to have.
+func TestSlowCallersMakeRoom(t *testing.T) {
+	t.Parallel()
+	overBoth(t, func(t *testing.T, o service.Options) {
+		o.Server.BodyBytes = 4 << 20
+		r := start(t, testhouse.Options{}, o, policy("prod", ""))
+		tag, _ := r.Signed("v", r.Signer)
+		if !r.validate("shop", tag).Allowed {
+			t.Fatal("before")
+		}
+		if o.SelfSigned {
+			// Streams of HTTP/2, as many as fill the room.
+			for range 60 {
+				out, in := io.Pipe()
+				t.Cleanup(func() { _ = in.Close() })
+				go func() {
+					if resp, err := r.client.Post(r.base+server.PathValidate+"?timeout=30s", "application/json", out); err == nil {
+						_ = resp.Body.Close()
+					}
+				}()
+				go func() { _, _ = io.WriteString(in, strings.Repeat(" ", 127<<10)) }()
+			}
+		} else {
+			for range 60 {
+				r.dial(head(server.PathValidate+"?timeout=30s", 131072) + strings.Repeat(" ", 127<<10))
+			}
+		}
+		for range 20 {
+			if v := r.validate("shop", tag); !v.Allowed {
+				t.Errorf("the API server's review: %+v", v.Result)
+			}
+		}
+	})
+}
+
+// TestManyConnectionsOfOneAddress: those that send nothing make room for those that
+// do.
+func TestManyConnectionsOfOneAddress(t *testing.T) {
+	t.Parallel()
+	r := start(t, testhouse.Options{}, service.Options{}, policy("prod", ""))
+	tag, _ := r.Signed("v", r.Signer)
+	var conns []net.Conn
+	for range 700 {
+		conns = append(conns, r.dial("POST "))
+	}
+	if !r.validate("shop", tag).Allowed {
+		t.Error("denied")
+	}
+	ended := 0
+	for _, c := range conns[:150] {
+		if said(c) == "" {
+			ended++
+		}
+	}
+	if ended < 150 {
+		t.Errorf("%d of the first 150 connections have ended", ended)
+	}
+	var idle http.Client // whoever comes anew finds a place, too
+	if resp, err := idle.Get(r.base + "/"); err != nil || resp.StatusCode != http.StatusNotFound {
+		t.Error(err)
+	}
+}
