@@ -14,6 +14,7 @@ import (
 	"github.com/boltseal/boltseal/internal/credential/azure"
 	"github.com/boltseal/boltseal/internal/credential/gcp"
 	"github.com/boltseal/boltseal/internal/credential/kube"
+	"github.com/boltseal/boltseal/internal/disclosure"
 	"github.com/boltseal/boltseal/internal/keys"
 	"github.com/boltseal/boltseal/internal/strict"
 	"github.com/boltseal/boltseal/oci"
@@ -39,9 +40,8 @@ func (c *compiler) credentials(r resource[v1beta1.StoreSpec], p orasParameters) 
 	case single:
 		items = []strict.Node{one}
 	case !several:
-		if r.namespace != "" && p.diverts() != "" {
-			c.out.Warnings = append(c.out.Warnings, r.problem("spec.parameters."+p.diverts(),
-				"its registries are read anonymously: where a namespace sets this, Boltseal's own docker configuration is not shown"))
+		if refusal := disclosure.Of(disclosure.Way{Namespace: r.namespace, Diverts: p.diverts()}, "Boltseal's own docker configuration"); refusal != nil {
+			c.out.Warnings = append(c.out.Warnings, r.problem("spec.parameters."+refusal.Field, "its registries are read anonymously: %s", refusal.Why))
 			return nil
 		}
 		return c.docker("")
@@ -197,22 +197,23 @@ func (c *compiler) lent(r resource[v1beta1.StoreSpec], p orasParameters, n stric
 	if name != dockerConfig && !slices.Contains(c.deps.LentTo, r.namespace) {
 		c.fail(r.own(n.At("name", "%s is the identity of Boltseal itself, which namespace %s may not use: use a Store of the cluster, or have serve started with --lend-identity-to %s", name, r.namespace, r.namespace)))
 	}
-	if field := p.diverts(); field != "" {
-		c.fail(r.own(n.At("name", "%s is the identity of Boltseal itself, and is not shown where a namespace sets %s: keep one of the two", name, field)))
-	}
+	c.disclosed(r, p, n, name+", the identity of Boltseal itself,")
 	return len(c.problems) == before
 }
 
-// shown reports whether a Store may use its namespace's pull Secrets. Whoever may
-// write a Store there may not be who may read Secrets, and so must not decide who gets
-// to see what is in them.
+// shown reports whether a Store may use its namespace's pull Secrets. They name the
+// registries that they are for.
 func (c *compiler) shown(r resource[v1beta1.StoreSpec], p orasParameters, n strict.Node, name string) bool {
-	field := p.diverts()
-	if r.namespace == "" || field == "" {
-		return true
+	return c.disclosed(r, p, n, "what "+name+" reads of Secrets")
+}
+
+// disclosed reports whether a Store may show a credential, what in words.
+func (c *compiler) disclosed(r resource[v1beta1.StoreSpec], p orasParameters, n strict.Node, what string) bool {
+	refusal := disclosure.Of(disclosure.Way{Namespace: r.namespace, Diverts: p.diverts()}, what)
+	if refusal != nil {
+		c.fail(r.own(n.At("name", "%s: keep one of the two", refusal.Why)))
 	}
-	c.fail(r.own(n.At("name", "%s reads Secrets, which are not shown where a namespace sets %s: keep one of the two", name, field)))
-	return false
+	return refusal == nil
 }
 
 // diverts is the parameter by which a Store's credentials could reach somebody else

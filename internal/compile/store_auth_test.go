@@ -122,7 +122,7 @@ func TestNamespacesDoNotBorrow(t *testing.T) {
 		{"authProvider: {name: k8Secrets, secrets: [{secretName: pull}]}", "", ""},
 		{"authProvider: {name: k8Secrets, secrets: [{secretName: pull, namespace: team}]}", "", ""},
 		{"authProvider: {name: k8Secrets, secrets: [{secretName: pull}, {secretName: pull, namespace: other}]}", "", "authProvider.secrets[1].namespace: a Store of namespace team reads only there"},
-		{"useHttp: true, authProvider: {name: k8Secrets}", "team", "k8Secrets reads Secrets, which are not shown where a namespace sets useHttp"},
+		{"useHttp: true, authProvider: {name: k8Secrets}", "team", "what k8Secrets reads of Secrets is not shown where a namespace sets useHttp"},
 		{"registries: [{host: r.example, authRealms: [evil.example]}], authProvider: {name: k8Secrets}", "", "sets registries[0].authRealms"},
 	} {
 		d := deps()

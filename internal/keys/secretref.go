@@ -50,21 +50,27 @@ func CheckObject(namespace, of, name string, fail func(field, message string)) {
 // Read returns the entry without blanks around it. namespace is that of the
 // resource. Errors wrap sentinels of the root package, and hold nothing of it.
 func (r SecretRef) Read(ctx context.Context, objects Objects, namespace string) (string, error) {
+	value, _, err := r.ReadAll(ctx, objects, namespace)
+	return value, err
+}
+
+// ReadAll is Read, with all entries of the Secret beside.
+func (r SecretRef) ReadAll(ctx context.Context, objects Objects, namespace string) (value string, all map[string][]byte, err error) {
 	if objects == nil {
-		return "", NoCluster(KindSecret, r.Name)
+		return "", nil, NoCluster(KindSecret, r.Name)
 	}
 	if namespace == "" {
 		namespace = r.Namespace
 	}
 	data, err := objects.Get(ctx, KindSecret, namespace, r.Name)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
-	value := strings.TrimSpace(string(data[r.Key]))
+	value = strings.TrimSpace(string(data[r.Key]))
 	if value == "" {
-		return "", &Error{Op: "read entry " + r.Key, Target: "of Secret " + namespace + "/" + r.Name, Err: boltseal.ErrNotFound}
+		return "", nil, &Error{Op: "read entry " + r.Key, Target: "of Secret " + namespace + "/" + r.Name, Err: boltseal.ErrNotFound}
 	}
-	return value, nil
+	return value, data, nil
 }
 
 // NoCluster says that an object cannot be read, since there is no cluster.

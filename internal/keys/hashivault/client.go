@@ -174,7 +174,14 @@ func (c *client) signedIn(ctx context.Context, anew bool) (string, error) {
 
 func (c *client) ownToken(ctx context.Context) (string, error) {
 	if ref := c.p.Auth.TokenRef; ref != nil {
-		return ref.Read(ctx, c.env.Objects, c.namespace)
+		token, secret, err := ref.ReadAll(ctx, c.env.Objects, c.namespace)
+		if err == nil {
+			err = c.disclosed(ref.Name, secret)
+		}
+		if err != nil {
+			return "", err
+		}
+		return token, nil
 	}
 	b, err := readFile(c.p.Auth.TokenFile, maxTokenBytes)
 	return strings.TrimSpace(string(b)), err

@@ -107,7 +107,10 @@ func (p Parameters) address() (*url.URL, error) {
 	if u.Scheme == "http" && !loopback(u.Hostname()) {
 		return nil, fmt.Errorf("%s is without TLS, and gets no token: anybody on the way could read it", strict.Label(p.Address))
 	}
-	u.Path = ""
+	u.Path, u.Host = "", strings.ToLower(u.Host)
+	if u.Scheme == "https" {
+		u.Host = strings.TrimSuffix(u.Host, ":443")
+	}
 	return u, nil
 }
 

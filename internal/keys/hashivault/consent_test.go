@@ -1,0 +1,88 @@
+package hashivault_test
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/keys"
+	"github.com/boltseal/boltseal/internal/keys/hashivault"
+	"github.com/boltseal/boltseal/internal/keys/kube"
+	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/testcloud"
+)
+
+// TestSecretsGoWhereTheySay: who may write a provider in a namespace, and may not read
+// Secrets, has no Secret sent to an address, or by authorities, of their choice.
+func TestSecretsGoWhereTheySay(t *testing.T) {
+	t.Parallel()
+	const address, evil = "https://" + host + ":8200", "https://evil.example"
+	for _, c := range []struct {
+		name      string
+		namespace string
+		secret    map[string]string // beside the token
+		set       func(p *hashivault.Parameters, ca string)
+		says      string // "" = it is shown
+	}{
+		{"a Secret that says nothing", "team", nil, nil, "does not say that it is for https://vault.example:8200"},
+		{"a Secret that names the address", "team", map[string]string{hashivault.EntryAddress: address}, nil, ""},
+		{"one of several addresses, written otherwise", "team", map[string]string{hashivault.EntryAddress: "https://other.example HTTPS://Vault.Example:8200/\n"}, nil, ""},
+		{"a Secret for another address", "team", map[string]string{hashivault.EntryAddress: evil}, nil, "does not say that it is for"},
+		{"an address that begins alike", "team", map[string]string{hashivault.EntryAddress: address + "0 " + address + ".evil.example"}, nil, "does not say that it is for"},
+		{"the same host at another port", "team", map[string]string{hashivault.EntryAddress: "https://" + host}, nil, "does not say that it is for"},
+		{"another address than the Secret's", "team", map[string]string{hashivault.EntryAddress: address}, func(p *hashivault.Parameters, _ string) { p.Address = evil }, "does not say that it is for https://evil.example"},
+		{"authorities of the provider's choice", "team", map[string]string{hashivault.EntryAddress: address}, func(p *hashivault.Parameters, ca string) { p.CACert = ca }, "is not shown where a namespace sets caCert"},
+		{"the Secret's authorities", "team", map[string]string{hashivault.EntryAddress: address, hashivault.EntryCA: "the same"}, func(p *hashivault.Parameters, ca string) { p.CACert = ca }, ""},
+		{"other authorities than the Secret's", "team", map[string]string{hashivault.EntryAddress: address, hashivault.EntryCA: string(testca.Test(t, testca.Options{}).Root().PEM())}, func(p *hashivault.Parameters, ca string) { p.CACert = ca }, "is not shown where a namespace sets caCert"},
+		{"the cluster's administrators say where", "", nil, func(p *hashivault.Parameters, ca string) { p.CACert = ca }, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t)
+			chain := testca.Test(t, testca.Options{})
+			h.vault.KV2("signing/ca", testcloud.KVVersion{Data: pem(chain)})
+			var asked atomic.Int64
+			h.Serve("evil.example", http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+			ca := string(h.CAPEM())
+			data := map[string][]byte{"token": []byte(h.vault.Token(time.Hour, "secret/"))}
+			for k, v := range c.secret {
+				if v == "the same" {
+					v = ca
+				}
+				data[k] = []byte(v)
+			}
+			objects := kube.Objects{Client: fake.NewClientBuilder().WithObjects(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "vault"}, Data: data}).Build()}
+			p := hashivault.Parameters{Address: address, Auth: hashivault.Auth{Method: hashivault.MethodToken, TokenRef: &keys.SecretRef{Name: "vault", Key: "token"}}, KV: []hashivault.KV{{Path: "signing/ca"}}}
+			if c.namespace == "" {
+				p.Auth.TokenRef.Namespace = "team"
+			}
+			if c.set != nil {
+				c.set(&p, ca)
+			}
+			if ps := p.Check(c.namespace); len(ps) > 0 {
+				t.Fatalf("%+v", ps)
+			}
+			v, err := p.Open(keys.Env{Transport: h.Transport(), Objects: objects}, c.namespace)
+			if err != nil {
+				t.Fatal(err)
+			}
+			g := h.fetch(t, v)
+			switch requests := len(h.Requests("")); {
+			case c.says == "" && !has(g, chain):
+				t.Errorf("%+v %v", g, g[0].Err)
+			case c.says != "" && (g[0].Err == nil || !errors.Is(g[0].Err, boltseal.ErrRefused) || !strings.Contains(g[0].Err.Error(), c.says) || !strings.Contains(g[0].Err.Error(), "puts the entry vault-address")):
+				t.Errorf("%+v, want %s", g[0].Err, c.says)
+			case c.says != "" && (requests != 0 || asked.Load() != 0):
+				t.Errorf("%d requests, before it was clear that the token may be shown", requests)
+			}
+		})
+	}
+}
