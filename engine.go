@@ -12,6 +12,7 @@ import (
 // Defaults of [Limits].
 const (
 	DefaultMaxSignatures = 50
+	DefaultMaxUntyped    = 100
 	DefaultConcurrency   = 4
 	// maxPassedOver bounds how many unjudged referrers a result lists by name.
 	maxPassedOver = 100
@@ -21,6 +22,9 @@ const (
 type Limits struct {
 	// MaxSignatures is how many candidates are judged. 0 means DefaultMaxSignatures.
 	MaxSignatures int
+	// MaxUntyped is how many referrers are read that the listing names no type of,
+	// to see whether they are signatures. 0 means DefaultMaxUntyped.
+	MaxUntyped int
 	// Concurrency is how many candidates are fetched and judged at a time. 0
 	// means DefaultConcurrency.
 	Concurrency int
@@ -83,6 +87,9 @@ func New(o Options) (*Engine, error) {
 	}
 	if e.limits.MaxSignatures <= 0 {
 		e.limits.MaxSignatures = DefaultMaxSignatures
+	}
+	if e.limits.MaxUntyped <= 0 {
+		e.limits.MaxUntyped = DefaultMaxUntyped
 	}
 	if e.limits.Concurrency <= 0 {
 		e.limits.Concurrency = DefaultConcurrency

@@ -17,8 +17,14 @@ var (
 	ErrUnauthorized = errors.New("not authorized")
 	// ErrUnavailable: no usable answer came: connection, TLS, timeout, 429, 5xx.
 	ErrUnavailable = errors.New("no answer")
-	// ErrMalformed: an answer or a document breaks its own format, or its bytes
-	// are not those its digest names.
+	// ErrUnusable: an answer came that is neither what was asked for nor "it is not
+	// there": a status that the protocol does not have here, a sign-in page, JSON that
+	// cannot be read, bytes that are not those of the digest. It tells something of a
+	// registry, a token server or a proxy, and nothing of the image, so
+	// [errors.Is] takes it for [ErrUnavailable] as well.
+	ErrUnusable error = unusable{}
+	// ErrMalformed: a document whose bytes are those of its digest breaks its own
+	// format.
 	ErrMalformed = errors.New("malformed")
 	// ErrLimit: an answer is larger, longer or deeper than a named limit allows.
 	ErrLimit = errors.New("over a limit")
@@ -28,6 +34,25 @@ var (
 	// ErrConfiguration: the configuration does not say what is needed.
 	ErrConfiguration = errors.New("configuration")
 )
+
+type unusable struct{}
+
+func (unusable) Error() string { return "no usable answer" }
+
+func (unusable) Is(target error) bool { return target == ErrUnavailable }
+
+// Advised is an error that knows what to do next better than its sentinel does.
+type Advised struct {
+	Err error
+	// Remedy is one line, as in [Reason].
+	Remedy string
+}
+
+// Error returns the text of Err.
+func (a *Advised) Error() string { return a.Err.Error() }
+
+// Unwrap returns Err.
+func (a *Advised) Unwrap() error { return a.Err }
 
 // StoreError is the context of a failed conversation with a store. It wraps
 // one of this package's sentinels, which [errors.Is] finds through Err.
@@ -71,6 +96,7 @@ const (
 	CauseImageNotFound    Cause = "image-not-found"
 	CauseUnauthorized     Cause = "unauthorized"
 	CauseUnavailable      Cause = "unavailable"
+	CauseUnusable         Cause = "unusable-answer" // of a registry, a token server or a proxy
 	CauseInvalidReference Cause = "invalid-reference"
 	CauseRefused          Cause = "refused"
 	CauseNoStore          Cause = "no-store"    // no store's scope covers the image

@@ -78,6 +78,9 @@ type Findings struct {
 	PassedOver []PassedOver       `json:"passedOver,omitempty"`
 	// Truncated says which bound cut the listing short, "" where it is whole.
 	Truncated string `json:"truncated,omitempty"`
+	// Incomplete is why the registry did not give all of the listing, zero where
+	// nothing says so.
+	Incomplete Reason `json:"incomplete,omitzero"`
 	// Index is what was looked at of an image of several platforms, where the policy
 	// asks for more than the digest that the image names; Evidence is then empty.
 	Index *IndexFindings `json:"index,omitempty"`

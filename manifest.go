@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -90,6 +91,36 @@ func ParseArtifactManifest(mediaType string, b []byte) (ArtifactManifest, error)
 		}
 	}
 	return m, nil
+}
+
+// ManifestMediaType is the type of a manifest: what its bytes call themselves, or
+// where they do not say, served, which somebody called them, or else what its form
+// makes it (OCI image-spec 1.1: mediaType may be left out). It is served where the
+// bytes are no manifest.
+func ManifestMediaType(served string, b []byte) string {
+	var doc struct {
+		MediaType string          `json:"mediaType"`
+		Config    *jsontext.Value `json:"config"`
+		Manifests *jsontext.Value `json:"manifests"`
+	}
+	switch err := json.Unmarshal(b, &doc, jsontext.AllowDuplicateNames(true)); {
+	case err != nil:
+		return served
+	case doc.MediaType != "":
+		return doc.MediaType
+	case IsManifest(served):
+		return served
+	case doc.Manifests != nil && doc.Config == nil:
+		return ocispec.MediaTypeImageIndex
+	case doc.Config != nil && doc.Manifests == nil:
+		return ocispec.MediaTypeImageManifest
+	}
+	return served
+}
+
+// IsManifest reports whether a media type is that of a manifest or an index.
+func IsManifest(mediaType string) bool {
+	return IsIndex(mediaType) || mediaType == ocispec.MediaTypeImageManifest || mediaType == MediaTypeDockerManifest || mediaType == MediaTypeORASArtifact
 }
 
 // MaxDescriptorSize bounds the size that a descriptor may state, in bytes. It

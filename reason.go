@@ -23,7 +23,7 @@ func ReasonOf(err error) Reason {
 		r.Remedy = "sign this image; a signature cannot be carried over from another one"
 	case errors.Is(err, ErrRefused):
 		r.Cause = CauseRefused
-		r.Remedy = "if " + host + " is meant to answer so, allow it in the Store's parameters"
+		r.Remedy = "ask who runs " + host + " why it leads there; Boltseal does not follow it, and no setting lets it"
 	case errors.Is(err, ErrUnauthorized):
 		r.Cause = CauseUnauthorized
 		r.Remedy = "give the Store credentials that may pull from " + host
@@ -32,10 +32,13 @@ func ReasonOf(err error) Reason {
 		r.Remedy = "check the image's name, tag and digest"
 	case errors.Is(err, ErrLimit):
 		r.Cause = CauseLimit
-		r.Remedy = "if content of this size is expected, raise the limit in the Store's parameters"
+		r.Remedy = "make it smaller, and push it again; no setting raises this limit"
 	case errors.Is(err, ErrMalformed):
 		r.Cause = CauseMalformed
 		r.Remedy = "push the image and its signature again, or ask who runs " + host
+	case errors.Is(err, ErrUnusable):
+		r.Cause = CauseUnusable
+		r.Remedy = "ask who runs " + host + ", or a proxy before it, why it answers so; it says nothing about the image"
 	case errors.Is(err, context.DeadlineExceeded):
 		r.Cause = CauseUnavailable
 		r.Message = fmt.Sprintf("no answer in time: %v", err)
@@ -54,6 +57,9 @@ func ReasonOf(err error) Reason {
 		r.Cause = CauseInvalidReference
 		r.Remedy = "write the image as HOST/REPOSITORY:TAG or HOST/REPOSITORY@sha256:DIGEST"
 	}
+	if advised := (*Advised)(nil); errors.As(err, &advised) {
+		r.Remedy = advised.Remedy
+	}
 	return r
 }
 
@@ -65,5 +71,10 @@ func noStore(ref Reference) Reason {
 // undetermined tells the causes that leave the question open from those that
 // answer it with no.
 func undetermined(c Cause) bool {
-	return c == CauseUnavailable || c == CauseUnauthorized || c == CauseUndecided
+	return c.Outage() || c == CauseUnauthorized || c == CauseUndecided
 }
+
+// Outage tells the causes that lie with a registry, a token server or a proxy, and
+// not with the image or with what Boltseal may read: no answer, one that cannot be
+// used, and one that may not be followed.
+func (c Cause) Outage() bool { return c == CauseUnavailable || c == CauseUnusable || c == CauseRefused }

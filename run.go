@@ -10,18 +10,13 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// job is one candidate with the verifiers that judge it. Its evidence stands in
-// Findings.Evidence from first on, one slot for each verifier.
-type job struct {
-	desc      ocispec.Descriptor
-	verifiers []Verifier
-	first     int
-}
-
-// judge runs the verifiers over the listing. It fills f.Evidence, f.PassedOver
-// and f.Truncated.
+// judge runs the verifiers over the listing. It fills f.Evidence, f.PassedOver,
+// f.Truncated and f.Incomplete.
 func (e *Engine) judge(ctx context.Context, store Store, f *Findings, listing Listing) {
 	f.Truncated = listing.Truncated
+	if listing.Incomplete != nil {
+		f.Incomplete = ReasonOf(listing.Incomplete)
+	}
 	jobs := e.plan(f, listing.Referrers)
 	if len(jobs) == 0 {
 		return
@@ -48,54 +43,6 @@ func (e *Engine) judge(ctx context.Context, store Store, f *Findings, listing Li
 	run.settle()
 }
 
-// plan picks the candidates, in the listing's order, and reserves their evidence.
-func (e *Engine) plan(f *Findings, referrers []ocispec.Descriptor) []job {
-	var jobs []job
-	over := 0
-	for _, d := range referrers {
-		var vs []Verifier
-		for _, v := range e.verifiers {
-			if handles(v, d.ArtifactType) {
-				vs = append(vs, v)
-			}
-		}
-		switch {
-		case len(vs) == 0:
-			f.passOver(d, "no verifier handles this artifact type")
-		case len(jobs) >= e.limits.MaxSignatures:
-			over++
-			f.passOver(d, fmt.Sprintf("only the first %d signatures are judged", e.limits.MaxSignatures))
-		default:
-			jobs = append(jobs, job{desc: d, verifiers: vs, first: len(f.Evidence)})
-			for _, v := range vs {
-				f.Evidence = append(f.Evidence, Evidence{
-					Referrer: d.Digest, ArtifactType: d.ArtifactType, Verifier: v.Name(), VerifierType: v.Type(),
-					Outcome: Undetermined, Reason: Reason{Cause: CauseUndecided, Message: "not looked at"},
-				})
-			}
-		}
-	}
-	if over > 0 {
-		f.Truncated = fmt.Sprintf("%d of %d signatures were not judged: the limit is %d", over, over+len(jobs), e.limits.MaxSignatures)
-	}
-	return jobs
-}
-
-func (f *Findings) passOver(d ocispec.Descriptor, why string) {
-	if len(f.PassedOver) < maxPassedOver {
-		f.PassedOver = append(f.PassedOver, PassedOver{Referrer: d.Digest, ArtifactType: d.ArtifactType, Why: why})
-	}
-}
-
-func handles(v Verifier, artifactType string) bool {
-	for _, t := range v.ArtifactTypes() {
-		if t == artifactType || t == "*" {
-			return true
-		}
-	}
-	return false
-}
-
 // run is the shared state of one image's workers.
 type run struct {
 	engine   *Engine
@@ -105,10 +52,18 @@ type run struct {
 	cancel   context.CancelFunc
 	mu       sync.Mutex
 	findings *Findings
+	none     map[int]bool // evidence that there is none of: the candidate is no signature
 	next     int
 	decided  bool
 	failure  error // of the policy
+
+	reading sync.Mutex         // held while the image is read
+	read    int                // how often it was
+	known   ocispec.Descriptor // the image by its bytes, zero = not known
 }
+
+// maxSubjectReads bounds how often an image is read to see which size is right.
+const maxSubjectReads = 3
 
 func (r *run) work(ctx context.Context) {
 	for {
@@ -136,12 +91,23 @@ func (r *run) do(ctx context.Context, j job) {
 		}
 	}()
 	defer r.engine.caught("the policy", &broken)
-	candidate, err := r.fetch(ctx, j)
-	for i, v := range j.verifiers {
-		ev := Evidence{Reason: Reason{}}
-		verr := err
+	candidate, subject, err := r.fetch(ctx, j)
+	found := j.likely
+	if errors.Is(err, errNoSignature) {
+		r.passOver(j, j.desc.ArtifactType, err.Error())
+		return
+	} else if err == nil {
+		artifactType := candidate.Manifest.ArtifactType
+		if found = as(artifactType, r.engine.handlers(artifactType)); len(found) == 0 {
+			r.passOver(j, artifactType, notHandled)
+			return
+		}
+	}
+	slots := r.slots(j, found)
+	for i, l := range found {
+		ev, verr := Evidence{}, err
 		if verr == nil {
-			ev, verr = r.engine.verify(ctx, v, r.subject, candidate)
+			ev, verr = r.engine.verify(ctx, l.Verifier, subject, candidate)
 		}
 		if verr != nil {
 			ev = Evidence{Reason: ReasonOf(verr)}
@@ -149,12 +115,63 @@ func (r *run) do(ctx context.Context, j job) {
 				ev.Outcome = Undetermined
 			}
 		}
-		ev.Referrer, ev.ArtifactType = j.desc.Digest, j.desc.ArtifactType
-		ev.Verifier, ev.VerifierType = v.Name(), v.Type()
-		if r.record(j.first+i, ev) {
+		ev.Referrer, ev.ArtifactType = j.desc.Digest, l.artifactType
+		ev.Verifier, ev.VerifierType = l.Name(), l.Type()
+		if r.record(slots[i], ev) {
 			return
 		}
 	}
+}
+
+// slots are the places for the evidence of what was found: those that were reserved,
+// and further ones where the manifest says another type than the listing.
+func (r *run) slots(j job, found []likely) []int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := make([]int, len(found))
+	for i, l := range found {
+		other := r.findings
+		if i < len(j.likely) {
+			out[i] = j.first + i
+			if is := j.likely[i]; l.Name() == is.Name() && l.artifactType == is.artifactType || r.decided {
+				continue
+			}
+			other = &Findings{}
+		} else {
+			out[i] = len(r.findings.Evidence)
+		}
+		other.reserve(job{desc: j.desc, likely: []likely{l}})
+		if other != r.findings {
+			r.findings.Evidence[out[i]] = other.Evidence[0]
+		}
+	}
+	for i := len(found); i < len(j.likely); i++ {
+		r.drop(j.first + i)
+	}
+	return out
+}
+
+// passOver notes that a candidate is no signature that anybody here judges.
+func (r *run) passOver(j job, artifactType, why string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.decided {
+		return
+	}
+	j.desc.ArtifactType = artifactType
+	r.findings.passOver(j.desc, why)
+	for i := range j.likely {
+		r.drop(j.first + i)
+	}
+	r.decide()
+}
+
+// drop takes evidence out of what the policy sees. It is to be called with mu held.
+func (r *run) drop(slot int) {
+	if r.none == nil {
+		r.none = map[int]bool{}
+	}
+	r.none[slot] = true
 }
 
 // record stores evidence unless the work was ended meanwhile, and reports
@@ -166,20 +183,44 @@ func (r *run) record(slot int, ev Evidence) bool {
 		return true
 	}
 	r.findings.Evidence[slot] = ev
-	if d, _ := r.engine.alone.Decide(r.findings); d != Unknown {
+	return r.decide()
+}
+
+// decide asks the policy, and ends the work where it can answer. It is to be called
+// with mu held.
+func (r *run) decide() bool {
+	f := r.findings
+	if len(r.none) > 0 {
+		seen := *f
+		seen.Evidence = r.evidence()
+		f = &seen
+	}
+	if d, _ := r.engine.alone.Decide(f); d != Unknown {
 		r.decided = true
 		r.cancel()
 	}
 	return r.decided
 }
 
+// evidence is what there is without what was dropped.
+func (r *run) evidence() []Evidence {
+	kept := make([]Evidence, 0, len(r.findings.Evidence))
+	for i, ev := range r.findings.Evidence {
+		if !r.none[i] {
+			kept = append(kept, ev)
+		}
+	}
+	return kept
+}
+
 // settle moves candidates that the decision did not need from the evidence to
 // those passed over.
 func (r *run) settle() {
+	f := r.findings
+	f.Evidence = r.evidence()
 	if !r.decided {
 		return
 	}
-	f := r.findings
 	kept := f.Evidence[:0]
 	for _, ev := range f.Evidence {
 		if ev.Outcome == Undetermined && ev.Reason.Cause == CauseUndecided {
@@ -191,35 +232,78 @@ func (r *run) settle() {
 	f.Evidence = kept
 }
 
+// errNoSignature says that a candidate that was listed without a type is none.
+var errNoSignature = errors.New("it is no signature")
+
 // fetch reads a candidate's manifest and holds it against what it must be: a
-// registry can list anything as a referrer.
-func (r *run) fetch(ctx context.Context, j job) (c Candidate, err error) {
+// registry can list anything as a referrer, and what it says of it is a hint. The
+// bytes of the digest decide.
+func (r *run) fetch(ctx context.Context, j job) (c Candidate, s Subject, err error) {
 	defer r.engine.caught("reading the signature "+j.desc.Digest.String(), &err)
-	if err := ValidateDescriptor(j.desc); err != nil {
-		return Candidate{}, err
-	}
-	if j.desc.Size > MaxArtifactManifest {
-		return Candidate{}, fmt.Errorf("%w: its manifest has %d bytes, at most %d", ErrLimit, j.desc.Size, MaxArtifactManifest)
+	s = r.subject
+	if err := ValidateDigest(j.desc.Digest); err != nil {
+		return Candidate{}, s, err
 	}
 	ref := r.subject.Reference
-	b, err := r.store.Manifest(ctx, ref, j.desc)
-	if errors.Is(err, ErrNotFound) {
-		return Candidate{}, fmt.Errorf("%w: listed as a referrer, but its manifest is not there", ErrMalformed)
+	listed := ocispec.Descriptor{MediaType: j.desc.MediaType, Digest: j.desc.Digest}
+	b, err := r.store.Manifest(ctx, ref, listed)
+	switch {
+	case j.untyped && (errors.Is(err, ErrNotFound) || errors.Is(err, ErrLimit)):
+		return Candidate{}, s, fmt.Errorf("%w that could be read: %v", errNoSignature, err)
+	case errors.Is(err, ErrNotFound):
+		return Candidate{}, s, fmt.Errorf("%w: listed as a referrer, but its manifest is not there", ErrMalformed)
+	case err != nil:
+		return Candidate{}, s, err
 	}
-	if err != nil {
-		return Candidate{}, err
+	m, err := ParseArtifactManifest(ManifestMediaType(listed.MediaType, b), b)
+	switch {
+	case err != nil && j.untyped:
+		return Candidate{}, s, fmt.Errorf("%w: %v", errNoSignature, err)
+	case err != nil:
+		return Candidate{}, s, err
+	case len(r.engine.handlers(m.ArtifactType)) == 0: // whatever it refers to
+	case m.Subject == nil || m.Subject.Digest != s.Descriptor.Digest:
+		if j.untyped {
+			return Candidate{}, s, fmt.Errorf("%w of this image: %v", errNoSignature, errOtherSubject)
+		}
+		return Candidate{}, s, errOtherSubject
+	case m.Subject.Size != s.Descriptor.Size || m.Subject.MediaType != s.Descriptor.MediaType:
+		// Either the signature is of something else, or what was said of the image
+		// without its bytes is wrong.
+		if s.Descriptor, err = r.readSubject(ctx, m.Subject.Size); err != nil {
+			return Candidate{}, s, err
+		}
 	}
-	m, err := ParseArtifactManifest(j.desc.MediaType, b)
-	if err != nil {
-		return Candidate{}, err
+	listed.MediaType, listed.Size, listed.ArtifactType = m.MediaType, int64(len(b)), m.ArtifactType
+	return Candidate{Descriptor: listed, Manifest: m, Blob: r.blobs(ref, len(r.engine.handlers(m.ArtifactType)) > 1)}, s, nil
+}
+
+// readSubject describes the image by its bytes, of which a signature says that they
+// are so many. Where they are not, what is known of the image stands.
+func (r *run) readSubject(ctx context.Context, size int64) (d ocispec.Descriptor, err error) {
+	r.reading.Lock()
+	defer r.reading.Unlock()
+	d = r.subject.Descriptor
+	if r.known.Digest != "" {
+		return r.known, nil
 	}
-	if m.ArtifactType != j.desc.ArtifactType {
-		return Candidate{}, fmt.Errorf("%w: listed as %q, but its manifest says %q", ErrMalformed, j.desc.ArtifactType, m.ArtifactType)
+	if size <= 0 || r.read == maxSubjectReads {
+		return d, nil
 	}
-	if m.Subject == nil || m.Subject.Digest != r.subject.Descriptor.Digest {
-		return Candidate{}, errOtherSubject
+	r.read++
+	b, err := r.store.Manifest(ctx, r.subject.Reference, ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: size})
+	switch {
+	case errors.Is(err, ErrUnusable), errors.Is(err, ErrMalformed), errors.Is(err, ErrLimit), errors.Is(err, ErrNotFound):
+		return d, nil
+	case err != nil:
+		return d, err
 	}
-	return Candidate{Descriptor: j.desc, Manifest: m, Blob: r.blobs(ref, len(j.verifiers) > 1)}, nil
+	d.Size, d.MediaType = int64(len(b)), ManifestMediaType(d.MediaType, b)
+	r.known = d
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.findings.Subject.Size, r.findings.Subject.MediaType = d.Size, d.MediaType
+	return d, nil
 }
 
 // blobs returns the fetch function of one candidate. Where several verifiers

@@ -19,10 +19,13 @@ type Store interface {
 
 	// Referrers lists the artifacts whose subject is the given digest in ref's
 	// repository. artifactTypes are those the caller can use: a store may leave
-	// others out, and need not. An image without referrers is an empty Listing.
+	// others out, and need not. An image without referrers is an empty Listing. What
+	// its descriptors say beside their digests is a hint.
 	Referrers(ctx context.Context, ref Reference, subject digest.Digest, artifactTypes []string) (Listing, error)
 
-	// Manifest returns the bytes of a manifest in ref's repository.
+	// Manifest returns the bytes of a manifest in ref's repository. d's digest
+	// decides, and its media type is a hint. A size of 0 is one that is not known: at
+	// most [MaxArtifactManifest] bytes are then read.
 	Manifest(ctx context.Context, ref Reference, d ocispec.Descriptor) ([]byte, error)
 
 	// Blob returns the bytes of a blob in ref's repository.
@@ -32,8 +35,12 @@ type Store interface {
 // Listing is an answer of [Store.Referrers].
 type Listing struct {
 	Referrers []ocispec.Descriptor
-	// Truncated says which bound cut the listing short, "" where it is whole.
+	// Truncated says which bound cut the listing short, "" where none did.
 	Truncated string
+	// Incomplete is why the place did not give all of the listing, such as a
+	// registry whose API fails while a tag lists some. What is listed counts; what
+	// is not may be there. Nil where nothing says so.
+	Incomplete error
 }
 
 // Verifier judges candidates of the artifact types it names.

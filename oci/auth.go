@@ -42,6 +42,12 @@ type tokenEntry struct {
 	as    Credential // that it is itself; anonymous where it was had for one
 }
 
+// secrets are the texts that no error may have in it.
+func (s shown) secrets() []string {
+	_, encoded, _ := strings.Cut(s.header, " ")
+	return []string{encoded, s.token, s.as.Password, s.as.RefreshToken, s.as.AccessToken}
+}
+
 func newTokens(o Options) *tokens {
 	return &tokens{opts: o, cache: lru.New[tokenKey, tokenEntry](o.Limits.Tokens)}
 }
@@ -217,7 +223,7 @@ func (t *tokens) ask(ctx context.Context, h *host, c challenge, repository strin
 		body := form.Encode()
 		post, err := http.NewRequestWithContext(ctx, http.MethodPost, realm.String(), strings.NewReader(body))
 		if err != nil {
-			return tokenEntry{}, fmt.Errorf("%w: realm: %v", boltseal.ErrMalformed, err)
+			return tokenEntry{}, fmt.Errorf("%w: realm: %v", boltseal.ErrUnusable, err)
 		}
 		header.Set("Content-Type", "application/x-www-form-urlencoded")
 		post.Header, req = header, post
@@ -232,10 +238,10 @@ func (t *tokens) ask(ctx context.Context, h *host, c challenge, repository strin
 			req.SetBasicAuth(cred.Username, cred.Password)
 		}
 	}
-	return t.exchange(h, req, transport)
+	return t.exchange(h, req, transport, shown{as: cred, header: req.Header.Get("Authorization")}.secrets())
 }
 
-func (t *tokens) exchange(h *host, req *http.Request, transport *http.Transport) (tokenEntry, error) {
+func (t *tokens) exchange(h *host, req *http.Request, transport *http.Transport, secrets []string) (tokenEntry, error) {
 	fail := func(status int, err error) error {
 		return &boltseal.StoreError{Op: "token", Host: req.URL.Host, Target: h.name, Status: status, Err: err}
 	}
@@ -252,9 +258,15 @@ func (t *tokens) exchange(h *host, req *http.Request, transport *http.Transport)
 	case code >= 300 && code < 400 && resp.Header.Get("Location") != "":
 		return tokenEntry{}, fail(code, fmt.Errorf("%w: it sends the question for a token elsewhere, where no credentials go", boltseal.ErrUnauthorized))
 	default:
-		return tokenEntry{}, fail(code, boltseal.ErrUnauthorized)
+		return tokenEntry{}, fail(code, t.refusal(resp, secrets))
+	}
+	if isHTML(resp) {
+		return tokenEntry{}, fail(resp.StatusCode, strange(resp, "a token"))
 	}
 	b, err := readAll(resp, t.opts.Limits.TokenBytes)
+	if errors.Is(err, boltseal.ErrLimit) {
+		err = fmt.Errorf("%w: the token server's answer is too long", boltseal.ErrUnusable)
+	}
 	if err != nil {
 		return tokenEntry{}, fail(resp.StatusCode, classify(err))
 	}
@@ -266,13 +278,13 @@ func (t *tokens) exchange(h *host, req *http.Request, transport *http.Transport)
 	}
 	if err := json.Unmarshal(b, &doc); err != nil {
 		// The answer may hold a token: its text must not reach the message.
-		return tokenEntry{}, fail(resp.StatusCode, fmt.Errorf("%w: the token server's answer is not what it should be", boltseal.ErrMalformed))
+		return tokenEntry{}, fail(resp.StatusCode, fmt.Errorf("%w: the token server's answer is not what it should be", boltseal.ErrUnusable))
 	}
 	if doc.Token == "" {
 		doc.Token = doc.AccessToken
 	}
 	if doc.Token == "" || strings.ContainsAny(doc.Token, "\r\n") {
-		return tokenEntry{}, fail(resp.StatusCode, fmt.Errorf("%w: the token server's answer has no token", boltseal.ErrMalformed))
+		return tokenEntry{}, fail(resp.StatusCode, fmt.Errorf("%w: the token server's answer has no token", boltseal.ErrUnusable))
 	}
 	life := defaultTokenLife
 	if doc.ExpiresIn > 0 {
@@ -289,12 +301,22 @@ func (t *tokens) exchange(h *host, req *http.Request, transport *http.Transport)
 	return tokenEntry{token: doc.Token, until: ahead(now, life)}, nil
 }
 
+// refusal is the error of a token server's answer that is no token.
+func (t *tokens) refusal(resp *http.Response, secrets []string) error {
+	f := readFailure(resp)
+	switch code := resp.StatusCode; {
+	case code == http.StatusUnauthorized, code == http.StatusForbidden, code == http.StatusBadRequest && f.code == "invalid_grant": // RFC 6749, section 5.2
+		return f.add(boltseal.ErrUnauthorized, secrets...)
+	}
+	return f.add(fmt.Errorf("%w: it gives no token", boltseal.ErrUnusable), secrets...)
+}
+
 // realm judges where a registry wants to send us, and our credentials, for a token.
 func (h *host) realm(ctx context.Context, text string, credentials bool) (*url.URL, *http.Transport, error) {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil || u.Hostname() == "" || u.Fragment != "":
-		return nil, nil, fmt.Errorf("%w: %s names a token server that is no URL", boltseal.ErrMalformed, h.name)
+		return nil, nil, fmt.Errorf("%w: %s names a token server that is no URL", boltseal.ErrUnusable, h.name)
 	case u.User != nil:
 		return nil, nil, refused("%s names a token server with credentials in its URL", h.name)
 	case u.Scheme != "https" && (u.Scheme != "http" || h.scheme != "http"):

@@ -264,13 +264,13 @@ func TestBadTokenAnswers(t *testing.T) {
 		says   string
 		tries  int32
 	}{
-		"no JSON":       {write(200, secret), boltseal.ErrMalformed, "token", 1},
-		"no token":      {write(200, `{"expires_in":60}`), boltseal.ErrMalformed, "has no token", 1},
-		"a line":        {write(200, `{"token":"`+secret+`\r\nX-Evil: 1"}`), boltseal.ErrMalformed, "", 1},
-		"twice":         {write(200, `{"token":"`+secret+`","token":"`+secret+`"}`), boltseal.ErrMalformed, "", 1},
-		"too long":      {write(200, `{"token":"`+secret+strings.Repeat("x", 300<<10)+`"}`), boltseal.ErrLimit, "", 1},
+		"no JSON":       {write(200, secret), boltseal.ErrUnusable, "token", 1},
+		"no token":      {write(200, `{"expires_in":60}`), boltseal.ErrUnusable, "has no token", 1},
+		"a line":        {write(200, `{"token":"`+secret+`\r\nX-Evil: 1"}`), boltseal.ErrUnusable, "", 1},
+		"twice":         {write(200, `{"token":"`+secret+`","token":"`+secret+`"}`), boltseal.ErrUnusable, "", 1},
+		"too long":      {write(200, `{"token":"`+secret+strings.Repeat("x", 300<<10)+`"}`), boltseal.ErrUnusable, "", 1},
 		"403":           {write(403, secret), boltseal.ErrUnauthorized, "HTTP 403", 1},
-		"404":           {write(404, secret), boltseal.ErrUnauthorized, "HTTP 404", 1},
+		"404":           {write(404, secret), boltseal.ErrUnusable, "HTTP 404", 1},
 		"500":           {write(500, secret), boltseal.ErrUnavailable, "HTTP 500", 3},
 		"503":           {write(503, secret), boltseal.ErrUnavailable, "HTTP 503", 3},
 		"a wrong token": {write(200, `{"token":"`+secret+`-of-another"}`), boltseal.ErrUnauthorized, "HTTP 401", 1},

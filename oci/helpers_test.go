@@ -81,9 +81,12 @@ func wantError(t testing.TB, err error, sentinel error, host string, texts ...st
 		t.Fatalf("no error, want %q", sentinel)
 	}
 	for _, s := range sentinels {
-		if errors.Is(err, s) != (s == sentinel) {
+		if errors.Is(err, s) != (s == sentinel || sentinel == boltseal.ErrUnusable && s == boltseal.ErrUnavailable) {
 			t.Errorf("error %q: wraps %q: %v", err, s, errors.Is(err, s))
 		}
+	}
+	if !errors.Is(err, sentinel) {
+		t.Errorf("error %q does not wrap %q", err, sentinel)
 	}
 	var se *boltseal.StoreError
 	switch {

@@ -28,9 +28,9 @@ type host struct {
 	renewed   time.Time       // when that was last done; guarded by renewing
 
 	challenge   atomic.Pointer[challenge] // what it asks for, nil = not known to ask
-	tagSchema   atomic.Int64              // Unix time until which it is known to have no referrers API
-	pausedUntil atomic.Int64              // Unix nanoseconds of real time; it asked us to wait
-	kind        atomic.Int32              // 1 + the addressKind of its own address, 0 = not known yet
+	habits      habits
+	pausedUntil atomic.Int64 // Unix nanoseconds of real time; it asked us to wait
+	kind        atomic.Int32 // 1 + the addressKind of its own address, 0 = not known yet
 }
 
 // paused is how long the registry wants to be left alone. This is real time, as

@@ -93,7 +93,7 @@ func (l *Layout) load() error {
 // index notes the manifests of an index, and looks into each. What is malformed
 // is left out; it must not hide what is not.
 func (l *Layout) index(b []byte, depth int) error {
-	return eachManifest(b, func(raw jsontext.Value) (more bool) {
+	_, err := eachManifest(b, func(raw jsontext.Value) (more bool) {
 		var m layoutEntry
 		if json.Unmarshal(raw, &m) != nil {
 			return true
@@ -130,6 +130,7 @@ func (l *Layout) index(b []byte, depth int) error {
 		}
 		return true
 	})
+	return err
 }
 
 // manifest looks into one manifest for a subject, or for further manifests. One
@@ -208,6 +209,9 @@ func (l *Layout) fail(op string, ref boltseal.Reference, err error) error {
 }
 
 func (l *Layout) blob(d ocispec.Descriptor, limit int64) ([]byte, error) {
+	if known, ok := l.images[d.Digest]; ok && d.Size == 0 {
+		d.Size = known.Size // the caller does not know it
+	}
 	if err := checkSize(d, limit); err != nil {
 		return nil, err
 	}
@@ -216,7 +220,7 @@ func (l *Layout) blob(d ocispec.Descriptor, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := readExactly(f, d)
+	b, err := readExactly(f, d, boltseal.ErrMalformed)
 	if err != nil {
 		return nil, classify(err)
 	}

@@ -74,7 +74,7 @@ func parseLink(s string) (target string, next bool, rest string, ok bool) {
 		// Of several, the first counts.
 		if strings.EqualFold(name, "rel") && !related {
 			related = true
-			for kind := range strings.FieldsSeq(v) {
+			for kind := range strings.FieldsSeq(strings.Trim(v, "'")) { // some write the other quotes
 				next = next || strings.EqualFold(kind, "next")
 			}
 		}

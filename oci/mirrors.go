@@ -205,6 +205,7 @@ func (m *Mirrors) one(ctx context.Context, c candidate, patient bool, do func(co
 		err = fmt.Errorf("%w: %w", boltseal.ErrUnavailable, err)
 	}
 	switch {
+	case errors.Is(err, boltseal.ErrUnusable): // it answers, and may for another image
 	case errors.Is(err, boltseal.ErrUnavailable):
 		c.endpoint.downUntil.Store(m.o.Clock().Add(m.o.Pause).UnixNano())
 	case err == nil:

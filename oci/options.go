@@ -19,8 +19,8 @@ type Limits struct {
 	IndexBytes     int64         // one page of referrers, or an index; default 4 MiB
 	TokenBytes     int64         // one answer of a token server; default 256 KiB
 	HeaderBytes    int64         // one answer's headers; default 64 KiB
-	Pages          int           // pages of one referrers listing; default 10
-	Referrers      int           // descriptors of one referrers listing; default 2000
+	ListBytes      int64         // all pages of one referrers listing; default 16 MiB
+	Referrers      int           // descriptors that are kept of one referrers listing; default 2000
 	Redirects      int           // redirects of one request; default 3
 	Attempts       int           // tries of one request, the first included; default 3
 	Throttled      int           // the same where the registry answers 429, for then it will answer; default 8, at least Attempts
@@ -43,7 +43,7 @@ func (l Limits) withDefaults() Limits {
 	or(&l.IndexBytes, 4<<20)
 	or(&l.TokenBytes, 256<<10)
 	or(&l.HeaderBytes, 64<<10)
-	or(&l.Pages, 10)
+	or(&l.ListBytes, 16<<20)
 	or(&l.Referrers, 2000)
 	or(&l.Redirects, 3)
 	or(&l.Attempts, 3)

@@ -42,12 +42,12 @@ func TestRealms(t *testing.T) {
 		"metadata":              {realm: "http://169.254.169.254/token", anonymous: boltseal.ErrRefused, with: boltseal.ErrRefused},
 		"metadata with TLS":     {realm: "https://169.254.169.254/token", tls: true, anonymous: boltseal.ErrRefused, with: boltseal.ErrRefused},
 		"credentials in it":     {realm: "http://" + secret + ":x@" + elsewhere.host + "/token", anonymous: boltseal.ErrRefused, with: boltseal.ErrRefused, says: "credentials in its URL"},
-		"another scheme":        {realm: "file:///etc/passwd", anonymous: boltseal.ErrMalformed, with: boltseal.ErrMalformed},
+		"another scheme":        {realm: "file:///etc/passwd", anonymous: boltseal.ErrUnusable, with: boltseal.ErrUnusable},
 		"another scheme's host": {realm: "gopher://" + elsewhere.host + "/", anonymous: boltseal.ErrRefused, with: boltseal.ErrRefused},
-		"no host":               {realm: "http:///token", anonymous: boltseal.ErrMalformed, with: boltseal.ErrMalformed, says: "no URL"},
-		"a path":                {realm: "/token", anonymous: boltseal.ErrMalformed, with: boltseal.ErrMalformed},
-		"a fragment":            {realm: there + "#x", anonymous: boltseal.ErrMalformed, with: boltseal.ErrMalformed},
-		"no URL":                {realm: "http://[::1/token", anonymous: boltseal.ErrMalformed, with: boltseal.ErrMalformed},
+		"no host":               {realm: "http:///token", anonymous: boltseal.ErrUnusable, with: boltseal.ErrUnusable, says: "no URL"},
+		"a path":                {realm: "/token", anonymous: boltseal.ErrUnusable, with: boltseal.ErrUnusable},
+		"a fragment":            {realm: there + "#x", anonymous: boltseal.ErrUnusable, with: boltseal.ErrUnusable},
+		"no URL":                {realm: "http://[::1/token", anonymous: boltseal.ErrUnusable, with: boltseal.ErrUnusable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -121,7 +121,7 @@ func TestRedirectsAreBounded(t *testing.T) {
 		if ok && err != nil {
 			t.Error(err)
 		} else if !ok {
-			wantError(t, err, boltseal.ErrLimit, i.reg.Host, "more than 3 redirects")
+			wantError(t, err, boltseal.ErrUnusable, i.reg.Host, "more than 3 redirects")
 		}
 		if n := i.reg.Count(testregistry.Any); n != 4 {
 			t.Errorf("%d requests", n)
@@ -130,7 +130,7 @@ func TestRedirectsAreBounded(t *testing.T) {
 	}
 	i.reg.Inject(testregistry.Fault{Kind: testregistry.Redirect})
 	_, err := newRegistry(t, oci.Options{Limits: oci.Limits{Redirects: 1}}).Resolve(within(t), i.byTag())
-	wantError(t, err, boltseal.ErrLimit, i.reg.Host, "more than 1 redirects")
+	wantError(t, err, boltseal.ErrUnusable, i.reg.Host, "more than 1 redirects")
 }
 
 func TestRefusedRedirects(t *testing.T) {
@@ -153,11 +153,11 @@ func TestRefusedRedirects(t *testing.T) {
 		{"http://224.0.0.1/", boltseal.ErrRefused, "metadata"},
 		{"http://" + secret + ":x@127.0.0.1/", boltseal.ErrRefused, "credentials"},
 		{"ftp://127.0.0.1/", boltseal.ErrRefused, "ftp://127.0.0.1"},
-		{"file:///etc/passwd", boltseal.ErrMalformed, "leads nowhere"},
-		{"http:///x", boltseal.ErrMalformed, "leads nowhere"},
-		{"http:x", boltseal.ErrMalformed, "leads nowhere"},
-		{":%zz", boltseal.ErrMalformed, "leads nowhere"},
-		{"", boltseal.ErrMalformed, "leads nowhere"},
+		{"file:///etc/passwd", boltseal.ErrUnusable, "leads nowhere"},
+		{"http:///x", boltseal.ErrUnusable, "leads nowhere"},
+		{"http:x", boltseal.ErrUnusable, "leads nowhere"},
+		{":%zz", boltseal.ErrUnusable, "leads nowhere"},
+		{"", boltseal.ErrUnusable, "leads nowhere"},
 	} {
 		t.Run(c.to, func(t *testing.T) {
 			t.Parallel()
@@ -218,7 +218,7 @@ func TestRedirectTargetAnswers(t *testing.T) {
 			w.Header().Set("Retry-After", "3600")
 			w.WriteHeader(429)
 		}, boltseal.ErrUnavailable},
-		"another body": {serveBytes([]byte("another")), boltseal.ErrMalformed},
+		"another body": {serveBytes([]byte("another")), boltseal.ErrUnusable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

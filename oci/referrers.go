@@ -1,277 +1,214 @@
 package oci
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"net/url"
-	"time"
+	"slices"
 
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/boltseal/boltseal"
 )
 
-// tagSchemaMemory is how long a registry without a referrers API is not asked
-// for it again.
-const tagSchemaMemory = time.Hour
-
-// errNoAPI is an answer of a registry that does not know the referrers API.
-var errNoAPI = errors.New("no referrers API")
-
-// Referrers implements [boltseal.Store] by the referrers API, and by the
-// referrers tag schema where a registry has no API (distribution-spec 1.1,
-// "Listing Referrers"). Which of the two a registry has is remembered; a list
-// that would be empty by the tag schema is asked of the API all the same, so
-// that a wrong memory hides no signature.
+// Referrers implements [boltseal.Store] by the referrers API, and by the referrers
+// tag schema where the API has nothing that could be a signature, fails or is not
+// there (distribution-spec 1.1, "Listing Referrers"). The tag only ever adds: what
+// it lists while the API fails is not all there may be, and where it has nothing
+// either the API's failure is the answer. "Nothing" is said only where the registry
+// said so: by a list that is valid and empty, or by 404 for both.
+//
+// Which of the two a registry has is remembered; a list that would be empty by the
+// tag schema is asked of the API all the same, so that a wrong memory hides no
+// signature.
 func (r *Registry) Referrers(ctx context.Context, ref boltseal.Reference, subject digest.Digest, artifactTypes []string) (boltseal.Listing, error) {
 	if err := boltseal.ValidateDigest(subject); err != nil {
 		return boltseal.Listing{}, err
 	}
-	ref = boltseal.Reference{Registry: ref.Registry, Repository: ref.Repository, Digest: subject}
-	h := r.hosts.get(ref.Registry)
-	noAPI := r.opts.Clock().Unix() < h.tagSchema.Load()
-	if noAPI {
-		listing, err := r.tagSchema(ctx, ref, artifactTypes)
-		if err == nil && len(listing.Referrers) > 0 || err != nil && !errors.Is(err, boltseal.ErrNotFound) {
-			return listing, err
+	ask := asking{r: r, ctx: ctx, h: r.hosts.get(ref.Registry), types: artifactTypes,
+		ref: boltseal.Reference{Registry: ref.Registry, Repository: ref.Repository, Digest: subject}}
+	return ask.referrers()
+}
+
+// asking is one question for the referrers of an image.
+type asking struct {
+	r     *Registry
+	ctx   context.Context
+	h     *host
+	ref   boltseal.Reference // by digest
+	types []string
+}
+
+// told is what one place says of the referrers.
+type told struct {
+	boltseal.Listing
+	err   error
+	asked bool
+}
+
+func (a *asking) referrers() (boltseal.Listing, error) {
+	now := a.r.opts.Clock()
+	var tag told
+	known := a.h.habits.noAPI(now)
+	if known != nil {
+		tag = a.tag(0)
+		if tag.err == nil && a.candidates(tag.Listing) {
+			tag.Incomplete = known.why
+			return tag.Listing, nil
 		}
 	}
-	listing, err := r.pages(ctx, ref, artifactTypes)
-	if err == nil {
-		if noAPI {
-			h.tagSchema.Store(0)
-		}
-		return listing, nil
-	}
-	if !errors.Is(err, errNoAPI) && !errors.Is(err, boltseal.ErrNotFound) {
-		return boltseal.Listing{}, err
-	}
-	if noAPI {
+	filter := len(a.types) == 1 && !a.h.habits.unfiltered(now)
+	api := a.api(filter)
+	switch {
+	case api.err == nil && a.candidates(api.Listing):
+		a.h.habits.hasAPI()
+		return api.Listing, nil
+	case api.err != nil && !answered(api.err), errors.Is(api.err, boltseal.ErrLimit):
+		return boltseal.Listing{}, api.err // nobody to ask, or more than may be read
+	case known != nil && known.why == nil && errors.Is(api.err, boltseal.ErrNotFound) && tag.nothing():
 		return boltseal.Listing{}, nil
 	}
-	// A registry with the API should answer an empty list for what it does not
-	// have. Some answer 404 with a code that says so, which tells nothing.
-	hasAPI := errors.Is(err, errNameUnknown) || errors.Is(err, errManifestUnknown)
-	listing, err = r.tagSchema(ctx, ref, artifactTypes)
-	if err != nil && !errors.Is(err, boltseal.ErrNotFound) {
-		return boltseal.Listing{}, err
+	// Both questions that are left are asked at once.
+	var plain told
+	wait := func() {}
+	if filter && a.refusesFilter(api) {
+		wait = a.r.beside(&plain.err, func() { plain = a.api(false) })
 	}
-	if !hasAPI && !errors.Is(err, errNameUnknown) {
-		h.tagSchema.Store(r.opts.Clock().Add(tagSchemaMemory).Unix())
+	if !tag.asked {
+		tag = a.tag(attemptsAfter(api.err, a.r.opts.Limits.Attempts))
 	}
-	return listing, nil
-}
-
-// pages follows the API's pages, on the same path of the same host only.
-func (r *Registry) pages(ctx context.Context, ref boltseal.Reference, types []string) (boltseal.Listing, error) {
-	path := "referrers/" + string(ref.Digest)
-	q := r.request(ctx, "list referrers", ref, http.MethodGet, path, ocispec.MediaTypeImageIndex)
-	if len(types) == 1 {
-		q.url.RawQuery = "artifactType=" + url.QueryEscape(types[0])
+	wait()
+	if plain.asked && plain.err == nil {
+		if api.err != nil {
+			a.h.habits.refusesFilter(now)
+		}
+		api = plain
+	} else if plain.err != nil && api.err == nil && passing(plain.err) {
+		api.Incomplete = plain.err
 	}
-	c := &collector{limit: r.opts.Limits.Referrers, types: types}
-	first := *q.url
-	seen := map[string]bool{first.RawQuery: true}
-	for page := 1; ; page++ {
-		var next string
-		err := q.do(func(resp *http.Response) error {
-			if contentType(resp) != ocispec.MediaTypeImageIndex {
-				return fmt.Errorf("%w: %w: content type %.100q", boltseal.ErrMalformed, errNoAPI, contentType(resp))
-			}
-			b, err := readAll(resp, r.opts.Limits.IndexBytes)
-			if err != nil {
-				return err
-			}
-			if next, err = nextLink(resp.Header); err != nil && c.listing.Truncated == "" {
-				c.listing.Truncated = "there may be further pages of the referrers: " + err.Error()
-			}
-			return c.add(b)
-		})
-		if err != nil {
-			if page > 1 && !errors.Is(err, boltseal.ErrUnavailable) && !errors.Is(err, boltseal.ErrUnauthorized) {
-				c.listing.Truncated = fmt.Sprintf("page %d of the referrers could not be read: %v", page, err)
-				return c.listing, nil
-			}
-			return boltseal.Listing{}, err
-		}
-		if next == "" || c.listing.Truncated != "" {
-			return c.listing, nil
-		}
-		u, err := first.Parse(next)
-		switch {
-		case err != nil || u.Scheme != first.Scheme || u.Host != first.Host || u.Path != first.Path || u.User != nil:
-			c.listing.Truncated = "a further page of the referrers lies elsewhere and was not followed"
-			return c.listing, nil
-		case seen[u.RawQuery]:
-			c.listing.Truncated = "the pages of the referrers go in a circle"
-			return c.listing, nil
-		case page >= r.opts.Limits.Pages:
-			c.listing.Truncated = fmt.Sprintf("only the first %d pages of the referrers were read", r.opts.Limits.Pages)
-			return c.listing, nil
-		}
-		seen[u.RawQuery] = true
-		q = r.request(ctx, "list referrers", ref, http.MethodGet, path, ocispec.MediaTypeImageIndex)
-		q.url.RawQuery = u.RawQuery
-	}
+	return a.both(api, tag)
 }
 
-func (r *Registry) tagSchema(ctx context.Context, ref boltseal.Reference, types []string) (boltseal.Listing, error) {
-	c := &collector{limit: r.opts.Limits.Referrers, types: types}
-	q := r.request(ctx, "list referrers", ref, http.MethodGet, "manifests/"+referrersTag(ref.Digest), ocispec.MediaTypeImageIndex)
-	err := q.do(func(resp *http.Response) error {
-		if contentType(resp) != ocispec.MediaTypeImageIndex {
-			return fmt.Errorf("%w: the referrers tag holds %.100q, not an index", boltseal.ErrMalformed, contentType(resp))
-		}
-		stated, err := statedDigest(resp, "")
-		if err != nil {
-			return err
-		}
-		b, err := readAll(resp, r.opts.Limits.IndexBytes)
-		if err != nil {
-			return err
-		}
-		if stated != "" {
-			if err := verifyDigest(stated, b); err != nil {
-				return err
-			}
-		}
-		return c.add(b)
-	})
-	if err != nil {
-		return boltseal.Listing{}, err
-	}
-	return c.listing, nil
-}
-
-// referrersTag is the digest in the form of a tag (distribution-spec,
-// "Referrers Tag Schema": at most 32 and 64 characters).
-func referrersTag(d digest.Digest) string {
-	alg, enc := string(d.Algorithm()), d.Encoded()
-	return alg[:min(len(alg), 32)] + "-" + enc[:min(len(enc), 64)]
-}
-
-// collector gathers descriptors over pages. What is malformed is left out; it
-// must not hide what is not.
-type collector struct {
-	limit   int // descriptors to look at
-	types   []string
-	listing boltseal.Listing
-	looked  int
-	listed  map[rawDescriptor]bool
-}
-
-// rawDescriptor is what is read of a descriptor in an index.
-type rawDescriptor struct {
-	MediaType    string        `json:"mediaType"`
-	ArtifactType string        `json:"artifactType"`
-	Digest       digest.Digest `json:"digest"`
-	Size         int64         `json:"size"`
-}
-
-func (c *collector) add(b []byte) error {
-	err := eachManifest(b, func(raw jsontext.Value) (more bool) {
-		if c.looked++; c.looked > c.limit {
-			c.listing.Truncated = fmt.Sprintf("only the first %d referrers were looked at", c.limit)
-			return false
-		}
-		var d rawDescriptor
-		if json.Unmarshal(raw, &d) != nil {
-			return true
-		}
-		desc := ocispec.Descriptor{MediaType: d.MediaType, ArtifactType: d.ArtifactType, Digest: d.Digest, Size: d.Size}
-		// Only what is the same in everything is listed once: of two sizes, one
-		// may be right.
-		if boltseal.ValidateDescriptor(desc) != nil || !c.wanted(d.ArtifactType) || c.listed[d] {
-			return true
-		}
-		if c.listed == nil {
-			c.listed = make(map[rawDescriptor]bool)
-		}
-		c.listed[d] = true
-		c.listing.Referrers = append(c.listing.Referrers, desc)
+// refusesFilter reports whether the same question without a filter may be answered
+// otherwise: a filter can be refused, or applied to types that a list does not say.
+func (a *asking) refusesFilter(api told) bool {
+	if api.err == nil {
 		return true
+	}
+	return !errors.Is(api.err, boltseal.ErrNotFound) && !errors.Is(api.err, boltseal.ErrUnauthorized) && !passing(api.err)
+}
+
+// both makes one answer of what API and tag say, where the API has no candidates.
+func (a *asking) both(api, tag told) (boltseal.Listing, error) {
+	now := a.r.opts.Clock()
+	switch {
+	case api.err == nil && api.Incomplete == nil:
+		a.h.habits.hasAPI()
+		switch {
+		case a.candidates(api.Listing):
+		case tag.err == nil:
+			for _, d := range tag.Listing.Referrers {
+				if !slices.ContainsFunc(api.Listing.Referrers, func(o ocispec.Descriptor) bool { return o.Digest == d.Digest }) {
+					api.Listing.Referrers = append(api.Listing.Referrers, d)
+				}
+			}
+			if api.Truncated == "" {
+				api.Truncated = tag.Truncated
+			}
+		case passing(tag.err):
+			api.Incomplete = tag.err
+		}
+		return a.orFailure(api.Listing)
+	case errors.Is(api.err, boltseal.ErrNotFound):
+		// A registry with the API should answer an empty list for what it does not
+		// have. Some answer 404 with a code that says so, which tells nothing.
+		if !errors.Is(api.err, errNameUnknown) && !errors.Is(api.err, errManifestUnknown) && !errors.Is(tag.err, errNameUnknown) && (tag.err == nil || tag.nothing()) {
+			a.h.habits.lacksAPI(now, nil)
+		}
+		if tag.err != nil && !tag.nothing() {
+			return boltseal.Listing{}, tag.err
+		}
+		return tag.Listing, nil
+	case api.err == nil: // some of its pages
+		if tag.err == nil {
+			api.Listing.Referrers = append(api.Listing.Referrers, tag.Listing.Referrers...)
+		}
+		return a.orFailure(api.Listing)
+	case tag.err == nil && len(tag.Listing.Referrers) > 0:
+		if !passing(api.err) {
+			a.h.habits.lacksAPI(now, api.err)
+		}
+		tag.Incomplete = api.err
+		return tag.Listing, nil
+	}
+	return boltseal.Listing{}, advise(api.err, "ask who runs "+a.h.name+", or a proxy before it, why the referrers API answers so; nothing is under the tag that stands in for it, so sign the image if it is not signed")
+}
+
+// orFailure is a listing, or the reason why it is empty.
+func (a *asking) orFailure(l boltseal.Listing) (boltseal.Listing, error) {
+	if l.Incomplete != nil && len(l.Referrers) == 0 {
+		return boltseal.Listing{}, l.Incomplete
+	}
+	return l, nil
+}
+
+// candidates reports whether a list has what could be a signature.
+func (a *asking) candidates(l boltseal.Listing) bool {
+	if len(a.types) == 0 {
+		return len(l.Referrers) > 0
+	}
+	return l.Truncated != "" || slices.ContainsFunc(l.Referrers, func(d ocispec.Descriptor) bool {
+		return slices.Contains(a.types, d.ArtifactType) || boltseal.Untyped(d.ArtifactType)
 	})
-	if err != nil {
-		return fmt.Errorf("%w: the list of referrers: %v", boltseal.ErrMalformed, err)
-	}
-	return nil
 }
 
-// wanted checks what a registry may have claimed to filter and did not. With
-// several types, or any, the caller sees all and can tell what else there is.
-func (c *collector) wanted(artifactType string) bool {
-	return len(c.types) != 1 || c.types[0] == artifactType
+// nothing reports whether a tag says that nothing refers to the image.
+func (t told) nothing() bool {
+	return errors.Is(t.err, boltseal.ErrNotFound) || t.err == nil && len(t.Listing.Referrers) == 0
 }
 
-// maxEntryBytes bounds one entry of an index: it repeats the annotations of a
-// manifest that may have as many bytes.
-const maxEntryBytes = boltseal.MaxArtifactManifest
+// answered reports whether a failure is an answer: of a registry that answers
+// nothing, or asks to be left alone, nothing else is asked.
+func answered(err error) bool {
+	if in := (*signIn)(nil); errors.As(err, &in) {
+		return false
+	}
+	return (statusOf(err) != 0 || errors.Is(err, boltseal.ErrUnusable) || errors.Is(err, boltseal.ErrRefused)) && !errors.Is(err, errTooMany) &&
+		!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+}
 
-var errNotIndex = errors.New("not an index")
+// passing reports whether a failure may be gone at the next try.
+func passing(err error) bool {
+	switch statusOf(err) {
+	case 0, http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return errors.Is(err, boltseal.ErrUnavailable) && !errors.Is(err, boltseal.ErrUnusable)
+	}
+	return false
+}
 
-// eachManifest visits the entries of an index's member manifests (OCI
-// image-spec 1.1, image-index.md), until one visit wants no more. It keeps no
-// list, as an index of some megabytes can have a million entries, nor the names of
-// members, of which an entry can have as many: names that are there twice are an
-// error within an entry only, and an entry is small.
-func eachManifest(b []byte, visit func(jsontext.Value) (more bool)) error {
-	d := jsontext.NewDecoder(bytes.NewBuffer(b), jsontext.AllowDuplicateNames(true))
-	if t, err := d.ReadToken(); err != nil {
-		return err
-	} else if t.Kind() != '{' {
-		return errNotIndex
+// attemptsAfter is how often the next question is asked: of a registry that answered
+// none of the tries before, once.
+func attemptsAfter(err error, most int) int {
+	if err != nil && passing(err) {
+		return 1
 	}
-	for listed := false; d.PeekKind() != '}'; {
-		name, err := d.ReadToken()
-		if err != nil {
-			return err
-		}
-		if name.String() != "manifests" {
-			if err := d.SkipValue(); err != nil {
-				return err
+	return most
+}
+
+// beside runs f in a goroutine of its own, and returns what waits for its end. A
+// panic is put into err: there it would end the process.
+func (r *Registry) beside(err *error, f func()) (wait func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			if p := recover(); p != nil {
+				*err = fmt.Errorf("list referrers: panic: %.200v", p)
 			}
-			continue
-		}
-		if listed {
-			return errNotIndex // two lists in one index
-		}
-		listed = true
-		switch t, err := d.ReadToken(); {
-		case err != nil:
-			return err
-		case t.Kind() == 'n':
-			continue
-		case t.Kind() != '[':
-			return errNotIndex
-		}
-		for d.PeekKind() != ']' {
-			raw, err := d.ReadValue()
-			if err != nil {
-				return err
-			}
-			if len(raw) > maxEntryBytes {
-				raw = jsontext.Value("null") // counted, and nothing that anybody wants
-			}
-			if !visit(raw) {
-				return nil
-			}
-		}
-		if _, err := d.ReadToken(); err != nil {
-			return err
-		}
-	}
-	if _, err := d.ReadToken(); err != nil {
-		return err
-	}
-	if _, err := d.ReadToken(); err != io.EOF {
-		return errNotIndex
-	}
-	return nil
+		}()
+		f()
+	}()
+	return func() { <-done }
 }

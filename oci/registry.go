@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -21,10 +22,6 @@ const (
 	mediaTypeDockerManifest     = "application/vnd.docker.distribution.manifest.v2+json"
 	mediaTypeDockerManifestList = "application/vnd.docker.distribution.manifest.list.v2+json"
 )
-
-// acceptImage are the manifests that an image can be.
-const acceptImage = ocispec.MediaTypeImageManifest + ", " + ocispec.MediaTypeImageIndex + ", " +
-	mediaTypeDockerManifest + ", " + mediaTypeDockerManifestList
 
 // Registry is a [boltseal.Store] on OCI registries (distribution-spec 1.1). It
 // is safe for concurrent use and keeps connections and tokens, but no content.
@@ -50,114 +47,18 @@ func NewRegistry(o Options) (*Registry, error) {
 // Close ends idle connections. Requests under way are not cut off.
 func (r *Registry) Close() { r.hosts.close() }
 
-// Resolve implements [boltseal.Store] by a HEAD request; by GET where a registry
-// leaves out of the answer what is needed (distribution-spec, "Pulling manifests").
-func (r *Registry) Resolve(ctx context.Context, ref boltseal.Reference) (ocispec.Descriptor, error) {
-	target := ref.Tag
-	if ref.Digest != "" {
-		if err := boltseal.ValidateDigest(ref.Digest); err != nil {
-			return ocispec.Descriptor{}, err
-		}
-		target = string(ref.Digest)
-	}
-	q := r.request(ctx, "resolve", ref, http.MethodHead, "manifests/"+target, acceptImage)
-	var desc ocispec.Descriptor
-	complete := false
-	err := q.do(func(resp *http.Response) (err error) {
-		desc, complete, err = r.headDescriptor(resp, ref.Digest)
-		return err
-	})
-	switch {
-	case err == nil && complete:
-		return desc, nil
-	case err != nil && statusOf(err) != http.StatusMethodNotAllowed:
-		return ocispec.Descriptor{}, err
-	}
-	q = r.request(ctx, "resolve", ref, http.MethodGet, "manifests/"+target, acceptImage)
-	err = q.do(func(resp *http.Response) (err error) {
-		desc, err = r.getDescriptor(resp, ref.Digest)
-		return err
-	})
-	if err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	return desc, nil
-}
-
-// headDescriptor reads a descriptor from the headers of a HEAD answer; complete
-// is false where they do not tell all of it.
-func (r *Registry) headDescriptor(resp *http.Response, want digest.Digest) (desc ocispec.Descriptor, complete bool, err error) {
-	desc = ocispec.Descriptor{MediaType: contentType(resp), Digest: want, Size: resp.ContentLength}
-	stated, err := statedDigest(resp, want)
-	if err != nil {
-		return desc, false, err
-	}
-	if want == "" {
-		desc.Digest = stated
-	}
-	// No manifest is empty: a length of zero is that of HEAD's own body.
-	if desc.Digest == "" || desc.MediaType == "" || desc.Size <= 0 {
-		return desc, false, nil
-	}
-	if desc.Size > r.opts.Limits.ManifestBytes {
-		return desc, false, fmt.Errorf("%w: a manifest of %d bytes, at most %d", boltseal.ErrLimit, desc.Size, r.opts.Limits.ManifestBytes)
-	}
-	return desc, true, checkImageType(desc.MediaType)
-}
-
-// getDescriptor computes a descriptor from a whole answer.
-func (r *Registry) getDescriptor(resp *http.Response, want digest.Digest) (desc ocispec.Descriptor, err error) {
-	stated, err := statedDigest(resp, want)
-	if err != nil {
-		return desc, err
-	}
-	b, err := readAll(resp, r.opts.Limits.ManifestBytes)
-	if err != nil {
-		return desc, err
-	}
-	desc = ocispec.Descriptor{MediaType: contentType(resp), Digest: want, Size: int64(len(b))}
-	if want == "" {
-		desc.Digest = stated
-	}
-	if desc.Digest == "" {
-		desc.Digest = digest.FromBytes(b)
-	} else if err := verifyDigest(desc.Digest, b); err != nil {
-		return desc, err
-	}
-	return desc, checkImageType(desc.MediaType)
-}
-
-// statedDigest is what an answer claims to be, "" where it claims nothing. A
-// claim to be another content than the one that was asked for is an error; one
-// by another hash is none.
-func statedDigest(resp *http.Response, want digest.Digest) (digest.Digest, error) {
-	stated := digest.Digest(resp.Header.Get("Docker-Content-Digest"))
-	if stated == "" || stated == want {
-		return stated, nil
-	}
-	if err := boltseal.ValidateDigest(stated); err != nil {
-		return "", err
-	}
-	if want != "" && stated.Algorithm() == want.Algorithm() {
-		return "", fmt.Errorf("%w: asked for %s, the registry answered for %s", boltseal.ErrMalformed, want, stated)
-	}
-	return stated, nil
-}
-
-func checkImageType(mediaType string) error {
-	switch mediaType {
-	case ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, mediaTypeDockerManifest, mediaTypeDockerManifestList:
-		return nil
-	case "application/vnd.docker.distribution.manifest.v1+json", "application/vnd.docker.distribution.manifest.v1+prettyjws":
-		return fmt.Errorf("%w: a Docker schema 1 manifest, whose digest does not cover its content; push the image again with a current tool", boltseal.ErrMalformed)
-	}
-	return fmt.Errorf("%w: media type %.100q is not that of an image", boltseal.ErrMalformed, mediaType)
-}
-
 // Manifest implements [boltseal.Store].
 func (r *Registry) Manifest(ctx context.Context, ref boltseal.Reference, d ocispec.Descriptor) ([]byte, error) {
-	return r.content(ctx, "fetch manifest", ref, "manifests/", d, r.opts.Limits.ManifestBytes, d.MediaType)
+	accept := acceptManifest
+	if d.MediaType != "" {
+		accept = d.MediaType + ", " + accept
+	}
+	return r.content(ctx, "fetch manifest", ref, "manifests/", d, r.opts.Limits.ManifestBytes, accept)
 }
+
+// acceptManifest are the manifests that there are: what a list says about one is a
+// hint.
+const acceptManifest = acceptImage + ", " + boltseal.MediaTypeORASArtifact
 
 // Blob implements [boltseal.Store].
 func (r *Registry) Blob(ctx context.Context, ref boltseal.Reference, d ocispec.Descriptor) ([]byte, error) {
@@ -169,18 +70,29 @@ func (r *Registry) content(ctx context.Context, op string, ref boltseal.Referenc
 	if err := checkSize(d, limit); err != nil {
 		return nil, q.fail(0, err)
 	}
+	unsized := kind == "manifests/" && d.Size == 0 // no manifest is empty
+	if unsized {
+		limit = min(limit, boltseal.MaxArtifactManifest)
+	}
 	var b []byte
 	err := q.do(func(resp *http.Response) (err error) {
 		if _, err := statedDigest(resp, d.Digest); err != nil {
 			return err
 		}
-		if kind == "manifests/" && contentType(resp) != "" && contentType(resp) != d.MediaType {
-			return fmt.Errorf("%w: listed as %.100q, served as %.100q", boltseal.ErrMalformed, d.MediaType, contentType(resp))
+		encoded := resp.Header.Get("Content-Encoding") != ""
+		switch {
+		case unsized || encoded:
+			if b, err = r.body(resp, limit); err == nil {
+				err = verifyDigest(d.Digest, b, boltseal.ErrUnusable)
+			}
+		case resp.ContentLength >= 0 && resp.ContentLength != d.Size:
+			err = fmt.Errorf("%w: %d bytes where its descriptor says %d", boltseal.ErrUnusable, resp.ContentLength, d.Size)
+		default:
+			b, err = readExactly(resp.Body, d, boltseal.ErrUnusable)
 		}
-		if resp.ContentLength >= 0 && resp.ContentLength != d.Size {
-			return fmt.Errorf("%w: %d bytes where its descriptor says %d", boltseal.ErrMalformed, resp.ContentLength, d.Size)
+		if err != nil && isHTML(resp) && errors.Is(err, boltseal.ErrUnusable) {
+			return strange(resp, "content of an image")
 		}
-		b, err = readExactly(resp.Body, d)
 		return err
 	})
 	if err != nil {
@@ -199,23 +111,24 @@ func checkSize(d ocispec.Descriptor, limit int64) error {
 	return nil
 }
 
-// readExactly reads what d describes: not a byte more or less, and verified.
-func readExactly(body io.Reader, d ocispec.Descriptor) ([]byte, error) {
+// readExactly reads what d describes: not a byte more or less, and verified. What is
+// something else is an error that wraps wrong.
+func readExactly(body io.Reader, d ocispec.Descriptor, wrong error) ([]byte, error) {
 	b := make([]byte, d.Size)
 	switch n, err := readFull(body, b); {
 	case err == io.EOF:
-		return nil, fmt.Errorf("%w: %d bytes where its descriptor says %d", boltseal.ErrMalformed, n, d.Size)
+		return nil, fmt.Errorf("%w: %d bytes where its descriptor says %d", wrong, n, d.Size)
 	case err != nil:
 		return nil, err
 	}
 	var more [1]byte
 	switch _, err := readFull(body, more[:]); {
 	case err == nil:
-		return nil, fmt.Errorf("%w: more than the %d bytes its descriptor says", boltseal.ErrMalformed, d.Size)
+		return nil, fmt.Errorf("%w: more than the %d bytes its descriptor says", wrong, d.Size)
 	case err != io.EOF:
 		return nil, err
 	}
-	if err := verifyDigest(d.Digest, b); err != nil {
+	if err := verifyDigest(d.Digest, b, wrong); err != nil {
 		return nil, err
 	}
 	return b, nil
@@ -235,7 +148,7 @@ func readFull(r io.Reader, b []byte) (n int, err error) {
 	return n, err
 }
 
-func verifyDigest(want digest.Digest, b []byte) error {
+func verifyDigest(want digest.Digest, b []byte, wrong error) error {
 	if hexSum, ok := strings.CutPrefix(string(want), "sha256:"); ok {
 		sum := sha256.Sum256(b)
 		var got [2 * sha256.Size]byte
@@ -246,7 +159,7 @@ func verifyDigest(want digest.Digest, b []byte) error {
 	} else if want.Algorithm().FromBytes(b) == want {
 		return nil
 	}
-	return fmt.Errorf("%w: its bytes do not match the digest %s", boltseal.ErrMalformed, want)
+	return fmt.Errorf("%w: its bytes do not match the digest %s", wrong, want)
 }
 
 // readAll reads a body whose size nobody promised.

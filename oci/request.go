@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -10,7 +11,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/boltseal/boltseal"
@@ -35,6 +35,7 @@ type request struct {
 	authorized bool       // a 401 was answered already, with the credential that there is
 	renewed    bool       // and with a fresh one
 	misled     *challenge // one that could not be answered
+	attempts   int        // tries, 0 for the usual number
 	away       string     // the host that a redirect led to, "" for the registry itself
 }
 
@@ -71,8 +72,8 @@ func (q *request) do(consume func(*http.Response) error) error {
 		if err == nil {
 			return nil
 		}
-		most := q.r.opts.Limits.Attempts
-		if errors.Is(err, errTooMany) && q.away == "" {
+		most := cmp.Or(q.attempts, q.r.opts.Limits.Attempts)
+		if errors.Is(err, errTooMany) && q.away == "" && q.attempts == 0 {
 			most = q.r.opts.Limits.Throttled
 			if wait > 0 {
 				q.h.pause(min(wait, q.r.opts.Limits.RetryAfter))
@@ -154,7 +155,7 @@ func (q *request) try(consume func(*http.Response) error) (status int, wait time
 		shown, err := q.r.auth.show(ctx, q.h, q.ref.Repository)
 		if err != nil {
 			q.misled = shown.challenge
-			return statusOf(err), retryable(err), err
+			return statusOf(err), retryable(err), &signIn{err}
 		}
 		q.misled = nil
 		if shown.header != "" {
@@ -195,7 +196,7 @@ func (q *request) try(consume func(*http.Response) error) (status int, wait time
 		if q.away == "" && resp.StatusCode == http.StatusForbidden {
 			q.r.auth.forget(q.h, q.ref.Repository, shown) // what a token allows may have changed since
 		}
-		wait, err = q.refusal(resp)
+		wait, err = q.refusal(resp, shown)
 		drain(resp)
 		return resp.StatusCode, wait, q.led(err)
 	}
@@ -230,9 +231,9 @@ func (q *request) send(ctx context.Context, header http.Header) (*http.Response,
 		next, err := u.Parse(resp.Header.Get("Location"))
 		switch {
 		case err != nil || resp.Header.Get("Location") == "" || next.Hostname() == "":
-			return nil, fmt.Errorf("%w: a redirect that leads nowhere", boltseal.ErrMalformed)
+			return nil, fmt.Errorf("%w: a redirect that leads nowhere", boltseal.ErrUnusable)
 		case redirects >= q.r.opts.Limits.Redirects:
-			return nil, fmt.Errorf("%w: more than %d redirects", boltseal.ErrLimit, q.r.opts.Limits.Redirects)
+			return nil, fmt.Errorf("%w: more than %d redirects", boltseal.ErrUnusable, q.r.opts.Limits.Redirects)
 		case next.User != nil:
 			return nil, refused("a redirect that carries credentials")
 		case next.Scheme != "https" && (next.Scheme != "http" || u.Scheme != "http"):
@@ -252,21 +253,26 @@ func (q *request) send(ctx context.Context, header http.Header) (*http.Response,
 
 var errTooMany = fmt.Errorf("%w: too many requests", boltseal.ErrUnavailable)
 
-// refusal turns a status other than 200 into an error.
-func (q *request) refusal(resp *http.Response) (wait time.Duration, err error) {
+// refusal turns a status other than 200 into an error. What was shown to the
+// registry must not be in it, whatever the registry says.
+func (q *request) refusal(resp *http.Response, s shown) (wait time.Duration, err error) {
+	f := readFailure(resp)
+	wait = final
 	switch code := resp.StatusCode; {
 	case code == http.StatusNotFound:
-		return final, notFound(resp)
+		return final, f.notFound()
 	case code == http.StatusUnauthorized, code == http.StatusForbidden:
-		return final, boltseal.ErrUnauthorized
+		err = boltseal.ErrUnauthorized
 	case code == http.StatusTooManyRequests:
-		return retryAfter(resp, q.r.opts.Clock()), errTooMany
+		wait, err = retryAfter(resp, q.r.opts.Clock()), errTooMany
 	case code == http.StatusRequestTimeout, code == http.StatusBadGateway, code == http.StatusServiceUnavailable, code == http.StatusGatewayTimeout:
-		return retryAfter(resp, q.r.opts.Clock()), boltseal.ErrUnavailable
+		wait, err = retryAfter(resp, q.r.opts.Clock()), boltseal.ErrUnavailable
 	case code >= 500:
-		return final, boltseal.ErrUnavailable
+		err = boltseal.ErrUnavailable
+	default:
+		err = fmt.Errorf("%w: neither the content nor \"it is not there\"", boltseal.ErrUnusable)
 	}
-	return final, fmt.Errorf("%w: an answer that the protocol does not have here", boltseal.ErrMalformed)
+	return wait, f.add(err, s.secrets()...)
 }
 
 // maxRetryAfter stands for all longer waits.
@@ -296,7 +302,7 @@ func unavailable(err error) error { return fmt.Errorf("%w: %w", boltseal.ErrUnav
 
 // classify finds the sentinel of an error that came from the network.
 func classify(err error) error {
-	for _, known := range []error{boltseal.ErrRefused, boltseal.ErrMalformed, boltseal.ErrLimit, boltseal.ErrUnauthorized,
+	for _, known := range []error{boltseal.ErrRefused, boltseal.ErrUnusable, boltseal.ErrMalformed, boltseal.ErrLimit, boltseal.ErrUnauthorized,
 		boltseal.ErrNotFound, boltseal.ErrUnavailable, boltseal.ErrConfiguration} {
 		if errors.Is(err, known) {
 			return err
@@ -319,23 +325,11 @@ func classify(err error) error {
 	return unavailable(err)
 }
 
-// Codes of 404 answers (distribution-spec, "Error Codes").
-var (
-	errNameUnknown     = errors.New("the registry does not have this repository")
-	errManifestUnknown = errors.New("the registry does not have this manifest")
-)
+// signIn is an error of signing in: nobody was asked the question itself.
+type signIn struct{ err error }
 
-// notFound tells a repository that is not there from content that is not.
-func notFound(resp *http.Response) error {
-	b, err := readAll(resp, 4096)
-	switch {
-	case err == nil && strings.Contains(string(b), `"NAME_UNKNOWN"`):
-		return fmt.Errorf("%w: %w", boltseal.ErrNotFound, errNameUnknown)
-	case err == nil && strings.Contains(string(b), `"MANIFEST_UNKNOWN"`):
-		return fmt.Errorf("%w: %w", boltseal.ErrNotFound, errManifestUnknown)
-	}
-	return boltseal.ErrNotFound
-}
+func (s *signIn) Error() string { return s.err.Error() }
+func (s *signIn) Unwrap() error { return s.err }
 
 // later is an answer that asks to be asked again after a while.
 type later struct {
@@ -349,7 +343,7 @@ func (l *later) Unwrap() error { return l.err }
 // retryable tells whether an error of the network may be gone at the next try,
 // and after how long.
 func retryable(err error) time.Duration {
-	if !errors.Is(classify(err), boltseal.ErrUnavailable) {
+	if err := classify(err); !errors.Is(err, boltseal.ErrUnavailable) || errors.Is(err, boltseal.ErrUnusable) {
 		return final
 	}
 	var cert *tls.CertificateVerificationError

@@ -68,12 +68,21 @@ func TestResolveAfterTagMoved(t *testing.T) {
 func TestResolveByGet(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]testregistry.Fault{
-		"405":        {Kind: testregistry.Status, Status: http.StatusMethodNotAllowed, Method: http.MethodHead},
-		"no headers": {Kind: testregistry.NoHeaders, Method: http.MethodHead},
-		"no digest":  {Kind: testregistry.Custom, Method: http.MethodHead, Handler: headHandler("", ocispec.MediaTypeImageManifest, "700")},
-		"no length":  {Kind: testregistry.Custom, Method: http.MethodHead, Handler: headHandler(digest.FromString("x").String(), ocispec.MediaTypeImageManifest, "")},
-		"length 0":   {Kind: testregistry.Custom, Method: http.MethodHead, Handler: headHandler(digest.FromString("x").String(), ocispec.MediaTypeImageManifest, "0")},
-		"no type":    {Kind: testregistry.Custom, Method: http.MethodHead, Handler: headHandler(digest.FromString("x").String(), "", "700")},
+		"405":                     {Kind: testregistry.Status, Status: http.StatusMethodNotAllowed, Method: http.MethodHead},
+		"400":                     {Kind: testregistry.Status, Status: http.StatusBadRequest, Method: http.MethodHead},
+		"403":                     {Kind: testregistry.Status, Status: http.StatusForbidden, Method: http.MethodHead},
+		"404":                     {Kind: testregistry.Status, Status: http.StatusNotFound, Method: http.MethodHead},
+		"500":                     {Kind: testregistry.Status, Status: http.StatusInternalServerError, Method: http.MethodHead},
+		"501":                     {Kind: testregistry.Status, Status: http.StatusNotImplemented, Method: http.MethodHead},
+		"no digest that is one":   {Kind: testregistry.Custom, Method: http.MethodHead, Handler: headHandler("sha256:short", ocispec.MediaTypeImageManifest, "700")},
+		"an unknown hash":         {Kind: testregistry.Custom, Method: http.MethodHead, Handler: headHandler("md5:d41d8cd98f00b204e9800998ecf8427e", ocispec.MediaTypeImageManifest, "700")},
+		"a static type":           {Kind: testregistry.Custom, Method: http.MethodHead, Handler: headHandler(digest.FromString("x").String(), "application/octet-stream", "700")},
+		"a length over the limit": {Kind: testregistry.Custom, Method: http.MethodHead, Handler: headHandler(digest.FromString("x").String(), ocispec.MediaTypeImageManifest, "5000000")},
+		"no headers":              {Kind: testregistry.NoHeaders, Method: http.MethodHead},
+		"no digest":               {Kind: testregistry.Custom, Method: http.MethodHead, Handler: headHandler("", ocispec.MediaTypeImageManifest, "700")},
+		"no length":               {Kind: testregistry.Custom, Method: http.MethodHead, Handler: headHandler(digest.FromString("x").String(), ocispec.MediaTypeImageManifest, "")},
+		"length 0":                {Kind: testregistry.Custom, Method: http.MethodHead, Handler: headHandler(digest.FromString("x").String(), ocispec.MediaTypeImageManifest, "0")},
+		"no type":                 {Kind: testregistry.Custom, Method: http.MethodHead, Handler: headHandler(digest.FromString("x").String(), "", "700")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -89,6 +98,10 @@ func TestResolveByGet(t *testing.T) {
 			}
 			if n := i.reg.Count(testregistry.Manifest, http.MethodGet); n != 1 {
 				t.Errorf("%d GETs", n)
+			}
+			// What the registry does is remembered.
+			if _, err := r.Resolve(within(t), i.byTag()); err != nil || i.reg.Count(testregistry.Any) != 3 {
+				t.Errorf("%d requests for two images, %v", i.reg.Count(testregistry.Any), err)
 			}
 		})
 	}
@@ -130,19 +143,19 @@ func TestResolveBadAnswers(t *testing.T) {
 		want    error
 		says    string
 	}{
-		"HEAD for another digest":            {handler: headHandler(other.String(), oci1, "19"), want: boltseal.ErrMalformed, says: "the registry answered for " + other.String()},
-		"HEAD for no digest":                 {handler: headHandler("sha256:short", oci1, "19"), want: boltseal.ErrMalformed},
-		"HEAD for an unknown hash":           {handler: headHandler("md5:d41d8cd98f00b204e9800998ecf8427e", oci1, "19"), byTag: true, want: boltseal.ErrMalformed},
+		"HEAD for another digest":            {handler: headHandler(other.String(), oci1, "19"), want: boltseal.ErrUnusable, says: "the registry answered for " + other.String()},
 		"a manifest over the limit":          {handler: headHandler(right.String(), oci1, "5000000"), want: boltseal.ErrLimit, says: "5000000 bytes, at most 4194304"},
-		"schema 1":                           {handler: headHandler(right.String(), "application/vnd.docker.distribution.manifest.v1+prettyjws", "19"), want: boltseal.ErrMalformed, says: "schema 1"},
-		"a web page":                         {handler: headHandler(right.String(), "text/html; charset=utf-8", "19"), want: boltseal.ErrMalformed, says: `"text/html"`},
-		"GET of other bytes":                 {handler: getInstead([]byte("{}"), http.Header{"Content-Type": {oci1}}), want: boltseal.ErrMalformed, says: "do not match the digest"},
-		"GET for another digest":             {handler: getInstead(body, http.Header{"Content-Type": {oci1}, "Docker-Content-Digest": {other.String()}}), want: boltseal.ErrMalformed},
-		"GET by tag that contradicts itself": {handler: getInstead(body, http.Header{"Content-Type": {oci1}, "Docker-Content-Digest": {other.String()}}), byTag: true, want: boltseal.ErrMalformed},
+		"schema 1":                           {handler: getInstead(body, http.Header{"Content-Type": {"application/vnd.docker.distribution.manifest.v1+prettyjws"}}), want: boltseal.ErrMalformed, says: "schema 1"},
+		"a web page":                         {handler: getInstead([]byte("<html>"), http.Header{"Content-Type": {"text/html; charset=utf-8"}}), byTag: true, want: boltseal.ErrUnusable, says: "a web page"},
+		"a web page for a digest":            {handler: getInstead([]byte("<html>"), http.Header{"Content-Type": {"text/html; charset=utf-8"}}), want: boltseal.ErrUnusable, says: "a web page"},
+		"text":                               {handler: getInstead([]byte("text"), http.Header{"Content-Type": {"text/plain"}}), byTag: true, want: boltseal.ErrUnusable, says: "text/plain"},
+		"GET of other bytes":                 {handler: getInstead([]byte("{}"), http.Header{"Content-Type": {oci1}}), want: boltseal.ErrUnusable, says: "do not match the digest"},
+		"GET for another digest":             {handler: getInstead(body, http.Header{"Content-Type": {oci1}, "Docker-Content-Digest": {other.String()}}), want: boltseal.ErrUnusable},
+		"GET by tag that contradicts itself": {handler: getInstead(body, http.Header{"Content-Type": {oci1}, "Docker-Content-Digest": {other.String()}}), byTag: true, want: boltseal.ErrUnusable},
 		"GET of a web page":                  {handler: getInstead(body, http.Header{"Content-Type": {"text/html"}}), want: boltseal.ErrMalformed},
 		"GET over the limit":                 {handler: getInstead(bytes.Repeat([]byte(" "), 4<<20+1), http.Header{"Content-Type": {oci1}}), want: boltseal.ErrLimit},
-		"400":                                {handler: status(http.StatusBadRequest), want: boltseal.ErrMalformed, says: "HTTP 400"},
-		"204":                                {handler: status(http.StatusNoContent), want: boltseal.ErrMalformed, says: "HTTP 204"},
+		"400":                                {handler: status(http.StatusBadRequest), want: boltseal.ErrUnusable, says: "HTTP 400"},
+		"204":                                {handler: status(http.StatusNoContent), want: boltseal.ErrUnusable, says: "HTTP 204"},
 		"403":                                {handler: status(http.StatusForbidden), want: boltseal.ErrUnauthorized, says: "HTTP 403"},
 		"401 without a challenge":            {handler: status(http.StatusUnauthorized), want: boltseal.ErrUnauthorized, says: "HTTP 401"},
 		"404":                                {handler: status(http.StatusNotFound), want: boltseal.ErrNotFound, says: "HTTP 404"},

@@ -38,8 +38,8 @@ func TestTLS(t *testing.T) {
 		"no CA":               {o: oci.Options{Hosts: map[string]oci.HostOptions{i.reg.Host: {}}}, want: boltseal.ErrUnavailable, says: "caFile"},
 		"another CA":          {o: oci.Options{Hosts: map[string]oci.HostOptions{i.reg.Host: {RootCAs: x509.NewCertPool()}}}, want: boltseal.ErrUnavailable, says: "authority that is not known"},
 		"CA of the host wins": {o: oci.Options{RootCAs: pem, Hosts: map[string]oci.HostOptions{i.reg.Host: {RootCAs: x509.NewCertPool()}}}, want: boltseal.ErrUnavailable},
-		"loopback is plain":   {o: oci.Options{RootCAs: pem}, want: boltseal.ErrMalformed, says: "HTTP 400"},
-		"useHttp":             {o: oci.Options{Hosts: map[string]oci.HostOptions{i.reg.Host: {PlainHTTP: true}}}, want: boltseal.ErrMalformed, says: "HTTP 400"},
+		"loopback is plain":   {o: oci.Options{RootCAs: pem}, want: boltseal.ErrUnusable, says: "HTTP 400"},
+		"useHttp":             {o: oci.Options{Hosts: map[string]oci.HostOptions{i.reg.Host: {PlainHTTP: true}}}, want: boltseal.ErrUnusable, says: "HTTP 400"},
 	} {
 		i.reg.ResetLog()
 		got, err := newRegistry(t, c.o).Resolve(within(t), i.byTag())

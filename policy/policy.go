@@ -115,11 +115,14 @@ func (p *policy) Decide(f *boltseal.Findings) (boltseal.Decision, boltseal.Reaso
 	var buf [4]group
 	groups := p.group(buf[:0], f)
 	if len(f.Evidence) == 0 && len(p.required) == 0 {
+		if incomplete(f) {
+			return boltseal.Unknown, f.Incomplete
+		}
 		return boltseal.Deny, nothingSigned(f)
 	}
 	decision, reason := boltseal.Allow, boltseal.Reason{}
 	for i := range groups {
-		d := groups[i].decide(f.Truncated != "")
+		d := groups[i].decide(f.Truncated != "", incomplete(f))
 		switch {
 		case d == boltseal.Deny:
 			return d, groups[i].explain(f, d)
@@ -163,20 +166,20 @@ func (g *group) add(o boltseal.Outcome) {
 
 // decide is monotone: turning an open outcome into either other one never
 // changes an answer that is not Unknown.
-func (g *group) decide(truncated bool) boltseal.Decision {
+func (g *group) decide(truncated, incomplete bool) boltseal.Decision {
 	switch g.rule {
 	case Any:
 		switch {
 		case g.verified > 0:
 			return boltseal.Allow
-		case g.open > 0:
+		case g.open > 0 || incomplete:
 			return boltseal.Unknown
 		}
 	case All:
 		switch {
 		case g.rejected > 0 || truncated:
 			return boltseal.Deny
-		case g.open > 0:
+		case g.open > 0 || incomplete:
 			return boltseal.Unknown
 		case g.verified > 0:
 			return boltseal.Allow

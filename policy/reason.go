@@ -15,7 +15,7 @@ var nearness = []boltseal.Cause{
 	boltseal.CauseTampered, boltseal.CauseBadCertificate, boltseal.CauseNoTrustPolicy, boltseal.CauseConfiguration,
 	boltseal.CauseUntrustedSigner, boltseal.CauseIdentity, boltseal.CauseTimestamp,
 	boltseal.CauseCertificateExpired, boltseal.CauseSignatureExpired, boltseal.CauseRevocation, boltseal.CauseRevoked,
-	boltseal.CauseUnauthorized, boltseal.CauseUnavailable,
+	boltseal.CauseUnauthorized, boltseal.CauseRefused, boltseal.CauseUnusable, boltseal.CauseUnavailable,
 }
 
 // nearest returns the group's evidence with the given outcome that came nearest
@@ -32,18 +32,23 @@ func (g *group) nearest(f *boltseal.Findings, o boltseal.Outcome) *boltseal.Evid
 	return best
 }
 
+// incomplete reports whether the registry may have more than it listed.
+func incomplete(f *boltseal.Findings) bool { return f.Incomplete != (boltseal.Reason{}) }
+
 func nothingSigned(f *boltseal.Findings) boltseal.Reason {
+	if f.Truncated != "" {
+		return boltseal.Reason{Cause: boltseal.CauseLimit, Message: "no signature was found, and not all that refers to this image was looked at: " + f.Truncated, Remedy: remedyFewer}
+	}
 	r := boltseal.Reason{Cause: boltseal.CauseNothingSigned, Message: "nothing signed: no signature refers to this image",
 		Remedy: "sign the image and push the signature to the same repository"}
 	if types := otherTypes(f); types != "" {
 		r.Message = "nothing signed: what refers to this image is no signature that a verifier here handles (" + types + ")"
 		r.Remedy = "sign the image, or add a Verifier for that type"
 	}
-	if f.Truncated != "" {
-		r.Message += "; the listing was cut short: " + f.Truncated
-	}
 	return r
 }
+
+const remedyFewer = "remove what refers to this image and is no longer needed (such as oras manifest delete); no setting raises this limit"
 
 // maxNamedTypes bounds how many artifact types a message names.
 const maxNamedTypes = 3
@@ -62,6 +67,14 @@ func otherTypes(f *boltseal.Findings) string {
 func (g *group) explain(f *boltseal.Findings, d boltseal.Decision) boltseal.Reason {
 	n := g.verified + g.rejected + g.open
 	switch {
+	case d == boltseal.Unknown && g.open == 0:
+		r := f.Incomplete
+		if g.rejected > 0 {
+			r.Message = fmt.Sprintf("%d of %d signatures that could be read are not trusted, and there may be others: %s", g.rejected, n, r.Message)
+		}
+		return r
+	case n == 0 && f.Truncated != "":
+		return nothingSigned(f)
 	case n == 0:
 		return boltseal.Reason{Cause: boltseal.CauseMissingSignature,
 			Message: fmt.Sprintf("no artifact of type %s refers to this image, and the Policy demands one", g.artifactType),
@@ -77,7 +90,7 @@ func (g *group) explain(f *boltseal.Findings, d boltseal.Decision) boltseal.Reas
 	case g.rejected == 0:
 		return boltseal.Reason{Cause: boltseal.CauseLimit,
 			Message: "the Policy demands that all signatures hold, and not all could be looked at: " + f.Truncated,
-			Remedy:  "remove signatures that are no longer needed, or raise the limit"}
+			Remedy:  remedyFewer}
 	}
 	r := g.nearest(f, boltseal.Rejected).Reason
 	switch {

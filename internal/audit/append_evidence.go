@@ -119,6 +119,9 @@ func (w *writer) result(r *boltseal.Result) {
 		w.any(`,"passedOver":`, f.PassedOver)
 	}
 	w.optional(`,"truncated":`, f.Truncated)
+	if f.Incomplete != (boltseal.Reason{}) {
+		w.reason(`,"incomplete":`, f.Incomplete)
+	}
 	if f.Index != nil {
 		w.any(`,"index":`, f.Index)
 	}

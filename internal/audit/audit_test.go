@@ -168,6 +168,7 @@ func TestAppendEvidence(t *testing.T) {
 		for _, image := range []string{signed, pinned, unsigned, h.Registry.Ref(testhouse.Repo, "gone")} {
 			r := testhouse.Need(e.Verify(t.Context(), image))(t)
 			compareEvidence(t, e, r)
+			r.Incomplete = boltseal.Reason{Cause: boltseal.CauseUnavailable, Message: "a \"page\"", Remedy: "ask"}
 			r.Truncated, r.Image, r.Subject.ArtifactType = "cut \"short\" <&>", "é\xff\u2028", "a/b"
 			for i := range r.Evidence {
 				ev := &r.Evidence[i]

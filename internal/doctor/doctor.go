@@ -301,7 +301,7 @@ func image(name string, r boltseal.Result) Finding {
 func repository(name string, r boltseal.Result) Finding {
 	f := Finding{Area: AreaRegistries, Subject: name, Level: OK, Message: "it answers"}
 	switch r.Reason.Cause {
-	case boltseal.CauseUnavailable, boltseal.CauseUnauthorized, boltseal.CauseRefused, boltseal.CauseNoStore, boltseal.CauseInternal, boltseal.CauseInvalidReference:
+	case boltseal.CauseUnavailable, boltseal.CauseUnusable, boltseal.CauseUnauthorized, boltseal.CauseRefused, boltseal.CauseNoStore, boltseal.CauseInternal, boltseal.CauseInvalidReference:
 		f.Level, f.Message, f.Remedy = Problem, r.Reason.Message, r.Reason.Remedy
 	case boltseal.CauseImageNotFound:
 		f.Message = "it answers (there is no image latest in it)"

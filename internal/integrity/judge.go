@@ -228,7 +228,7 @@ func (j *judge) satisfies(p *Policy, i int, o *Outcome) (passes, trusted bool) {
 	img, f := &j.images[i], &j.findings[i]
 	r := img.Found
 	f.pins = f.pins || j.pins(p, img)
-	if r.Decision == boltseal.Unknown && r.Reason.Cause == boltseal.CauseUnavailable {
+	if r.Decision == boltseal.Unknown && r.Reason.Cause.Outage() {
 		switch p.unavailable {
 		case v1alpha1.UnavailableAllow:
 			f.allowed = append(f.allowed, p.name)

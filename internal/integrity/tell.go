@@ -34,19 +34,21 @@ const (
 // tell writes the messages: image by image, and of each what every group has to say.
 func tell(v *Verdict, c Context, judges []judge) {
 	var denials, warned, dry, exempt []string
-	images, failing, untrusted, unpinned := len(v.Images), 0, false, false
+	images, failing, unknown, untrusted, unpinned := len(v.Images), 0, 0, false, false
 	for i := range images {
-		before, warnedBefore := len(denials), len(warned)
+		before, warnedBefore, judged := len(denials), len(warned), false
 		for g := range judges {
 			img, f := &judges[g].images[i], &judges[g].findings[i]
 			if len(f.not.deny) > 0 {
-				denials, untrusted = append(denials, block(img, &f.reason, f.not.deny)), true
+				denials = append(denials, block(img, &f.reason, f.not.deny))
+				open := img.Found.Decision == boltseal.Unknown && f.since.IsZero()
+				judged, untrusted = judged || !open, untrusted || !open
 			}
 			if len(f.unpinned.deny) > 0 {
-				denials, unpinned = append(denials, block(img, f.unpinnedReason(c), f.unpinned.deny)), true
+				denials, unpinned, judged = append(denials, block(img, f.unpinnedReason(c), f.unpinned.deny)), true, true
 			}
 			if f.differs != "" {
-				denials, unpinned = append(denials, place(img)+": "+f.differ()), true
+				denials, unpinned, judged = append(denials, place(img)+": "+f.differ()), true, true
 			}
 			if len(f.not.dryrun) > 0 {
 				dry = append(dry, block(img, &f.reason, f.not.dryrun))
@@ -65,10 +67,13 @@ func tell(v *Verdict, c Context, judges []judge) {
 		}
 		if len(denials) > before {
 			failing++
+			if !judged {
+				unknown++
+			}
 		}
 	}
 	if len(denials) > 0 {
-		v.Message = message(c, lacks(untrusted, unpinned), denials, failing, images)
+		v.Message = message(c, lacks(untrusted, unpinned), denials, failing, unknown, images)
 	}
 	v.Warnings, v.NotPinned = bounded(warned), notPinned(v, judges)
 	v.Audit = auditOf(v, c, dry, exempt)
@@ -109,13 +114,21 @@ func lacks(untrusted, unpinned bool) string {
 }
 
 // message is why an object is not admitted; not is what its images are not, denials
-// are the parts, failing is how many of its images they are about.
-func message(c Context, not string, denials []string, failing, images int) string {
+// are the parts, failing is how many of its images they are about, and unknown how
+// many of these could not be judged.
+func message(c Context, not string, denials []string, failing, unknown, images int) string {
 	var b strings.Builder
-	if failing == 1 && images == 1 {
+	switch bad := failing - unknown; {
+	case images == 1 && unknown == 1:
+		b.WriteString("the image could not be judged")
+	case images == 1:
 		b.WriteString("the image is " + not)
-	} else {
-		fmt.Fprintf(&b, "%d of %d images are %s", failing, images, not)
+	case unknown == 0:
+		fmt.Fprintf(&b, "%d of %d images are %s", bad, images, not)
+	case bad == 0:
+		fmt.Fprintf(&b, "%d of %d images could not be judged", unknown, images)
+	default:
+		fmt.Fprintf(&b, "%d of %d images are %s, and %d could not be judged", bad, images, not, unknown)
 	}
 	if c.Decision != "" {
 		b.WriteString(" (decision " + oneLine(c.Decision, maxID) + ")")

@@ -93,8 +93,9 @@ func (r *recorder) Resolve(ctx context.Context, ref boltseal.Reference) (ocispec
 
 func (r *recorder) Referrers(ctx context.Context, ref boltseal.Reference, subject digest.Digest, types []string) (boltseal.Listing, error) {
 	l, err := r.Store.Referrers(ctx, ref, subject, types)
-	if err == nil {
-		k := r.listing(ref, subject, types)
+	k := r.listing(ref, subject, types)
+	old, known := r.memory.listings.Get(k)
+	if err == nil && (l.Incomplete == nil || !known || old.value.Incomplete != nil) { // a part does not replace the whole
 		r.memory.listings.Put(k, seen[boltseal.Listing]{l, r.memory.clock()}, int64(len(k.manifest)+len(k.types))+overhead*int64(1+len(l.Referrers)))
 	}
 	return l, err
@@ -204,7 +205,7 @@ func (v *view) Blob(_ context.Context, ref boltseal.Reference, d ocispec.Descrip
 
 func (v *view) read(op string, ref boltseal.Reference, d ocispec.Descriptor) ([]byte, error) {
 	b, ok := v.memory.content.Get(d.Digest)
-	if !ok || int64(len(b)) != d.Size {
+	if !ok || d.Size != 0 && int64(len(b)) != d.Size {
 		return nil, v.unknown(op, ref)
 	}
 	return b, nil

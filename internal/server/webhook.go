@@ -121,7 +121,7 @@ func (s *Server) images(in question, snap *snapshot.Snapshot, policies []*integr
 		}, func(i int, a *memo.Answer) {
 			images[i].Found = integrity.Found{Decision: a.Decision, Reason: a.Reason, Digest: a.Digest}
 			encoded[i] = a.Encoded
-			if s.o.Memory != nil && a.Reason.Cause == boltseal.CauseUnavailable {
+			if s.o.Memory != nil && a.Reason.Cause.Outage() {
 				images[i].Recall = s.recall(in, e, images[i].Image, &encoded[i])
 			}
 		})

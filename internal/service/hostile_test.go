@@ -26,13 +26,12 @@ type stranger struct {
 	types   map[digest.Digest]string
 	tags    map[string]digest.Digest
 	lists   map[digest.Digest][]string // descriptors of referrers, as JSON
-	fetched map[digest.Digest]int
 }
 
 func newStranger(t *testing.T) *stranger {
 	t.Helper()
 	s := &stranger{content: map[digest.Digest][]byte{}, types: map[digest.Digest]string{}, tags: map[string]digest.Digest{},
-		lists: map[digest.Digest][]string{}, fetched: map[digest.Digest]int{}}
+		lists: map[digest.Digest][]string{}}
 	srv := httptest.NewServer(s)
 	t.Cleanup(srv.Close)
 	s.host = strings.TrimPrefix(srv.URL, "http://")
@@ -91,7 +90,6 @@ func (s *stranger) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 		http.NotFound(w, q)
 		return
 	}
-	s.fetched[d]++
 	w.Header().Set("Content-Type", s.types[d])
 	w.Header().Set("Docker-Content-Digest", string(d))
 	w.Header().Set("Content-Length", fmt.Sprint(len(b)))
@@ -101,8 +99,9 @@ func (s *stranger) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 }
 
 // TestLargeSignaturesAreNotFetched: nobody signs with a manifest of some megabytes,
-// which takes a hundred times that to decode.
-func TestLargeSignaturesAreNotFetched(t *testing.T) {
+// which takes a hundred times that to decode. What a list says of its size is a hint,
+// so it is asked for, and its length is reason enough not to read it.
+func TestLargeSignaturesAreNotRead(t *testing.T) {
 	t.Parallel()
 	r := start(t, testhouse.Options{}, service.Options{}, policy("prod", ""))
 	s := newStranger(t)
@@ -111,15 +110,8 @@ func TestLargeSignaturesAreNotFetched(t *testing.T) {
 		return []byte(head + strings.TrimSuffix(strings.Repeat("{},", (4<<20-len(head)-2)/3), ",") + "]}")
 	}
 	v := r.validate("team", s.image("large", 4, large))
-	if v.Allowed || !strings.Contains(v.Result.Message, "at most 65536") {
+	if v.Allowed || !strings.Contains(v.Result.Message, " bytes, at most 65536") {
 		t.Errorf("%v: %v", v.Allowed, v.Result)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for d, n := range s.fetched {
-		if len(s.content[d]) > 64<<10 {
-			t.Errorf("a manifest of %d bytes was fetched %d times", len(s.content[d]), n)
-		}
 	}
 }
 
