@@ -54,6 +54,9 @@ type Request struct {
 	// Images are those to be judged: all of a new object, and of a changed one
 	// those that were added or changed.
 	Images []Image
+	// Parameters are images in an object of others' kinds that are to be filled in
+	// later, and cannot be judged before.
+	Parameters []Image
 	// PullSecrets and ServiceAccount are those of the Pod, or of the Pods to come.
 	PullSecrets    []string
 	ServiceAccount string
@@ -66,10 +69,21 @@ type Image struct {
 	Driver    string // of an image volume, where a CSI driver mounts it
 	Image     string
 	pointer   string // JSON Pointer (RFC 6901) to the value
+	other     bool   // in an object of a kind of others, whose path people need
 }
 
 // Where names the place for people.
 func (i Image) Where() string {
+	if !i.other {
+		return i.what()
+	}
+	if i.Container == "" {
+		return path(i.pointer)
+	}
+	return i.what() + " at " + path(i.pointer)
+}
+
+func (i Image) what() string {
 	switch i.List {
 	case "initContainers":
 		return `init container "` + i.Container + `"`
@@ -226,6 +240,8 @@ func placeOf(group, kind string) (place, string) {
 type Options struct {
 	// Drivers are the CSI drivers that mount images.
 	Drivers integrity.Drivers
+	// Other reports whether a kind of others is read, too. Nil means none.
+	Other func(group, kind string) bool
 }
 
 // Decode is [Options.Decode] of the zero value.
@@ -247,7 +263,7 @@ func (o Options) Decode(body []byte) (Request, error) {
 	if len(r.UID) > maxUID {
 		r.UID = ""
 	}
-	q := Request{UID: r.UID, Operation: r.Operation, Group: r.Kind.Group, Kind: r.Kind.Kind, Namespace: r.Namespace, Name: r.Name, User: r.UserInfo.Username, DryRun: r.DryRun}
+	q := Request{UID: r.UID, Operation: r.Operation, Group: r.Kind.Group, Kind: integrity.KindName(r.Kind.Group, r.Kind.Kind), Namespace: r.Namespace, Name: r.Name, User: r.UserInfo.Username, DryRun: r.DryRun}
 	switch {
 	case err != nil:
 		q.Namespace = "" // a second one may have followed
@@ -263,15 +279,17 @@ func (o Options) Decode(body []byte) (Request, error) {
 
 // read finds out what is to be judged.
 func (q *Request) read(r *request, o Options) error {
-	at, pointer := placeOf(q.Group, q.Kind)
+	at, pointer := placeOf(r.Kind.Group, r.Kind.Kind)
 	switch {
 	case r.Operation == "DELETE" || r.Operation == "CONNECT":
 		q.Exempt = "nothing is run by " + r.Operation
 		return nil
 	case r.Operation != "CREATE" && r.Operation != "UPDATE":
 		return fmt.Errorf("%w: operation %.60q", ErrMalformed, r.Operation)
+	case at == 0 && o.Other != nil && o.Other(r.Kind.Group, r.Kind.Kind):
+		return q.readOther(r, o)
 	case at == 0:
-		q.Exempt, q.Unknown = "Boltseal does not read the kind "+q.Kind, r.SubResource == ""
+		q.Exempt, q.Unknown = "Boltseal does not read the kind "+r.Kind.Kind, r.SubResource == ""
 		return nil
 	case r.SubResource != "" && r.SubResource != "ephemeralcontainers" && r.SubResource != "resize":
 		q.Exempt = "the subresource " + r.SubResource + " holds no image"
@@ -282,12 +300,7 @@ func (q *Request) read(r *request, o Options) error {
 		return err
 	}
 	q.Labels, q.Owner = obj.Metadata.Labels, obj.Metadata.Owners.controller()
-	if q.Name == "" {
-		q.Name = obj.Metadata.Name
-	}
-	if q.Name == "" && obj.Metadata.GenerateName != "" {
-		q.Name = obj.Metadata.GenerateName + "*"
-	}
+	q.named(obj.Metadata)
 	if q.Kind == "Pod" && mirror(obj, r.UserInfo) {
 		q.Exempt = "a mirror of a Pod that the node runs already"
 		return nil
@@ -316,6 +329,16 @@ func (q *Request) read(r *request, o Options) error {
 		q.Exempt = "no image was added or changed"
 	}
 	return nil
+}
+
+// named takes an object's name from it, where the review has none.
+func (q *Request) named(m metadata) {
+	if q.Name == "" {
+		q.Name = m.Name
+	}
+	if q.Name == "" && m.GenerateName != "" {
+		q.Name = m.GenerateName + "*"
+	}
 }
 
 func decodeObject(b jsontext.Value, name string) (*object, error) {
@@ -382,14 +405,20 @@ func (o *object) images(at place, pointer string, drivers integrity.Drivers) ([]
 // changed leaves the images that the object did not have before in the same
 // container.
 func changed(now, before []Image) []Image {
-	type key struct{ list, container string }
+	type key struct{ list, container, pointer string }
+	of := func(i Image) key {
+		if i.other {
+			return key{pointer: i.pointer} // names may stand more than once
+		}
+		return key{list: i.List, container: i.Container}
+	}
 	had := make(map[key]string, len(before))
 	for _, i := range before {
-		had[key{i.List, i.Container}] = i.Image
+		had[of(i)] = i.Image
 	}
 	out := now[:0]
 	for _, i := range now {
-		if image, ok := had[key{i.List, i.Container}]; !ok || image != i.Image {
+		if image, ok := had[of(i)]; !ok || image != i.Image {
 			out = append(out, i)
 		}
 	}

@@ -14,6 +14,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
+	"github.com/boltseal/boltseal/api/integrity/v1alpha1"
+	"github.com/boltseal/boltseal/internal/integrity"
 	"github.com/boltseal/boltseal/internal/registrar"
 	"github.com/boltseal/boltseal/internal/service"
 )
@@ -47,6 +49,7 @@ Boltseal about every Pod. A server with --webhook=enforce makes and keeps them.`
 func newWebhookPrint(env Env) *cobra.Command {
 	var f webhookFlags
 	var namespace string
+	var others []string
 	cmd := &cobra.Command{
 		Use:   "print",
 		Short: "Print them as YAML",
@@ -60,7 +63,15 @@ yourself. A server with --webhook=off puts the caBundle into those that it finds
 			if err != nil {
 				return usageError{command: cmd.CommandPath(), err: err}
 			}
+			if len(others) > 0 {
+				p, problems := integrity.Compile("print", v1alpha1.ImageIntegrityPolicySpec{Match: v1alpha1.Match{Kinds: others}})
+				if len(problems) > 0 {
+					return usageError{command: cmd.CommandPath(), err: fmt.Errorf("--kinds: %s", problems[0].Message)}
+				}
+				others = integrity.NewSet([]*integrity.Policy{p}).Others()
+			}
 			w := o.Webhooks(namespace, exempt(f.exempt, &service.ClusterOptions{Namespace: namespace}))
+			w.Others = others
 			for _, c := range []any{w.Mutating(nil), w.Validating(nil)} {
 				b, err := yaml.Marshal(c)
 				if err != nil {
@@ -76,6 +87,7 @@ yourself. A server with --webhook=off puts the caBundle into those that it finds
 	cmd.Flags().SortFlags = false
 	cmd.Flags().StringVar(&namespace, "namespace", defaultNamespace, "Boltseal's own `NAMESPACE`")
 	f.register(cmd.Flags())
+	cmd.Flags().StringSliceVar(&others, "kinds", nil, "kinds of others, as `GROUP/Kind`, that ImageIntegrityPolicies name: a server finds them itself")
 	return cmd
 }
 

@@ -219,6 +219,9 @@ func strictest(docs []strict.Node, key Key) *integrity.Policy {
 	p, problems := integrity.Compile(key.Name, spec)
 	if len(problems) > 0 {
 		p = everything
+	} else if key.Namespace != "" && len(p.Others()) > 0 {
+		spec.Match.Kinds = nil
+		p, _ = integrity.Compile(key.Name, spec)
 	}
 	return p.Of(key.Namespace)
 }

@@ -232,6 +232,9 @@ func (s *Set) addIntegrity(doc strict.Node, key Key) error {
 		return err
 	}
 	p, problems := integrity.Compile(key.Name, spec)
+	if key.Namespace != "" && len(problems) == 0 && len(p.Others()) > 0 {
+		problems = append(problems, integrity.Problem{Field: "spec.match.kinds", Message: "kinds of others, such as " + p.Others()[0] + ", are for an ImageIntegrityPolicy of the cluster: they change what the API server asks about in all namespaces"})
+	}
 	if len(problems) > 0 {
 		var ps strict.Problems
 		for _, pr := range problems {

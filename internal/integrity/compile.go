@@ -23,11 +23,6 @@ const (
 	DefaultMaxAge = 24 * time.Hour
 )
 
-// Kinds lists the kinds of objects that have containers.
-func Kinds() []string {
-	return []string{"CronJob", "DaemonSet", "Deployment", "Job", "Pod", "PodTemplate", "ReplicaSet", "ReplicationController", "StatefulSet"}
-}
-
 // Problem is what is wrong with one field of a policy's spec.
 type Problem struct {
 	Field   string // path, "spec.match.kinds"
@@ -131,11 +126,14 @@ func (c *compiler) onUnavailable(o v1alpha1.OnUnavailable) {
 
 func (c *compiler) match(m v1alpha1.Match) {
 	if !c.tooMany("spec.match.kinds", len(m.Kinds)) {
-		for _, k := range m.Kinds {
-			c.oneOf("spec.match.kinds", k, Kinds()...)
+		for _, text := range m.Kinds {
+			k, err := parseKind(text)
+			if err != nil {
+				c.fail("spec.match.kinds", "%v", err)
+			}
+			c.p.kinds = append(c.p.kinds, k)
 		}
 	}
-	c.p.kinds = m.Kinds
 	c.p.namespaces = c.names("spec.match.namespaces", m.Namespaces)
 	c.p.excluded = c.names("spec.match.excludedNamespaces", m.ExcludedNamespaces)
 	c.p.namespaceSel = c.selector("spec.match.namespaceSelector", m.NamespaceSelector)

@@ -37,6 +37,19 @@ func ParseDrivers(list []string) (Drivers, error) {
 	return d, nil
 }
 
+// Uses reports whether an attribute of that name could name an image.
+func (d Drivers) Uses(attribute string) bool {
+	if d == nil {
+		d = ImageDrivers()
+	}
+	for _, a := range d {
+		if a == attribute {
+			return true
+		}
+	}
+	return false
+}
+
 // Attribute is the attribute of a driver's volumes that names the image. It reports
 // false for a driver that is not known to mount images.
 func (d Drivers) Attribute(driver string) (string, bool) {

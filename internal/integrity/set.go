@@ -45,7 +45,7 @@ func (s *Set) Exempts(namespace string) bool {
 
 // Object is what policies select by.
 type Object struct {
-	Kind, Namespace string
+	Kind, Namespace string // the kind by its [KindName]
 	Labels          map[string]string
 	// NamespaceLabels are nil where they are not known: a policy that selects by
 	// them then applies, for a label that cannot be read must let nothing through.
@@ -69,7 +69,7 @@ func (s *Set) Select(o Object) []*Policy {
 func (p *Policy) selects(o Object) bool {
 	switch {
 	case p.owner != "" && p.owner != o.Namespace,
-		len(p.kinds) > 0 && !slices.Contains(p.kinds, o.Kind),
+		!p.ofKind(o.Kind),
 		len(p.namespaces) > 0 && !matchesAny(p.namespaces, o.Namespace),
 		matchesAny(p.excluded, o.Namespace),
 		p.objectSel != nil && !p.objectSel.Matches(labels.Set(o.Labels)):
@@ -86,6 +86,15 @@ func (p *Policy) selects(o Object) bool {
 		}
 	}
 	return p.namespaceSel.Matches(set)
+}
+
+// ofKind reports whether the policy is about a kind. One that names none is about all
+// of Kubernetes' own; kinds of others are named.
+func (p *Policy) ofKind(name string) bool {
+	if len(p.kinds) == 0 {
+		return !strings.Contains(name, "/")
+	}
+	return slices.Contains(p.kinds, name)
 }
 
 // Excludes reports whether the policy passes over an image, as it stands in an

@@ -2,6 +2,8 @@ package registrar
 
 import (
 	"slices"
+	"strconv"
+	"strings"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -40,6 +42,8 @@ type Webhooks struct {
 	FailurePolicy admissionregistrationv1.FailurePolicyType
 	// TimeoutSeconds is how long the API server waits, 1 to 30. 0 means 10.
 	TimeoutSeconds int32
+	// Others are kinds of others that are asked about, too, as GROUP/Kind in order.
+	Others []string
 }
 
 const (
@@ -50,18 +54,31 @@ const (
 // conditions keep from Boltseal what cannot matter to it (CEL). They are no more
 // lenient than what it would answer itself, and cannot fail: a failure would
 // refuse the request.
-func conditions() []admissionregistrationv1.MatchCondition {
-	return []admissionregistrationv1.MatchCondition{
+func (w Webhooks) conditions() []admissionregistrationv1.MatchCondition {
+	// Where objects of others' kinds have their containers is theirs to say.
+	changed := `request.operation != "UPDATE" || !has(object.spec) || !has(oldObject.spec) || object.spec != oldObject.spec`
+	var others []admissionregistrationv1.MatchCondition
+	if len(w.Others) > 0 {
+		changed += ` || !(request.kind.group in ["", "apps", "batch"])`
+		quoted := make([]string, len(w.Others))
+		for i, k := range w.Others {
+			quoted[i] = strconv.Quote(k)
+		}
+		// A rule names resources, whose names only the cluster knows: all of a group are
+		// in it, and this leaves those of the kinds that are meant.
+		others = append(others, admissionregistrationv1.MatchCondition{Name: "a-kind-that-a-policy-names",
+			Expression: `request.kind.group in ["", "apps", "batch"] || (request.kind.group + "/" + request.kind.kind) in [` + strings.Join(quoted, ", ") + `]`})
+	}
+	return append(others, []admissionregistrationv1.MatchCondition{
 		// Most updates of Pods and their owners are of metadata, by controllers.
-		{Name: "what-runs-is-new-or-changed",
-			Expression: `request.operation != "UPDATE" || !has(object.spec) || !has(oldObject.spec) || object.spec != oldObject.spec`},
+		{Name: "what-runs-is-new-or-changed", Expression: changed},
 		// A mirror Pod stands for one that the node runs already. Only a node may say so.
 		{Name: "no-mirror-pod-of-a-node",
 			Expression: `request.resource.resource != "pods" || request.operation != "CREATE"` +
 				` || !has(request.userInfo.username) || !request.userInfo.username.startsWith("system:node:")` +
 				` || !has(request.userInfo.groups) || !("system:nodes" in request.userInfo.groups)` +
 				` || !has(object.metadata.annotations) || !("kubernetes.io/config.mirror" in object.metadata.annotations)`},
-	}
+	}...)
 }
 
 func (w Webhooks) selector() *metav1.LabelSelector {
@@ -80,6 +97,22 @@ func rule(group string, operations []admissionregistrationv1.OperationType, reso
 	scope := admissionregistrationv1.NamespacedScope
 	return admissionregistrationv1.RuleWithOperations{Operations: operations,
 		Rule: admissionregistrationv1.Rule{APIGroups: []string{group}, APIVersions: []string{"v1"}, Resources: resources, Scope: &scope}}
+}
+
+// otherRules are a rule for each group with a kind of others that is asked about.
+func (w Webhooks) otherRules(operations []admissionregistrationv1.OperationType) (out []admissionregistrationv1.RuleWithOperations) {
+	last := ""
+	for _, k := range w.Others {
+		group, _, _ := strings.Cut(k, "/")
+		if group == last {
+			continue
+		}
+		last = group
+		r := rule(group, operations, "*")
+		r.APIVersions = []string{"*"}
+		out = append(out, r)
+	}
+	return out
 }
 
 func (w Webhooks) failure() *admissionregistrationv1.FailurePolicyType {
@@ -105,6 +138,8 @@ func ptr[T any](v T) *T { return &v }
 
 // Mutating is what pins digests in Pods.
 func (w Webhooks) Mutating(bundle []byte) *admissionregistrationv1.MutatingWebhookConfiguration {
+	pods := w
+	pods.Others = nil // nothing is written into those
 	created := []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update}
 	return &admissionregistrationv1.MutatingWebhookConfiguration{
 		TypeMeta:   metav1.TypeMeta{APIVersion: admissionregistrationv1.SchemeGroupVersion.String(), Kind: "MutatingWebhookConfiguration"},
@@ -115,7 +150,7 @@ func (w Webhooks) Mutating(bundle []byte) *admissionregistrationv1.MutatingWebho
 			FailurePolicy: w.failure(), TimeoutSeconds: w.timeout(),
 			// Another webhook may add a container after Boltseal's turn.
 			ReinvocationPolicy: ptr(admissionregistrationv1.IfNeededReinvocationPolicy),
-			NamespaceSelector:  w.selector(), ObjectSelector: &metav1.LabelSelector{}, MatchConditions: conditions(),
+			NamespaceSelector:  w.selector(), ObjectSelector: &metav1.LabelSelector{}, MatchConditions: pods.conditions(),
 			Rules: []admissionregistrationv1.RuleWithOperations{
 				rule("", created, "pods"),
 				rule("", []admissionregistrationv1.OperationType{admissionregistrationv1.Update}, "pods/ephemeralcontainers"),
@@ -134,13 +169,13 @@ func (w Webhooks) Validating(bundle []byte) *admissionregistrationv1.ValidatingW
 			Name: ValidateWebhook, ClientConfig: w.client(w.ValidatePath, bundle), AdmissionReviewVersions: []string{"v1"},
 			SideEffects: ptr(admissionregistrationv1.SideEffectClassNone), MatchPolicy: ptr(admissionregistrationv1.Equivalent),
 			FailurePolicy: w.failure(), TimeoutSeconds: w.timeout(),
-			NamespaceSelector: w.selector(), ObjectSelector: &metav1.LabelSelector{}, MatchConditions: conditions(),
-			Rules: []admissionregistrationv1.RuleWithOperations{
+			NamespaceSelector: w.selector(), ObjectSelector: &metav1.LabelSelector{}, MatchConditions: w.conditions(),
+			Rules: append([]admissionregistrationv1.RuleWithOperations{
 				rule("", created, "pods", "podtemplates", "replicationcontrollers"),
 				rule("", []admissionregistrationv1.OperationType{admissionregistrationv1.Update}, "pods/ephemeralcontainers"),
 				rule("apps", created, "daemonsets", "deployments", "replicasets", "statefulsets"),
 				rule("batch", created, "cronjobs", "jobs"),
-			},
+			}, w.otherRules(created)...),
 		}},
 	}
 }

@@ -90,9 +90,10 @@ type Registrar struct {
 	targets []target
 	work    chan struct{} // room for one: somebody has to look
 
-	mu   sync.Mutex
-	seen map[target]*sight
-	told map[target]string // what was last complained about
+	mu     sync.Mutex
+	others *[]string // kinds of others that are asked about; nil = not known yet
+	seen   map[target]*sight
+	told   map[target]string // what was last complained about
 }
 
 // sight is what a target is known to be.
@@ -165,6 +166,32 @@ func (r *Registrar) Poke() {
 	case r.work <- struct{}{}:
 	default:
 	}
+}
+
+// Ask says which kinds of others are to be asked about, as GROUP/Kind in order.
+// Before it is called, webhook configurations that are there keep those they have.
+func (r *Registrar) Ask(others []string) {
+	r.mu.Lock()
+	same := r.others != nil && slices.Equal(*r.others, others)
+	others = slices.Clone(others)
+	r.others = &others
+	r.mu.Unlock()
+	if !same {
+		r.Poke()
+	}
+}
+
+// webhooks are what the webhook configurations are to be now. It reports false
+// where that is not known yet.
+func (r *Registrar) webhooks() (Webhooks, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	w := r.o.Webhooks
+	if r.others == nil {
+		return w, false
+	}
+	w.Others = *r.others
+	return w, true
 }
 
 func (r *Registrar) observe(t target, o client.Object) {

@@ -175,6 +175,7 @@ func newCluster(t *testing.T, change func(*Options), objects ...client.Object) *
 	if c.r, err = New(o); err != nil {
 		t.Fatal(err)
 	}
+	c.r.Ask(o.Webhooks.Others)
 	ctx, stop := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { c.r.Run(ctx) })

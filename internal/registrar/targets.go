@@ -151,8 +151,10 @@ func (r *Registrar) put(ctx context.Context, t target, live client.Object) (did 
 	}
 	want := live.DeepCopyObject().(client.Object)
 	bundle := r.o.Bundle()
-	if r.o.Mode == Enforce {
-		if err := r.enforce(ctx, want, bundle); err != nil {
+	if w, known := r.webhooks(); r.o.Mode == Enforce && !known && len(clientConfigs(want)) > 0 {
+		return "", errNotYet // what a policy named before a restart stays asked about
+	} else if r.o.Mode == Enforce {
+		if err := r.enforce(ctx, w, want, bundle); err != nil {
 			return "", err
 		}
 	} else if bundle != nil {
@@ -170,16 +172,17 @@ func (r *Registrar) put(ctx context.Context, t target, live client.Object) (did 
 
 // create makes a webhook configuration, once this replica could answer.
 func (r *Registrar) create(ctx context.Context, t target) (string, error) {
-	if !r.o.Ready() {
+	w, known := r.webhooks()
+	if !known || !r.o.Ready() {
 		return "", errNotYet
 	}
 	owner, err := r.owner(ctx)
 	if err != nil {
 		return "", err
 	}
-	var o client.Object = r.o.Webhooks.Mutating(r.o.Bundle())
+	var o client.Object = w.Mutating(r.o.Bundle())
 	if t.kind == validatingKind {
-		o = r.o.Webhooks.Validating(r.o.Bundle())
+		o = w.Validating(r.o.Bundle())
 	}
 	if owner != nil {
 		o.SetOwnerReferences([]metav1.OwnerReference{*owner})
@@ -189,18 +192,18 @@ func (r *Registrar) create(ctx context.Context, t target) (string, error) {
 
 // enforce writes into a webhook configuration what it is to be. Labels and
 // annotations of others stay.
-func (r *Registrar) enforce(ctx context.Context, o client.Object, bundle []byte) error {
+func (r *Registrar) enforce(ctx context.Context, w Webhooks, o client.Object, bundle []byte) error {
 	switch c := o.(type) {
 	case *admissionregistrationv1.MutatingWebhookConfiguration:
 		if bundle == nil && len(c.Webhooks) == 1 {
 			bundle = c.Webhooks[0].ClientConfig.CABundle
 		}
-		c.Webhooks = r.o.Webhooks.Mutating(bundle).Webhooks
+		c.Webhooks = w.Mutating(bundle).Webhooks
 	case *admissionregistrationv1.ValidatingWebhookConfiguration:
 		if bundle == nil && len(c.Webhooks) == 1 {
 			bundle = c.Webhooks[0].ClientConfig.CABundle
 		}
-		c.Webhooks = r.o.Webhooks.Validating(bundle).Webhooks
+		c.Webhooks = w.Validating(bundle).Webhooks
 	}
 	labels := o.GetLabels()
 	if labels == nil {

@@ -20,9 +20,26 @@ const sourceAdmission = "admission"
 
 // validate answers whether an object may come into the cluster.
 func (s *Server) validate(in question) reply {
-	return s.review(in, func(v *integrity.Verdict, _ *admission.Request) admission.Answer {
-		return admission.Answer{Allowed: v.Allowed, Message: v.Message, Warnings: v.Warnings, Audit: v.Audit}
+	return s.review(in, func(v *integrity.Verdict, q *admission.Request) admission.Answer {
+		return admission.Answer{Allowed: v.Allowed, Message: v.Message, Warnings: append(parameters(q), v.Warnings...), Audit: v.Audit}
 	}, true)
+}
+
+// parameters warns of images that cannot be judged before something is made of the
+// object.
+func parameters(q *admission.Request) []string {
+	if len(q.Parameters) == 0 {
+		return nil
+	}
+	p := q.Parameters[0]
+	return []string{fmt.Sprintf("%.100s: image %.100q is a parameter (%d such), and is judged when Pods come that it is filled in for", p.Where(), p.Image, len(q.Parameters))}
+}
+
+// others reports whether some policy is about a kind of others. Before there is a
+// configuration that is not known, and what cannot be judged yet is not admitted.
+func (s *Server) others(group, kind string) bool {
+	snap := s.o.Live.Load()
+	return snap == nil || snap.Policies.Names(group, kind)
 }
 
 // pin writes digests into Pods. It denies nothing: whether the object may come
@@ -89,7 +106,7 @@ func (s *Server) decode(in question) (admission.Request, error) {
 		return admission.Request{}, errNoRoom
 	}
 	defer done()
-	return admission.Options{Drivers: s.o.Drivers}.Decode(in.body)
+	return admission.Options{Drivers: s.o.Drivers, Other: s.others}.Decode(in.body)
 }
 
 // images finds what is known about every image that some policy wants judged, by

@@ -115,6 +115,7 @@ func (s *Service) apply(c *compile.Cluster) map[compile.Key]*compile.Standing {
 		m = snap.Memo // an edit in one namespace costs the others nothing
 	}
 	s.swap(compiled, policies, m)
+	s.askAbout(policies.Others())
 	forget(m, compiled)
 	err := brokenResources(standing)
 	s.server.Loaded(err)
@@ -128,6 +129,18 @@ func (s *Service) apply(c *compile.Cluster) map[compile.Key]*compile.Standing {
 	}
 	s.complaint = text
 	return standing
+}
+
+// askAbout has the API server ask about the kinds of others that policies name.
+func (s *Service) askAbout(others []string) {
+	if s.reg.registrar == nil {
+		return
+	}
+	if n := len(others) - integrity.MaxOtherKinds; n > 0 {
+		s.o.Log.Error("policies name more kinds of others than are asked about: those after the first are not judged, their Pods are", "most", integrity.MaxOtherKinds, "left out", n, "first left out", others[integrity.MaxOtherKinds])
+		others = others[:integrity.MaxOtherKinds]
+	}
+	s.reg.registrar.Ask(others)
 }
 
 // forget forgets the answers of engines that are not there any more.

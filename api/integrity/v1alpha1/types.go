@@ -45,9 +45,13 @@ const (
 // Match selects objects. Every condition that is set must hold; an empty Match
 // selects all.
 type Match struct {
-	// Kinds of objects, such as Pod or Deployment. Empty means all that have containers.
+	// Kinds of objects: Pod, Deployment and the like, and those of others as GROUP/Kind, such as
+	// argoproj.io/Rollout, in which every image is found by what is around it. Empty means
+	// CronJob, DaemonSet, Deployment, Job, Pod, PodTemplate, ReplicaSet, ReplicationController
+	// and StatefulSet.
 	// +kubebuilder:validation:MaxItems=20
-	// +kubebuilder:validation:items:Enum=CronJob;DaemonSet;Deployment;Job;Pod;PodTemplate;ReplicaSet;ReplicationController;StatefulSet
+	// +kubebuilder:validation:items:Pattern=`^(CronJob|DaemonSet|Deployment|Job|Pod|PodTemplate|ReplicaSet|ReplicationController|StatefulSet|[a-z0-9.-]+/[A-Za-z][A-Za-z0-9]*)$`
+	// +kubebuilder:validation:items:MaxLength=317
 	// +optional
 	Kinds []string `json:"kinds,omitempty"`
 	// Namespaces by name; a trailing * stands for any ending. Empty means all.

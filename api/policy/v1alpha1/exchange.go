@@ -10,7 +10,7 @@ import (
 // from assignments; the cluster's agent, which may read this one and nothing else, renders it.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=1"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=2"
 // +kubebuilder:resource:scope=Cluster,categories=boltseal
 // +kubebuilder:printcolumn:name="Add-on",type=boolean,JSONPath=`.spec.addOn.enabled`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
