@@ -49,7 +49,7 @@ func TestScale(t *testing.T) {
 	crds, err := reportCRDs(t.Context())
 	need(t, err)
 	removePolicies(t, "admitted", "scale")
-	apply(t, crds, config(signer), document("ImageIntegrityPolicy", "", "admitted", "match: {namespaces: [admitted]}"))
+	apply(t, crds, config(signer), document("ImageIntegrityPolicy", "", "admitted", "match: {namespaces: [admitted]}, resolveTags: false"))
 	images := s.push()
 	begin := time.Now()
 	s.populate(t, images)

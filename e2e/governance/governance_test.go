@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/boltseal/boltseal/api/integrity/v1alpha1"
+	"github.com/boltseal/boltseal/e2e/product"
 )
 
 // assign makes an assignment at the hub that denies.
@@ -181,6 +182,8 @@ func TestMemberCutOff(t *testing.T) {
 	need(t, fra2.start(t.Context()))
 	need(t, fra2.cluster.Client().Delete(t.Context(), fra2.webhook()))
 	need(t, fra2.cluster.Client().Create(t.Context(), fra2.webhook()))
+	need(t, fra2.cluster.Client().Delete(t.Context(), product.Pinning(fra2.webhook())))
+	need(t, fra2.cluster.Client().Create(t.Context(), product.Pinning(fra2.webhook())))
 	for name := range before { // by hand, while the hub is away
 		need(t, fra2.cluster.Client().Delete(t.Context(), object(v1alpha1.KindImageIntegrityPolicy, name)))
 	}

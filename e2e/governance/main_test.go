@@ -137,7 +137,7 @@ func (s *site) join(ctx context.Context) error {
 	if err := s.start(ctx); err != nil {
 		return err
 	}
-	return s.cluster.Client().Create(ctx, s.webhook())
+	return errors.Join(s.cluster.Client().Create(ctx, s.webhook()), s.cluster.Client().Create(ctx, product.Pinning(s.webhook())))
 }
 
 // webhook asks Boltseal about Pods of namespaces with the label judged.

@@ -69,7 +69,7 @@ func TestPodPullSecrets(t *testing.T) {
 	one, two, three := namespace("pods-one"), namespace("pods-two"), namespace("pods-three")
 	use(t, provider("", "type: inline, parameters: {value: \""+oneLine(h.Signer.Root().PEM())+"\"}"),
 		strings.Replace(docs(""), "spec: {name: oras}", "spec: {name: oras, parameters: {authProvider: {name: podPullSecrets}}}", 1),
-		fmt.Sprintf("apiVersion: boltseal.dev/v1alpha1\nkind: ImageIntegrityPolicy\nmetadata: {name: pods}\nspec: {match: {namespaces: [%s, %s, %s]}}\n", one, two, three),
+		fmt.Sprintf("apiVersion: boltseal.dev/v1alpha1\nkind: ImageIntegrityPolicy\nmetadata: {name: pods}\nspec: {resolveTags: false, match: {namespaces: [%s, %s, %s]}}\n", one, two, three),
 		allSecrets(one), allSecrets(two), pullSecret(one, host, "reader"), pullSecret(two, host, "nobody"), pullSecret(three, host, "reader"))
 	says := func(text, namespace, account string, secrets ...string) {
 		t.Helper()

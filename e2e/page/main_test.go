@@ -92,7 +92,7 @@ func install(ctx context.Context) (err error) {
 	if server, err = product.Start(ctx, cluster, binary, product.Options{Args: []string{"--cluster", "mymanagedcluster", "--audit-interval", "5s"}}); err != nil {
 		return err
 	}
-	return errors.Join(server.Ready(ctx), cluster.Client().Create(ctx, webhook()))
+	return errors.Join(server.Ready(ctx), cluster.Client().Create(ctx, webhook()), cluster.Client().Create(ctx, product.Pinning(webhook())))
 }
 
 // configuration writes the AKS document's configuration, with the one change that every user makes: whose

@@ -276,35 +276,63 @@ func TestAReplicaStartsWithoutTheAPIServer(t *testing.T) {
 	}
 }
 
-// TestDefinitionsComeAndGo: a definition that is deleted takes its resources with
-// it, and what is there when it comes back is live again.
+// TestDefinitionsComeAndGo: who deletes a definition deletes its resources by the way. What they demanded stays in
+// force, and is told of, until the definition is there again; then what is there with it is live.
 func TestDefinitionsComeAndGo(t *testing.T) {
-	clean(t)
-	ns := namespace(t, nil)
-	house := testhouse.New(t, testhouse.Options{})
-	unsigned, _ := house.Signed("unsigned")
-	apply(t, provider("", "roots", house.Signer), store(""), verifier("", "verifier", "roots"), document("ImageIntegrityPolicy", ns, "own", "enforcementAction: deny"))
-	admission(t, ns, unsigned, false)
-	crd := &unstructured.Unstructured{}
-	crd.SetAPIVersion("apiextensions.k8s.io/v1")
-	crd.SetKind("CustomResourceDefinition")
-	crd.SetName("namespacedimageintegritypolicies.boltseal.dev")
-	if err := cluster.Client().Delete(t.Context(), crd); err != nil {
-		t.Fatal(err)
+	for name, demand := range map[string]func(ns string) (kind, namespace, spec string){
+		"namespacedimageintegritypolicies": func(ns string) (string, string, string) { return "ImageIntegrityPolicy", ns, "enforcementAction: deny" },
+		"imageintegritypolicies": func(ns string) (string, string, string) {
+			return "ImageIntegrityPolicy", "", "match: {namespaces: [" + ns + "]}"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			clean(t)
+			ns := namespace(t, nil)
+			house := testhouse.New(t, testhouse.Options{})
+			unsigned, _ := house.Signed("unsigned")
+			kind, in, spec := demand(ns)
+			apply(t, provider("", "roots", house.Signer), store(""), verifier("", "verifier", "roots"), document(kind, in, "own", spec))
+			admission(t, ns, unsigned, false)
+			crd := &unstructured.Unstructured{}
+			crd.SetAPIVersion("apiextensions.k8s.io/v1")
+			crd.SetKind("CustomResourceDefinition")
+			crd.SetName(name + ".boltseal.dev")
+			denied := func() {
+				t.Helper()
+				if ok, text := boltseal.admits(t, ns, unsigned); ok || !strings.Contains(text, "own") {
+					t.Fatalf("admitted %t: %s", ok, text)
+				}
+			}
+			if err := cluster.Client().Delete(t.Context(), crd); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "the definition is gone", func() error {
+				denied()
+				err := cluster.Client().Get(t.Context(), client.ObjectKeyFromObject(crd), crd.DeepCopy())
+				return want(client.IgnoreNotFound(err) == nil && err != nil, "%v", err)
+			})
+			eventually(t, "it is told", func() error {
+				denied()
+				_, text, err := get(t.Context(), boltseal.health+"/readyz?verbose")
+				return want(err == nil && strings.Contains(text, "does not know kinds any more"), "%s %v", text, err)
+			})
+			for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+				denied() // whatever is looked at again meanwhile
+			}
+			if err := cluster.Apply(t.Context(), crds); err != nil {
+				t.Fatal(err)
+			}
+			admission(t, ns, unsigned, true) // it is there again, and says nothing
+			eventually(t, "the kind takes resources again", func() error {
+				return cluster.Apply(t.Context(), document(kind, in, "own", spec))
+			})
+			admission(t, ns, unsigned, false)
+			eventually(t, "all is well", func() error {
+				_, text, err := get(t.Context(), boltseal.health+"/readyz?verbose")
+				return want(err == nil && !strings.Contains(text, "[-]"), "%s %v", text, err)
+			})
+		})
 	}
-	admission(t, ns, unsigned, true)
-	eventually(t, "the definition is gone", func() error {
-		err := cluster.Client().Get(t.Context(), client.ObjectKeyFromObject(crd), crd.DeepCopy())
-		return want(client.IgnoreNotFound(err) == nil && err != nil, "%v", err)
-	})
-	if err := cluster.Apply(t.Context(), crds); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the kind takes resources again", func() error {
-		return cluster.Apply(t.Context(), document("ImageIntegrityPolicy", ns, "own", "enforcementAction: deny"))
-	})
-	admission(t, ns, unsigned, false)
-	stands(t, "NamespacedImageIntegrityPolicy", ns, "own", true)
 }
 
 // rounds counts requests and failures of several askers.

@@ -34,8 +34,10 @@ type apiServer struct {
 	more    *sync.Cond        // an event was added, or something about watches changed
 	objects map[string]object // by path
 	events  []event
-	unknown map[string]bool // groups that the server does not know (yet)
+	unknown map[string]bool // groups, and kinds, that the server does not know (yet)
+	ending  map[string]bool // kinds whose definitions are being deleted
 	frozen  map[string]bool // resources whose watches say nothing
+	looks   map[string]int  // questions after the kinds of groups
 	down    bool
 	away    int                       // requests while it was down
 	refuse  func(r *http.Request) int // status to answer with; 0 = none
@@ -54,7 +56,7 @@ type event struct {
 
 func newAPIServer(t testing.TB) *apiServer {
 	t.Helper()
-	s := &apiServer{objects: map[string]object{}, unknown: map[string]bool{}, frozen: map[string]bool{}}
+	s := &apiServer{objects: map[string]object{}, unknown: map[string]bool{}, ending: map[string]bool{}, looks: map[string]int{}, frozen: map[string]bool{}}
 	s.more = sync.NewCond(&s.mu)
 	s.Server = httptest.NewServer(http.HandlerFunc(s.serve))
 	t.Cleanup(func() {
@@ -202,11 +204,32 @@ func (s *apiServer) serve(w http.ResponseWriter, r *http.Request) {
 		answer(w, 200, resourceList("v1", resource("Namespace", false), resource("Node", false)))
 	case parts[0] == "apis" && len(parts) == 3:
 		s.resources(w, parts[1], parts[2])
+	case s.lacks(parts):
+		fail(w, 404, "the server could not find the requested resource")
 	case r.URL.Query().Get("watch") != "":
 		s.watch(w, r, parts[len(parts)-1])
 	default:
 		s.object(w, r)
 	}
+}
+
+// asked counts the questions after the kinds of a group.
+func (s *apiServer) asked(group string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.looks[group]
+}
+
+// lacks reports whether a path is of a kind that the server does not know.
+func (s *apiServer) lacks(parts []string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for kind := range s.unknown {
+		if slices.Contains(parts, plural(kind)) {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *apiServer) groups() object {
@@ -223,7 +246,7 @@ func (s *apiServer) groups() object {
 }
 
 func resource(kind string, namespaced bool) object {
-	return object{"name": plural(kind), "singularName": strings.ToLower(kind), "kind": kind, "namespaced": namespaced, "verbs": []string{"get", "list", "watch"}}
+	return object{"name": plural(kind), "singularName": strings.ToLower(kind), "kind": kind, "namespaced": namespaced, "verbs": []string{"delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"}}
 }
 
 func resourceList(groupVersion string, resources ...object) object {
@@ -232,12 +255,16 @@ func resourceList(groupVersion string, resources ...object) object {
 
 func (s *apiServer) resources(w http.ResponseWriter, group, version string) {
 	s.mu.Lock()
-	unknown := s.unknown[group]
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	s.looks[group]++
 	var list []object
 	for _, gvk := range Kinds() {
-		if gvk.Group == group && gvk.Version == version && !unknown {
-			list = append(list, resource(gvk.Kind, strings.HasPrefix(gvk.Kind, "Namespaced") || gvk.Kind == "CertificateStore"))
+		if gvk.Group == group && gvk.Version == version && !s.unknown[group] && !s.unknown[gvk.Kind] {
+			r := resource(gvk.Kind, strings.HasPrefix(gvk.Kind, "Namespaced") || gvk.Kind == "CertificateStore")
+			if s.ending[gvk.Kind] {
+				r["verbs"] = []string{"delete", "deletecollection", "get", "list", "watch"}
+			}
+			list = append(list, r)
 		}
 	}
 	if list == nil {

@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -90,7 +91,13 @@ type Controller struct {
 	contact    prometheus.Gauge
 	writer     *writer
 	nodes      *nodes
-	spawn      func(func()) // set by Run
+	kinds      *kinds
+	discovery  *discovery.DiscoveryClient
+	direct     client.Client   // asks the API server, not the cache
+	suspected  atomic.Bool     // some kind may not be there any more
+	unsettled  bool            // what went is to be looked at again; of the loop's
+	twice      map[string]bool // kinds whose last resources went, and were looked for once; of the loop's
+	spawn      func(func())    // set by Run
 }
 
 // contacted notes when the API server answered.
@@ -139,7 +146,11 @@ func New(o Options) (*Controller, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the way to the cluster: %w", err)
 	}
-	c := &Controller{o: o, table: newTable(), nodes: newNodes(), changed: make(chan struct{}, 1), contact: contact,
+	disco, err := discovery.NewDiscoveryClientForConfigAndClient(config, hc)
+	if err != nil {
+		return nil, fmt.Errorf("the way to the cluster: %w", err)
+	}
+	c := &Controller{o: o, table: newTable(), nodes: newNodes(), kinds: newKinds(), discovery: disco, twice: map[string]bool{}, changed: make(chan struct{}, 1), contact: contact,
 		resources: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "boltseal_resources",
 			Help: "Resources of the cluster, by kind and by whether they are in force as they are written."}, []string{"kind", "ready"})}
 	c.expiring = prometheus.NewGauge(prometheus.GaugeOpts{Name: "boltseal_expiring_certificates",
@@ -148,6 +159,7 @@ func New(o Options) (*Controller, error) {
 	c.cache, err = cache.New(config, cache.Options{HTTPClient: hc, Mapper: mapper, DefaultTransform: strip,
 		DefaultWatchErrorHandler: func(_ context.Context, _ *toolscache.Reflector, err error) {
 			o.Log.Warn("watching the cluster failed, and is tried again", "error", err.Error())
+			c.suspect(err)
 		}})
 	if err != nil {
 		return nil, fmt.Errorf("the way to the cluster: %w", err)
@@ -156,6 +168,7 @@ func New(o Options) (*Controller, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the way to the cluster: %w", err)
 	}
+	c.direct = cl
 	if c.writer, err = newWriter(c, config, cl); err != nil {
 		return nil, err
 	}
@@ -199,11 +212,13 @@ func (c *Controller) Run(ctx context.Context) error {
 	})
 	all := Kinds()
 	for _, gvk := range all {
-		wg.Go(func() { c.watchKind(ctx, objectOf(gvk), gvk.Kind, c.resourceHandler(gvk), c.kindKnown) })
+		wg.Go(func() {
+			c.watchKind(ctx, objectOf(gvk), gvk.Kind, optional(gvk), c.resourceHandler(gvk), c.kindKnown(gvk.Kind))
+		})
 	}
 	ns := &metav1.PartialObjectMetadata{}
 	ns.SetGroupVersionKind(schema.GroupVersionKind{Version: "v1", Kind: "Namespace"})
-	wg.Go(func() { c.watchKind(ctx, ns, "Namespace", c.namespaceHandler(), c.kindKnown) })
+	wg.Go(func() { c.watchKind(ctx, ns, "Namespace", false, c.namespaceHandler(), c.kindKnown("Namespace")) })
 	wg.Go(func() { c.writer.run(ctx) })
 	c.loop(ctx, int32(len(all)+1))
 	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
@@ -213,45 +228,11 @@ func (c *Controller) Run(ctx context.Context) error {
 }
 
 // kindKnown counts a kind whose resources are all known.
-func (c *Controller) kindKnown() {
-	c.synced.Add(1)
-	c.poke()
-}
-
-// watchKind hands a kind's objects to the handler, and calls known once all that
-// are there were handed over. A kind that the cluster does not know has no objects;
-// it is looked for again and again.
-func (c *Controller) watchKind(ctx context.Context, o client.Object, kind string, h toolscache.ResourceEventHandler, known func()) {
-	told := false
-	count := sync.OnceFunc(known)
-	for {
-		inf, err := c.cache.GetInformer(ctx, o, cache.BlockUntilSynced(false))
-		var reg toolscache.ResourceEventHandlerRegistration
-		if err == nil {
-			reg, err = inf.AddEventHandler(h)
-		}
-		switch {
-		case err == nil:
-			if toolscache.WaitForCacheSync(ctx.Done(), reg.HasSynced) {
-				count()
-			}
-			return
-		case ctx.Err() != nil:
-			return
-		case meta.IsNoMatchError(err):
-			count()
-			if !told {
-				c.o.Log.Warn("the cluster does not know a kind; apply the CustomResourceDefinitions (boltseal crds)", "kind", kind)
-			}
-		case !told:
-			c.o.Log.Warn("a kind cannot be watched yet, and is tried again", "kind", kind, "error", err.Error())
-		}
-		told = true
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(retryKind):
-		}
+func (c *Controller) kindKnown(kind string) func() {
+	return func() {
+		c.kinds.know(kind)
+		c.synced.Add(1)
+		c.poke()
 	}
 }
 
@@ -286,7 +267,8 @@ func (c *Controller) resourceHandler(gvk schema.GroupVersionKind) toolscache.Res
 		AddFunc:    observe,
 		UpdateFunc: func(_, in any) { observe(in) },
 		DeleteFunc: func(in any) {
-			if o := deleted(in); o != nil && c.table.forget(compile.Key{Kind: gvk.Kind, Namespace: o.GetNamespace(), Name: o.GetName()}) {
+			// It is forgotten once it is clear that its kind is still there.
+			if o := deleted(in); o != nil && c.table.mark(compile.Key{Kind: gvk.Kind, Namespace: o.GetNamespace(), Name: o.GetName()}) {
 				c.poke()
 			}
 		},
@@ -334,16 +316,25 @@ func (c *Controller) loop(ctx context.Context, want int32) {
 	again := time.NewTicker(recheck)
 	defer again.Stop()
 	for {
+		var look <-chan time.Time
+		if c.unsettled {
+			look = time.After(retryKind)
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-c.changed:
 		case <-again.C:
+		case <-look:
+			if !c.confirm(ctx) {
+				continue
+			}
 		}
 		if c.synced.Load() < want {
 			continue // the last kind to be known pokes again
 		}
 		c.settle(ctx)
+		c.confirm(ctx)
 		c.await(ctx)
 		c.askNodes(ctx)
 		if ctx.Err() != nil {
@@ -389,8 +380,10 @@ func (c *Controller) await(ctx context.Context) {
 		case <-most.C:
 			return
 		case <-c.changed:
+			c.confirm(ctx)
 			if !c.newlyDangling() {
 				c.settle(ctx)
+				c.confirm(ctx)
 				return
 			}
 		}

@@ -274,22 +274,6 @@ func TestResourcesAreLive(t *testing.T) {
 	})
 }
 
-// TestUnknownKinds: a cluster without the definitions has no resources, and gets
-// them when it learns of the kinds.
-func TestUnknownKinds(t *testing.T) {
-	t.Parallel()
-	s := newAPIServer(t)
-	s.unknown["config.ratify.deislabs.io"], s.unknown["boltseal.dev"] = true, true
-	r := start(t, s, "one")
-	eventually(t, "an empty configuration is in force", func() bool { return r.times() == 1 })
-	if !strings.Contains(r.log.String(), "boltseal crds") {
-		t.Errorf("nobody is told what to do:\n%s", r.log)
-	}
-	s.change(func() { clear(s.unknown) })
-	s.apply(document(t, "Store", "", "s", "name: oras"))
-	r.becomes("Store", "", "s", "Current")
-}
-
 // TestNothingBeforeAllIsKnown: half a configuration would deny what the whole one
 // allows, and the other way round.
 func TestNothingBeforeAllIsKnown(t *testing.T) {

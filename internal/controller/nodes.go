@@ -99,7 +99,7 @@ func (c *Controller) askNodes(ctx context.Context) {
 	o := &metav1.PartialObjectMetadata{}
 	o.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Node"))
 	c.spawn(func() {
-		c.watchKind(ctx, o, "Node", c.nodeHandler(), func() { close(c.nodes.known); c.poke() })
+		c.watchKind(ctx, o, "Node", false, c.nodeHandler(), func() { close(c.nodes.known); c.poke() })
 	})
 	most := time.NewTimer(nodesAwait)
 	defer most.Stop()

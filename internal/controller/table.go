@@ -23,6 +23,7 @@ type row struct {
 	generation int64
 	current    *compile.Resource
 	good       *compile.Resource
+	gone       bool // it was deleted, and stays in force until its kind is known to be there
 }
 
 func newTable() *table { return &table{rows: map[compile.Key]*row{}} }
@@ -33,8 +34,12 @@ func (t *table) observe(u *unstructured.Unstructured) (changed bool, err error) 
 	key := keyOf(u)
 	t.mu.Lock()
 	old := t.rows[key]
+	if old != nil {
+		copied := *old
+		old = &copied
+	}
 	t.mu.Unlock()
-	if old != nil && old.uid == u.GetUID() && old.generation == u.GetGeneration() {
+	if old != nil && !old.gone && old.uid == u.GetUID() && old.generation == u.GetGeneration() {
 		return false, nil
 	}
 	data, err := json.Marshal(u.Object)
@@ -64,16 +69,67 @@ func (r *row) drop(kept *compile.Resource) {
 	}
 }
 
-// forget takes a resource out, and reports whether it was there.
-func (t *table) forget(key compile.Key) bool {
+// mark notes that a resource was deleted, and reports whether it was there.
+func (t *table) mark(key compile.Key) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	r, ok := t.rows[key]
 	if ok {
-		delete(t.rows, key)
-		r.drop(nil)
+		r.gone = true
 	}
 	return ok
+}
+
+// marked are the resources that were deleted and are still in force.
+func (t *table) marked() keysByKind {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := keysByKind{}
+	for key, r := range t.rows {
+		if r.gone {
+			out[key.Kind] = append(out[key.Kind], key)
+		}
+	}
+	return out
+}
+
+// has reports whether there are resources of a kind, last whether all of them were
+// deleted.
+func (t *table) has(kind string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for key := range t.rows {
+		if key.Kind == kind {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *table) last(kind string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for key, r := range t.rows {
+		if key.Kind == kind && !r.gone {
+			return false
+		}
+	}
+	return true
+}
+
+// sweep takes those of the resources out that are still deleted, and reports whether
+// any was.
+func (t *table) sweep(keys []compile.Key) (any bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, key := range keys {
+		if r, ok := t.rows[key]; ok && r.gone {
+			delete(t.rows, key)
+			r.drop(nil)
+			any = true
+		}
+	}
+	return any
 }
 
 // version is which version of a resource an answer is about.

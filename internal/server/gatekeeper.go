@@ -1,6 +1,7 @@
 package server
 
 import (
+	"strings"
 	"time"
 
 	"github.com/boltseal/boltseal"
@@ -12,7 +13,22 @@ import (
 
 const sourceGatekeeper = "gatekeeper"
 
-const notReady = "Boltseal has no configuration yet; see its /readyz?verbose"
+// maxNotReady bounds what is told of why there is no configuration, in bytes.
+const maxNotReady = 1 << 10
+
+// notReady says that nothing can be judged yet, and why.
+func (s *Server) notReady() string {
+	text := "Boltseal has no configuration yet"
+	for _, c := range s.o.Checks {
+		if ok, why := c.Run(); !ok {
+			text += "; " + c.Name + ": " + why
+		}
+	}
+	if len(text) > maxNotReady {
+		text = strings.ToValidUTF8(text[:maxNotReady], "") + "…"
+	}
+	return text + "; see its /readyz?verbose"
+}
 
 // asked is a key with the engine that is to answer it.
 type asked struct {
@@ -88,7 +104,7 @@ func (s *Server) gatekeeper(in question) (q externaldata.Request, snap *snapshot
 		return q, nil, reply{body: externaldata.AppendSystemError(nil, q.APIVersion, err.Error())}
 	}
 	if snap = s.o.Live.Load(); snap == nil {
-		return q, nil, reply{body: externaldata.AppendSystemError(nil, q.APIVersion, notReady)}
+		return q, nil, reply{body: externaldata.AppendSystemError(nil, q.APIVersion, s.notReady())}
 	}
 	return q, snap, reply{}
 }

@@ -81,7 +81,10 @@ func (s *Server) review(in question, conclude func(*integrity.Verdict, *admissio
 	}
 	snap := s.o.Live.Load()
 	if snap == nil {
-		return encode(q.UID, admission.Answer{Allowed: !final, Message: notReady})
+		if !final {
+			return encode(q.UID, admission.Answer{Allowed: true, Warnings: []string{"nothing is pinned: " + s.notReady()}})
+		}
+		return encode(q.UID, admission.Answer{Message: s.notReady()})
 	}
 	o := integrity.Object{Kind: q.Kind, Namespace: q.Namespace, Labels: q.Labels}
 	if s.o.NamespaceLabels != nil {

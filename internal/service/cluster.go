@@ -117,7 +117,7 @@ func (s *Service) apply(c *compile.Cluster) map[compile.Key]*compile.Standing {
 	s.swap(compiled, policies, m)
 	s.askAbout(policies.Others())
 	forget(m, compiled)
-	err := brokenResources(standing)
+	err := errors.Join(s.cluster.Vanished(), brokenResources(standing))
 	s.server.Loaded(err)
 	text := ""
 	if err != nil {
@@ -125,7 +125,7 @@ func (s *Service) apply(c *compile.Cluster) map[compile.Key]*compile.Standing {
 	}
 	// An edit elsewhere is no reason to complain again.
 	if text != s.complaint && text != "" {
-		s.o.Log.Error("resources are broken", "error", text)
+		s.o.Log.Error("the configuration is not in force as the cluster has it", "error", text)
 	}
 	s.complaint = text
 	return standing

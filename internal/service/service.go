@@ -158,6 +158,7 @@ func New(o Options) (*Service, error) {
 			s.metrics.Register(a.Metrics()...)
 		}
 		so.NamespaceLabels = s.cluster.NamespaceLabels
+		so.Checks = append(so.Checks, server.Check{Name: "the cluster's resources", Run: s.cluster.Ready})
 	} else {
 		s.files = filewatch.New(filewatch.Options{Paths: o.Files})
 	}
