@@ -5,15 +5,8 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/go-ldap/ldap/v3"
-
 	"github.com/boltseal/boltseal/internal/nearest"
-)
-
-// Limits on a distinguished name.
-const (
-	maxDNLength     = 4096
-	maxDNAttributes = 64
+	"github.com/boltseal/boltseal/notation/internal/dn"
 )
 
 const subjectPrefix = "x509.subject"
@@ -41,11 +34,11 @@ func (s *statement) addIdentities(texts []string) error {
 		}
 		prefix, value, ok := strings.Cut(t, ":")
 		if !ok || prefix != subjectPrefix {
-			return fmt.Errorf("trustedIdentities: %q must be \"*\" or start with \"%s:\"%s", t, subjectPrefix, nearest.Hint(prefix, []string{subjectPrefix}))
+			return notSubject(t, prefix)
 		}
-		attrs, err := parseDN(value)
+		attrs, err := attributes(value)
 		if err != nil {
-			return fmt.Errorf("trustedIdentities: %q: %v", t, err)
+			return fmt.Errorf("trustedIdentities: %q: %v%s", t, err, instead(value))
 		}
 		for _, other := range s.identities {
 			if subset(attrs, other.attrs) || subset(other.attrs, attrs) {
@@ -57,40 +50,19 @@ func (s *statement) addIdentities(texts []string) error {
 	return nil
 }
 
-// parseDN reads a distinguished name (RFC 4514) by the rules for trusted
-// identities: single-valued, each attribute once, with C, ST and O.
-func parseDN(s string) (attrs map[string]string, err error) {
-	defer func() { // the parser is a stranger's, and so may be the name
-		if recover() != nil {
-			attrs, err = nil, fmt.Errorf("it cannot be read as a distinguished name (RFC 4514)")
-		}
-	}()
-	switch {
-	case len(s) > maxDNLength:
-		return nil, fmt.Errorf("it is longer than %d bytes", maxDNLength)
-	case strings.Contains(s, "=#"):
-		return nil, fmt.Errorf("\"=#\" (a value in hexadecimal) is not supported")
-	}
-	dn, err := ldap.ParseDN(s)
+// attributes reads a distinguished name by the rules for trusted identities:
+// each attribute once, with C, ST and O. Types are known by one name each.
+func attributes(text string) (map[string]string, error) {
+	list, err := dn.Parse(text)
 	if err != nil {
-		return nil, fmt.Errorf("it is no distinguished name (RFC 4514): %v", err)
+		return nil, err
 	}
-	if len(dn.RDNs) > maxDNAttributes {
-		return nil, fmt.Errorf("it has more than %d attributes", maxDNAttributes)
-	}
-	attrs = make(map[string]string, len(dn.RDNs))
-	for _, rdn := range dn.RDNs {
-		if len(rdn.Attributes) != 1 {
-			return nil, fmt.Errorf("one part of it has several values (\"+\")")
+	attrs := make(map[string]string, len(list))
+	for _, a := range list {
+		if _, twice := attrs[a.Type]; twice {
+			return nil, fmt.Errorf("it has %s twice", a.Type)
 		}
-		key, value := rdn.Attributes[0].Type, rdn.Attributes[0].Value
-		if key == "S" {
-			key = "ST"
-		}
-		if _, twice := attrs[key]; twice {
-			return nil, fmt.Errorf("it has %s twice", key)
-		}
-		attrs[key] = value
+		attrs[a.Type] = a.Value
 	}
 	for _, must := range []string{"C", "ST", "O"} {
 		if attrs[must] == "" {
@@ -98,6 +70,32 @@ func parseDN(s string) (attrs map[string]string, err error) {
 		}
 	}
 	return attrs, nil
+}
+
+// instead says what to write in place of a name that is refused; "" where that is
+// not known.
+func instead(text string) string {
+	better := dn.Instead(text)
+	if better == "" {
+		return ""
+	}
+	if _, err := attributes(better); err != nil {
+		return ""
+	}
+	return "; write '" + strings.ReplaceAll(subjectPrefix+": "+better, "'", "''") + "' (commas between the attributes, no slashes and no quotes around values, a \\ before a comma that is part of a value)"
+}
+
+// notSubject says what an identity is that does not name a subject.
+func notSubject(text, prefix string) error {
+	what := fmt.Errorf("trustedIdentities: %q must be \"*\" or start with \"%s:\"%s", text, subjectPrefix, nearest.Hint(prefix, []string{subjectPrefix}))
+	if strings.HasPrefix(text, "arn:") {
+		return fmt.Errorf("trustedIdentities: %q is an ARN, by which AWS Signer's plugin for Notation knows signing profiles: Boltseal runs no plugin and trusts no signature by it. "+
+			"Name the subject of a certificate of your own (\"%s:\"), or keep what AWS Signer signed with what verifies it now", text, subjectPrefix)
+	}
+	if better := instead(text); better != "" {
+		return fmt.Errorf("%v%s", what, better)
+	}
+	return what
 }
 
 func subset(a, b map[string]string) bool {
@@ -109,21 +107,66 @@ func subset(a, b map[string]string) bool {
 	return true
 }
 
-// trusts tells whether the leaf is one of the trusted identities.
+// trusts tells whether the leaf is one of the trusted identities. An attribute that
+// no identity asks about is of no account, however often the subject has it; one that
+// an identity asks about must be there once.
 func (s *statement) trusts(leaf *x509.Certificate) error {
 	if s.anyIdentity {
 		return nil
 	}
-	attrs, err := parseDN(leaf.Subject.String())
-	if err != nil {
-		return fmt.Errorf("the signer %q cannot be held against the trusted identities: %v", leaf.Subject, err)
+	have := map[string]string{}
+	twice := map[string]bool{}
+	for _, a := range dn.Of(leaf.Subject) {
+		if _, again := have[a.Type]; again {
+			twice[a.Type] = true
+		}
+		have[a.Type] = a.Value
+	}
+	for t := range twice {
+		delete(have, t) // which of them is meant cannot be said
 	}
 	var want []string
+	unclear := ""
 	for _, id := range s.identities {
-		if subset(id.attrs, attrs) {
+		if subset(id.attrs, have) {
 			return nil
 		}
 		want = append(want, fmt.Sprintf("%q", id.text))
+		for t := range id.attrs {
+			if twice[t] && (unclear == "" || t < unclear) {
+				unclear = t
+			}
+		}
 	}
-	return fmt.Errorf("signed by %q, which is not a trusted identity (%s)", leaf.Subject, strings.Join(want, ", "))
+	if unclear != "" {
+		unclear = "; the subject has " + unclear + " more than once, and an attribute that a trusted identity names must be there once"
+	}
+	return fmt.Errorf("signed by %q, which is not a trusted identity (%s)%s", dn.Text(leaf.Subject), strings.Join(want, ", "), unclear)
 }
+
+// ownIdentity says by which trusted identity a signer would be trusted, or that there
+// is none.
+func ownIdentity(leaf *x509.Certificate) string {
+	count := map[string]int{}
+	for _, a := range dn.Of(leaf.Subject) {
+		count[a.Type]++
+	}
+	text := ""
+	for _, a := range dn.Of(leaf.Subject) {
+		switch a.Type {
+		case "C", "ST", "L", "O", "OU", "CN":
+			if count[a.Type] == 1 { // else none can name it
+				text += ", " + dn.Write(a)
+			}
+		}
+	}
+	text = strings.TrimPrefix(text, ", ")
+	if _, err := attributes(text); err != nil {
+		return remedyAnyIdentity
+	}
+	return "'" + strings.ReplaceAll(subjectPrefix+": "+text, "'", "''") + "'"
+}
+
+// remedyAnyIdentity is for signers whose subject no trusted identity can name: C, ST
+// or O is missing in it, or there twice.
+const remedyAnyIdentity = "\"*\", with a trust store of its own that holds no other CA than this signer's, since no trusted identity can name its subject,"

@@ -14,6 +14,7 @@ import (
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/nearest"
+	"github.com/boltseal/boltseal/notation/internal/dn"
 	"github.com/boltseal/boltseal/notation/internal/envelope"
 	"github.com/boltseal/boltseal/trust"
 )
@@ -288,8 +289,7 @@ func (w *work) read(mediaType string, b []byte) boltseal.Reason {
 			Remedy:  remedySignAgain}
 	}
 	if keys := env.Critical(); len(keys) > 0 {
-		return boltseal.Reason{Cause: boltseal.CauseUnsupported, Message: fmt.Sprintf("the signer demands that %.100q be understood, and it is not", keys[0]),
-			Remedy: "sign without that attribute or plugin"}
+		return notUnderstood(env, keys)
 	}
 	return chainReason(checkRules(env.Chain, x509.ExtKeyUsageCodeSigning))
 }
@@ -321,6 +321,18 @@ func chainReason(err error) boltseal.Reason {
 		return boltseal.Reason{}
 	}
 	return boltseal.Reason{Cause: boltseal.CauseBadCertificate, Message: err.Error(), Remedy: "sign with a certificate that meets the Notary Project's requirements"}
+}
+
+// notUnderstood is why a signature is rejected that asks for more than is known here
+// (signature-specification.md, "Extended Protected Headers for Notation Plugins").
+func notUnderstood(env *envelope.Envelope, critical []string) boltseal.Reason {
+	r := boltseal.Reason{Cause: boltseal.CauseUnsupported, Message: fmt.Sprintf("the signer demands that %.100q be understood, and it is not", critical[0]),
+		Remedy: "sign without that attribute, with a certificate of your own"}
+	if env.Plugin != "" {
+		r.Message = fmt.Sprintf("the signature asks to be verified by the Notation plugin %.100q, and Boltseal runs no plugins", env.Plugin)
+		r.Remedy = "sign with a key and a certificate of your own, without that plugin, and trust the CA of that certificate"
+	}
+	return r
 }
 
 func envelopeReason(err error) boltseal.Reason {
@@ -359,14 +371,14 @@ func (w *work) authenticity() (anchor int, bad boltseal.Reason) {
 	}
 	r := boltseal.Reason{Cause: boltseal.CauseUntrustedSigner, Remedy: "sign with a certificate that leads to a trusted root, or add this signer's root to a trust store"}
 	root := w.env.Chain[len(w.env.Chain)-1]
-	r.Message = fmt.Sprintf("signed by %q, who is not trusted: its root %q is not in %s", w.env.Chain[0].Subject, root.Subject, join(asked))
+	r.Message = fmt.Sprintf("signed by %q, who is not trusted: its root %q is not in %s", dn.Text(w.env.Chain[0].Subject), dn.Text(root.Subject), join(asked))
 	if len(lacks) > 0 {
 		// Whether the signer is to be trusted cannot be said, and so it is not.
 		r.Cause, r.Remedy = boltseal.CauseConfiguration, "mend where the certificates come from; the provider's status says more"
-		r.Message = fmt.Sprintf("signed by %q, whose root %q is not known here: %s", w.env.Chain[0].Subject, root.Subject, strings.Join(lacks, "; "))
+		r.Message = fmt.Sprintf("signed by %q, whose root %q is not known here: %s", dn.Text(w.env.Chain[0].Subject), dn.Text(root.Subject), strings.Join(lacks, "; "))
 	}
 	if len(asked) == 0 {
-		r.Message = fmt.Sprintf("signed by %q under the scheme %s, and the trust policy names no trust store of type %s", w.env.Chain[0].Subject, w.env.Scheme, kind)
+		r.Message = fmt.Sprintf("signed by %q under the scheme %s, and the trust policy names no trust store of type %s", dn.Text(w.env.Chain[0].Subject), w.env.Scheme, kind)
 	}
 	return len(w.env.Chain) - 1, r
 }
@@ -374,7 +386,7 @@ func (w *work) authenticity() (anchor int, bad boltseal.Reason) {
 func (w *work) identity() boltseal.Reason {
 	if err := w.s.trusts(w.env.Chain[0]); err != nil {
 		return boltseal.Reason{Cause: boltseal.CauseIdentity, Message: err.Error(),
-			Remedy: "sign as one of the trustedIdentities, or add this one to the trust policy"}
+			Remedy: "sign as one of the trustedIdentities, or add " + ownIdentity(w.env.Chain[0]) + " to the trust policy"}
 	}
 	return boltseal.Reason{}
 }
@@ -393,10 +405,10 @@ func (w *work) expiry() boltseal.Reason {
 
 func describe(chain []*x509.Certificate) *boltseal.Signer {
 	leaf := chain[0]
-	s := &boltseal.Signer{Subject: leaf.Subject.String(), Issuer: leaf.Issuer.String(), Serial: leaf.SerialNumber.Text(16),
+	s := &boltseal.Signer{Subject: dn.Text(leaf.Subject), Issuer: dn.Text(leaf.Issuer), Serial: leaf.SerialNumber.Text(16),
 		Fingerprint: trust.Fingerprint(leaf), NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC()}
 	for _, c := range chain[1:] {
-		s.Chain = append(s.Chain, c.Subject.String())
+		s.Chain = append(s.Chain, dn.Text(c.Subject))
 	}
 	return s
 }

@@ -172,6 +172,9 @@ func (r *rawEnvelope) coseProtected(mode modes, h headers) (err error) {
 				return malformed("COSE: a header's label is neither a number nor a text")
 			}
 			r.Attributes = append(r.Attributes, Attribute{Key: key})
+			if key == keyPlugin {
+				r.Plugin, _ = textString(mode, key, raw)
+			}
 			err = sound(mode, key, raw)
 		}
 		if err != nil {

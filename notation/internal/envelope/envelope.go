@@ -39,6 +39,7 @@ const (
 	keyExpiry        = "io.cncf.notary.expiry"
 	keyTimestamp     = "io.cncf.notary.timestampSignature"
 	keySigningAgent  = "io.cncf.notary.signingAgent"
+	keyPlugin        = "io.cncf.notary.verificationPlugin"
 	maxTimeInSeconds = 253402300799 // 9999-12-31T23:59:59Z
 )
 
@@ -62,7 +63,11 @@ type Envelope struct {
 	Attributes   []Attribute
 	Timestamp    []byte // RFC 3161 token, DER; nil = none
 	SigningAgent string
-	Signature    []byte
+	// Plugin is the verification plugin that the signer asks for; "" = none, or its
+	// name is no text (signature-specification.md, "Extended Protected Headers for
+	// Notation Plugins").
+	Plugin    string
+	Signature []byte
 
 	signed []byte // the bytes that Signature covers
 }

@@ -140,6 +140,9 @@ func (r *rawEnvelope) jwsProtected(b []byte) error {
 				return malformed("JWS: the header %.100q differs from a known one in upper and lower case", name)
 			}
 			r.Attributes = append(r.Attributes, Attribute{Key: name})
+			if name == keyPlugin {
+				r.Plugin, _ = text(name, v)
+			}
 		}
 		return err
 	})
