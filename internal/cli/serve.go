@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"strings"
 
@@ -80,8 +81,8 @@ func (f *serveFlags) register(fl *pflag.FlagSet) {
 	f.cluster.register(fl)
 	f.running.register(fl)
 	fl.StringVar(&o.Listen, "listen", ":6001", "`ADDRESS` for Gatekeeper and the API server")
-	fl.StringVar(&o.Health, "health-listen", ":9099", "`ADDRESS` of /healthz and /readyz, plain HTTP; empty for none")
-	fl.StringVar(&o.Metrics, "metrics-listen", ":8888", "`ADDRESS` of /metrics, plain HTTP; empty for none")
+	fl.StringVar(&o.Health, "health-listen", ":9099", "`ADDRESS` of /healthz and /readyz, plain HTTP; empty for none; on loopback where --listen is, unless set")
+	fl.StringVar(&o.Metrics, "metrics-listen", ":8888", "`ADDRESS` of /metrics, plain HTTP; empty for none; on loopback where --listen is, unless set")
 	fl.StringVar(&o.TLS.Cert, "tls-cert", "", "PEM `FILE` with the server's certificate chain; watched")
 	fl.StringVar(&o.TLS.Key, "tls-key", "", "PEM `FILE` with its key; watched")
 	fl.StringVar(&o.TLS.ClientCA, "client-ca", "", "PEM `FILE` with CAs: whoever asks must show a certificate of one; watched")
@@ -147,6 +148,7 @@ func runServe(cmd *cobra.Command, env Env, f serveFlags) error {
 	if err := f.hooks.apply(&f.o, cmd.Flags().Changed); err != nil {
 		return bad(err)
 	}
+	followLoopback(&f.o, cmd.Flags().Changed)
 	f.o.Exempt = exempt(f.o.Exempt, f.o.Cluster)
 	if err := f.govern.set(&f.o, cmd, env.version().Version); err != nil {
 		return bad(err)
@@ -166,6 +168,20 @@ func runServe(cmd *cobra.Command, env Env, f serveFlags) error {
 		return err
 	}
 	return s.Run(cmd.Context())
+}
+
+// followLoopback has health and metrics answer on loopback where the rest does: whoever
+// keeps a server to one machine means all of it. set tells whether a flag was set.
+func followLoopback(o *service.Options, set func(flag string) bool) {
+	host, ok := service.OnLoopback(o.Listen)
+	if !ok {
+		return
+	}
+	for flag, address := range map[string]*string{"health-listen": &o.Health, "metrics-listen": &o.Metrics} {
+		if _, port, err := net.SplitHostPort(*address); err == nil && !set(flag) {
+			*address = net.JoinHostPort(host, port)
+		}
+	}
 }
 
 func openAudit(env Env, name string) (w io.Writer, done func(), err error) {

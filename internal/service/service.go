@@ -253,7 +253,7 @@ func (s *Service) listen() error {
 	var err error
 	switch {
 	case s.o.InsecureHTTP:
-		if !loopback(s.o.Listen) {
+		if _, ok := OnLoopback(s.o.Listen); !ok {
 			return fmt.Errorf("%w: plain HTTP is for loopback only, and %q is not: anybody on the way could change a verdict", boltseal.ErrConfiguration, s.o.Listen)
 		}
 	case s.o.SelfSigned:
@@ -293,13 +293,15 @@ func (s *Service) listen() error {
 	return nil
 }
 
-func loopback(address string) bool {
+// OnLoopback reports whether an address, HOST:PORT, can be reached from this machine
+// only, with its host.
+func OnLoopback(address string) (host string, ok bool) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
-		return false
+		return "", false
 	}
 	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+	return host, host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // load puts the files' configuration in force. What does not work changes
