@@ -8,10 +8,13 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/boltseal/boltseal"
@@ -31,15 +34,17 @@ const (
 type tokens struct {
 	opts   Options
 	cache  *lru.Cache[tokenKey, tokenEntry]
+	count  atomic.Int64 // of tokens so far
 	flight singleflight.Group
 }
 
 type tokenKey struct{ host, repository string }
 
 type tokenEntry struct {
-	token string
-	until time.Time
-	as    Credential // that it is itself; anonymous where it was had for one
+	token  string
+	number int64 // in the order they were given
+	until  time.Time
+	as     Credential // that it is itself; anonymous where it was had for one
 }
 
 // secrets are the texts that no error may have in it.
@@ -56,6 +61,7 @@ func newTokens(o Options) *tokens {
 type shown struct {
 	header    string     // for Authorization, "" for nothing
 	token     string     // the bearer token in it, "" for none
+	number    int64      // the token's
 	as        Credential // what it shows without an exchange; anonymous for a token that was had for another
 	challenge *challenge // what it answers, nil where the registry is not known to ask
 }
@@ -78,7 +84,7 @@ func (t *tokens) show(ctx context.Context, h *host, repository string) (shown, e
 	if err != nil {
 		return shown{challenge: c}, err
 	}
-	return shown{header: "Bearer " + e.token, token: e.token, as: e.as, challenge: c}, nil
+	return shown{header: "Bearer " + e.token, token: e.token, number: e.number, as: e.as, challenge: c}, nil
 }
 
 // refused notes what a 401 asks for, drops the token that it refused, and says
@@ -145,6 +151,7 @@ func (t *tokens) bearer(ctx context.Context, h *host, c challenge, repository st
 		if err != nil {
 			return nil, err
 		}
+		e.number = t.count.Add(1)
 		t.cache.Put(k, e, int64(len(e.token)+len(repository)+256))
 		return e, nil
 	})
@@ -271,10 +278,10 @@ func (t *tokens) exchange(h *host, req *http.Request, transport *http.Transport,
 		return tokenEntry{}, fail(resp.StatusCode, classify(err))
 	}
 	var doc struct {
-		Token       string  `json:"token"`
-		AccessToken string  `json:"access_token"`
-		ExpiresIn   float64 `json:"expires_in"`
-		IssuedAt    string  `json:"issued_at"`
+		Token       string         `json:"token"`
+		AccessToken string         `json:"access_token"`
+		ExpiresIn   jsontext.Value `json:"expires_in"` // a number, or whatever a server writes for one
+		IssuedAt    jsontext.Value `json:"issued_at"`
 	}
 	if err := json.Unmarshal(b, &doc); err != nil {
 		// The answer may hold a token: its text must not reach the message.
@@ -287,11 +294,11 @@ func (t *tokens) exchange(h *host, req *http.Request, transport *http.Transport,
 		return tokenEntry{}, fail(resp.StatusCode, fmt.Errorf("%w: the token server's answer has no token", boltseal.ErrUnusable))
 	}
 	life := defaultTokenLife
-	if doc.ExpiresIn > 0 {
-		life = time.Duration(min(doc.ExpiresIn, maxTokenLife.Seconds()) * float64(time.Second))
+	if seconds := seconds(doc.ExpiresIn); seconds > 0 {
+		life = time.Duration(min(seconds, maxTokenLife.Seconds()) * float64(time.Second))
 	}
 	now := t.opts.Clock()
-	if issued, err := time.Parse(time.RFC3339, doc.IssuedAt); err == nil {
+	if issued, ok := moment(doc.IssuedAt); ok {
 		// One that was kept for us has part of its life behind it. What cannot
 		// be is a clock that goes wrong.
 		if age := now.Sub(issued); age > 0 && age < life {
@@ -299,6 +306,41 @@ func (t *tokens) exchange(h *host, req *http.Request, transport *http.Transport,
 		}
 	}
 	return tokenEntry{token: doc.Token, until: ahead(now, life)}, nil
+}
+
+// scalar is the text of a JSON string or number.
+func scalar(v jsontext.Value) string {
+	var s string
+	if json.Unmarshal(v, &s) == nil {
+		return strings.TrimSpace(s)
+	}
+	return string(v)
+}
+
+// seconds reads a lifetime, 0 where there is none.
+func seconds(v jsontext.Value) float64 {
+	text := scalar(v)
+	if n, err := strconv.ParseFloat(text, 64); err == nil && n > 0 {
+		return n
+	}
+	if d, err := time.ParseDuration(text); err == nil && d > 0 {
+		return d.Seconds()
+	}
+	return 0
+}
+
+// moment reads when a token was issued, in the forms that servers write.
+func moment(v jsontext.Value) (t time.Time, ok bool) {
+	text := scalar(v)
+	if n, err := strconv.ParseInt(text, 10, 64); err == nil {
+		return time.Unix(n, 0), n > 0 && n < 1<<40
+	}
+	for _, layout := range []string{time.RFC3339, time.RFC1123, time.RFC1123Z, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05Z07:00", time.DateTime} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t, true
+		}
+	}
+	return t, false
 }
 
 // refusal is the error of a token server's answer that is no token.

@@ -29,6 +29,7 @@ type host struct {
 
 	challenge   atomic.Pointer[challenge] // what it asks for, nil = not known to ask
 	habits      habits
+	door        door
 	pausedUntil atomic.Int64 // Unix nanoseconds of real time; it asked us to wait
 	kind        atomic.Int32 // 1 + the addressKind of its own address, 0 = not known yet
 }

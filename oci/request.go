@@ -34,6 +34,8 @@ type request struct {
 	accept     string
 	authorized bool       // a 401 was answered already, with the credential that there is
 	renewed    bool       // and with a fresh one
+	refreshed  bool       // a token that was older than the request was refused otherwise, and another one tried
+	began      int64      // tokens up to this number are older than the request
 	misled     *challenge // one that could not be answered
 	attempts   int        // tries, 0 for the usual number
 	away       string     // the host that a redirect led to, "" for the registry itself
@@ -41,7 +43,7 @@ type request struct {
 
 func (r *Registry) request(ctx context.Context, op string, ref boltseal.Reference, method, path, accept string) *request {
 	h := r.hosts.get(ref.Registry)
-	return &request{ctx: ctx, r: r, h: h, op: op, ref: ref, method: method, accept: accept,
+	return &request{ctx: ctx, r: r, h: h, began: r.auth.count.Load(), op: op, ref: ref, method: method, accept: accept,
 		url: &url.URL{Scheme: h.scheme, Host: h.address, Path: "/v2/" + ref.Repository + "/" + path}}
 }
 
@@ -97,7 +99,9 @@ func (q *request) giveUp(status int, err error) error {
 	if q.misled != nil && q.ctx.Err() == nil {
 		// The registry may have moved its token server, or never have meant
 		// this one: the next request asks it again.
-		q.h.challenge.CompareAndSwap(q.misled, nil)
+		if q.h.challenge.CompareAndSwap(q.misled, nil) {
+			q.h.door.shut()
+		}
 	}
 	return q.fail(status, err)
 }
@@ -148,8 +152,10 @@ const final = -1
 // try asks once, answering a challenge where one comes. wait is final, 0 for
 // the usual pause, or the time that the registry asked for.
 func (q *request) try(consume func(*http.Response) error) (status int, wait time.Duration, err error) {
+	leave := q.h.door.enter(q.ctx, q.ref.String(), q.r.opts.Limits.RequestTimeout/4)
 	ctx, cancel := context.WithTimeout(q.ctx, q.r.opts.Limits.RequestTimeout)
 	defer cancel()
+	defer func() { leave(err == nil || status != 0) }()
 	for {
 		header := http.Header{"User-Agent": {q.r.opts.UserAgent}, "Accept": {q.accept}}
 		shown, err := q.r.auth.show(ctx, q.h, q.ref.Repository)
@@ -175,6 +181,7 @@ func (q *request) try(consume func(*http.Response) error) (status int, wait time
 		}
 		if q.away == "" && resp.StatusCode == http.StatusUnauthorized {
 			again := q.r.auth.refused(q.h, resp, q.ref.Repository, shown)
+			leave(true)
 			drain(resp)
 			if again && !q.authorized {
 				q.authorized = true
@@ -193,13 +200,36 @@ func (q *request) try(consume func(*http.Response) error) (status int, wait time
 			}
 			continue
 		}
-		if q.away == "" && resp.StatusCode == http.StatusForbidden {
-			q.r.auth.forget(q.h, q.ref.Repository, shown) // what a token allows may have changed since
+		if q.away == "" && (resp.StatusCode == http.StatusForbidden || resp.StatusCode == http.StatusBadRequest) {
+			// What a token allows may have changed since it was given, and some say so
+			// of one that has ended.
+			q.r.auth.forget(q.h, q.ref.Repository, shown)
+			if fresh, err := q.refresh(ctx, shown); err != nil {
+				drain(resp)
+				return resp.StatusCode, retryable(err), err
+			} else if fresh {
+				drain(resp)
+				continue
+			}
 		}
 		wait, err = q.refusal(resp, shown)
 		drain(resp)
 		return resp.StatusCode, wait, q.led(err)
 	}
+}
+
+// refresh reports whether to ask once more with another token or credential than the
+// one that was refused by a status that is not 401. A token that was given to this
+// very request is as good as the next.
+func (q *request) refresh(ctx context.Context, s shown) (bool, error) {
+	if q.refreshed || s.header == "" {
+		return false, nil
+	}
+	q.refreshed = true
+	if s.token != "" && s.as.Anonymous() {
+		return s.number <= q.began, nil
+	}
+	return q.r.auth.renew(ctx, q.h, q.ref.Repository, s.as)
 }
 
 // led adds where a redirect led, as the registry may not be what is at fault.
