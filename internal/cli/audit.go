@@ -21,7 +21,6 @@ import (
 	"github.com/boltseal/boltseal/internal/integrity"
 	"github.com/boltseal/boltseal/internal/memo"
 	"github.com/boltseal/boltseal/internal/running"
-	"github.com/boltseal/boltseal/internal/service"
 	"github.com/boltseal/boltseal/internal/snapshot"
 )
 
@@ -182,7 +181,7 @@ func (f *auditFlags) snapshot(ctx context.Context, env Env, config *rest.Config,
 		if err != nil {
 			return nil, err
 		}
-		c := compile.NewCluster(compile.ClusterOptions{CertificateStores: service.CertificateStores(f.own)}, entries)
+		c := compile.NewCluster(compile.ClusterOptions{CertificateStores: compile.CertificateStores(f.own)}, entries)
 		var standing map[compile.Key]*compile.Standing
 		deps := env.deps()
 		deps.LentTo = f.lentTo

@@ -12,7 +12,6 @@ import (
 	"github.com/boltseal/boltseal/internal/controller"
 	"github.com/boltseal/boltseal/internal/doctor"
 	"github.com/boltseal/boltseal/internal/registrar"
-	"github.com/boltseal/boltseal/internal/service"
 )
 
 type doctorFlags struct {
@@ -99,7 +98,7 @@ func runDoctor(cmd *cobra.Command, env Env, f doctorFlags) error {
 		}
 		c := f.cluster
 		c.Webhook, c.Lease, c.Kinds, c.Nodes = registrar.Name, controller.LeaseName, controller.Kinds(), controller.ReadNodes
-		c.Compile = compile.ClusterOptions{CertificateStores: service.CertificateStores(c.Namespace)}
+		c.Compile = compile.ClusterOptions{CertificateStores: compile.CertificateStores(c.Namespace)}
 		if found, err = doctor.Cluster(cmd.Context(), config, c, deps, o); err != nil {
 			return fmt.Errorf("reading the cluster: %w", err)
 		}

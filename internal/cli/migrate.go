@@ -8,7 +8,6 @@ import (
 
 	"github.com/boltseal/boltseal/internal/compile"
 	"github.com/boltseal/boltseal/internal/migrate"
-	"github.com/boltseal/boltseal/internal/service"
 )
 
 type migrateFlags struct {
@@ -65,7 +64,7 @@ work, and 2 where it could not look.`,
 
 func runMigrateCheck(cmd *cobra.Command, env Env, f migrateFlags) error {
 	o := migrate.Options{Namespace: f.namespace, Service: f.service, Partial: len(f.files) > 0, Deps: env.deps(),
-		Compile: compile.ClusterOptions{CertificateStores: service.CertificateStores(f.namespace)}}
+		Compile: compile.ClusterOptions{CertificateStores: compile.CertificateStores(f.namespace)}}
 	var docs []migrate.Document
 	if o.Partial {
 		sources, err := readNamed(env, "--filename", f.files)

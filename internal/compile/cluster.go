@@ -243,48 +243,21 @@ func (x *clusterCompiler) tryPolicy(e Entry) {
 
 // providers reads all KeyManagementProviders and CertificateStores.
 func (x *clusterCompiler) providers() {
-	x.keys = newKeyring()
-	aliases := map[string]int{} // cluster-wide name of CertificateStores → place of their namespace
+	x.keys = newKeyring(x.cluster.o.CertificateStores)
 	for _, stores := range []bool{false, true} {
 		for _, e := range x.cluster.entries {
 			key := e.Current.key
 			if key.base() != v1beta1.KindKeyManagementProvider && key.Kind != v1beta1.KindCertificateStore || stores != (key.Kind == v1beta1.KindCertificateStore) {
 				continue
 			}
-			has, ok := x.provide(e)
-			x.keys.add(key.Namespace+"/"+key.Name, has, ok)
-			if !stores {
-				continue
-			}
-			place := slices.Index(x.cluster.o.CertificateStores, key.Namespace)
-			alias := "/" + key.Name
-			if old, seen := aliases[alias]; place >= 0 && (!seen && !x.keys.has(alias) || seen && place < old) {
-				aliases[alias] = place
-				x.keys.drop(alias)
-				x.keys.add(alias, has, ok)
+			if has, ok := x.provide(e); stores {
+				x.keys.addStore(key.Namespace, key.Name, has, ok)
+			} else {
+				x.keys.add(key.Namespace+"/"+key.Name, has, ok)
 			}
 		}
 	}
 }
-
-// add adds a provider unless one of that name is there: a KeyManagementProvider
-// wins over a CertificateStore.
-func (k keyring) add(name string, has provided, ok bool) {
-	switch {
-	case k.has(name):
-	case ok:
-		k.have[name] = has
-	default:
-		k.bad[name] = true
-	}
-}
-
-func (k keyring) has(name string) bool {
-	_, ok := k.have[name]
-	return ok || k.bad[name]
-}
-
-func (k keyring) drop(name string) { delete(k.have, name); delete(k.bad, name) }
 
 // provide finds out what a provider has: by its text as it is, else as it was. ok is
 // false where the text is wrong and there is no other.

@@ -1,8 +1,6 @@
 package compile
 
 import (
-	"slices"
-
 	"github.com/boltseal/boltseal/api/config/v1beta1"
 )
 
@@ -16,14 +14,13 @@ type Dangling struct {
 // there, in the cluster's order. Where a name came to dangle just now, what it
 // names may be under way, or the Verifier's own end.
 func (c *Cluster) Dangling() []Dangling {
-	there := newKeyring()
+	there := newKeyring(c.o.CertificateStores)
 	for _, e := range c.entries {
 		switch key := e.Current.key; {
-		case key.base() == v1beta1.KindKeyManagementProvider, key.Kind == v1beta1.KindCertificateStore:
+		case key.base() == v1beta1.KindKeyManagementProvider:
 			there.add(key.Namespace+"/"+key.Name, provided{}, true)
-			if key.Kind == v1beta1.KindCertificateStore && slices.Contains(c.o.CertificateStores, key.Namespace) {
-				there.add("/"+key.Name, provided{}, true)
-			}
+		case key.Kind == v1beta1.KindCertificateStore:
+			there.addStore(key.Namespace, key.Name, provided{}, true)
 		}
 	}
 	var out []Dangling

@@ -111,7 +111,9 @@ func TestNamespaces(t *testing.T) {
 		{"the cluster's provider in a namespace's Verifier", base + verifier("team/notary", "roots"), map[string]string{"team": "a both"}},
 		{"a provider of another namespace, by name", kmp("keys/b", w.pemB) + store("oras", "") + verifier("notary", "keys/b"), map[string]string{"": "b both"}},
 		{"a namespace's Verifier, a provider of another namespace", base + kmp("keys/b", w.pemB) + verifier("team/notary", "keys/b"), map[string]string{"team": "b both", "": "a both"}},
-		{"Ratify's name of a cluster-wide one", certStore("b", w.pemB) + store("oras", "") + verifier("notary", "gatekeeper-system/b"), map[string]string{"": "b both"}},
+		{"one that kubectl puts into default", certStore("b", w.pemB) + store("oras", "") + verifier("notary", "default/b"), map[string]string{"": "b both"}},
+		{"two of one name, and each is meant", certStore("default/c", w.pemA) + certStore("gatekeeper-system/c", w.pemB) + store("oras", "") + verifier("notary", "gatekeeper-system/c") + verifier("team/v", "default/c"), map[string]string{"": "b both", "team": "a both"}},
+		{"a name alone is that of the first place", certStore("gatekeeper-system/c", w.pemB) + certStore("default/c", w.pemA) + store("oras", "") + verifier("notary", "c"), map[string]string{"": "a both"}},
 		{"a KeyManagementProvider wins over a CertificateStore", certStore("roots", w.pemB) + base, map[string]string{"": "a both"}},
 		{"in any order", base + certStore("roots", w.pemB), map[string]string{"": "a both"}},
 		{"two Verifiers, either suffices", base + kmp("b", w.pemB) + verifier("second", "b"), map[string]string{"": "a b both"}},
@@ -299,7 +301,7 @@ func TestWarnings(t *testing.T) {
 		{"Ratify's cache", kmp("roots", w.Root().PEM()) + store("oras", "localCachePath: /tmp/x, cosignEnabled: true") + verifier("notary", "roots"), "Store oras: spec.parameters.localCachePath: it has no effect: nothing is kept on disk\n"},
 		{"Ratify's cosign", kmp("roots", w.Root().PEM()) + store("oras", "cosignEnabled: true") + verifier("notary", "roots"), "cosignEnabled: it has no effect: cosign signatures are not known here"},
 		{"a CA for nothing", kmp("roots", w.Root().PEM()) + store("oras", "useHttp: true, caCert: "+quoted(w.Root().PEM())) + verifier("notary", "roots"), "caCert: it has no effect: useHttp speaks without TLS"},
-		{"a CertificateStore for nothing", kmp("roots", w.Root().PEM()) + certStore("roots", w.Root().PEM()) + store("oras", "") + verifier("notary", "roots"), "CertificateStore roots: metadata.name: it is not used: the KeyManagementProvider of the same name wins"},
+		{"a CertificateStore for nothing", kmp("roots", w.Root().PEM()) + certStore("roots", w.Root().PEM()) + store("oras", "") + verifier("notary", "roots"), "CertificateStore default/roots: metadata.name: a Verifier that names roots means the KeyManagementProvider of this name, which wins"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

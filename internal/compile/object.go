@@ -103,6 +103,9 @@ func guarded(f func() error) (err error) {
 func (r *Resource) decode(data []byte) ([]strict.Node, error) {
 	var o object
 	err := json.Unmarshal(data, &o)
+	if o.Kind == v1beta1.KindCertificateStore {
+		o.Metadata.Namespace = cmp.Or(o.Metadata.Namespace, defaultNamespace) // as kubectl does, for who decodes files so
+	}
 	r.key, r.created = Key{o.Kind, o.Metadata.Namespace, o.Metadata.Name}, o.Metadata.Created
 	if err != nil {
 		return nil, err
@@ -127,10 +130,6 @@ func (r *Resource) decode(data []byte) ([]strict.Node, error) {
 	}
 	for i := range r.set.stores {
 		r.set.stores[i].from = r
-	}
-	for i := range r.set.providers {
-		// Here a CertificateStore has the namespace that it is in; see keyring.
-		r.set.providers[i].namespace = o.Metadata.Namespace
 	}
 	return docs, nil
 }

@@ -47,7 +47,7 @@ func TestMessages(t *testing.T) {
 		{"no value", doc("KeyManagementProvider", "roots", "spec:\n  type: inline\n") + rest, "KeyManagementProvider roots: spec.parameters.value: no certificate: it is empty"},
 		{"provider of a later version", doc("KeyManagementProvider", "roots", "spec:\n  type: hsm\n  parameters: {vaultURI: x}\n") + rest, "KeyManagementProvider roots: spec.type: the provider hsm is not known here; known: inline, azurekeyvault, secret, configmap, file, vault"},
 		{"provider by its older name", doc("KeyManagementProvider", "roots", "spec:\n  provider: inlin\n") + rest, `KeyManagementProvider roots: spec.provider: the provider inlin is not known here; known: inline, azurekeyvault, secret, configmap, file, vault, awskms, gcpkms (did you mean "inline"?)`},
-		{"CertificateStore of a later version", doc("CertificateStore", "roots", "spec:\n  provider: hsm\n") + rest, "CertificateStore roots: spec.provider: the provider hsm is not known here; known: inline, azurekeyvault, secret, configmap, file, vault"},
+		{"CertificateStore of a later version", doc("CertificateStore", "roots", "spec:\n  provider: hsm\n") + rest, "CertificateStore default/roots: spec.provider: the provider hsm is not known here; known: inline, azurekeyvault, secret, configmap, file, vault"},
 		{"no provider", doc("KeyManagementProvider", "roots", "spec: {}\n") + rest, "KeyManagementProvider roots: spec.type: it names no provider; known: inline, azurekeyvault, secret, configmap, file, vault"},
 		{"two providers that disagree", doc("KeyManagementProvider", "roots", "spec:\n  type: inline\n  provider: azurekeyvault\n  parameters:\n    value: |\n"+indent(6, pem)) + rest, `spec.provider: it says "azurekeyvault", and type says "inline": keep type`},
 		{"keys", doc("KeyManagementProvider", "roots", "spec:\n  type: inline\n  parameters:\n    contentType: key\n    value: x\n") + rest, "spec.parameters.contentType: keys are of no use to the verifiers known here"},
@@ -163,14 +163,14 @@ func TestProblemsOf(t *testing.T) {
 	}
 	ps := fails(t, string(text))
 	for o, want := range map[strict.Object]int{
-		{Kind: "KeyManagementProvider", Name: "not-pem"}:            2,
-		{Kind: "CertificateStore", Name: "vault"}:                   1,
-		{Kind: "Store", Name: "store"}:                              6,
-		{Kind: "Verifier", Name: "verifier"}:                        8,
-		{Kind: "NamespacedVerifier", Namespace: "team", Name: "v"}:  1,
-		{Kind: "NamespacedPolicy", Namespace: "team", Name: "rp"}:   3,
-		{Kind: "Store", Name: "undecodable"}:                        2,
-		{Kind: "NamespacedVerifier", Namespace: "other", Name: "v"}: 0,
+		{Kind: "KeyManagementProvider", Name: "not-pem"}:                          2,
+		{Kind: "CertificateStore", Namespace: "gatekeeper-system", Name: "vault"}: 1,
+		{Kind: "Store", Name: "store"}:                                            6,
+		{Kind: "Verifier", Name: "verifier"}:                                      8,
+		{Kind: "NamespacedVerifier", Namespace: "team", Name: "v"}:                1,
+		{Kind: "NamespacedPolicy", Namespace: "team", Name: "rp"}:                 3,
+		{Kind: "Store", Name: "undecodable"}:                                      2,
+		{Kind: "NamespacedVerifier", Namespace: "other", Name: "v"}:               0,
 		{}: 0,
 	} {
 		if got := ps.Of(o); len(got) != want {

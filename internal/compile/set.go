@@ -119,8 +119,11 @@ func (s *Set) documents() []strict.Problem {
 // objectOf is what a document calls itself.
 func objectOf(doc strict.Node) strict.Object {
 	o := strict.Object{Kind: doc.Text("kind"), Name: doc.Text("metadata", "name")}
-	if strings.HasPrefix(o.Kind, v1beta1.NamespacedPrefix) {
+	if strings.HasPrefix(o.Kind, v1beta1.NamespacedPrefix) || o.Kind == v1beta1.KindCertificateStore {
 		o.Namespace = doc.Text("metadata", "namespace")
+	}
+	if o.Kind == v1beta1.KindCertificateStore {
+		o.Namespace = cmp.Or(o.Namespace, defaultNamespace)
 	}
 	return o
 }
@@ -180,13 +183,13 @@ func (s *Set) decode(doc strict.Node, seen map[string]strict.Node) error {
 		return doc.At("metadata.name", "%s is no name to Kubernetes: lower-case letters, digits, - and . only", strict.Label(name))
 	case namespaced && namespace == "":
 		return doc.At("metadata.namespace", "a %s needs a namespace", strict.Label(kind))
-	case namespaced && len(validation.IsDNS1123Label(namespace)) > 0:
+	case namespace != "" && (namespaced || base == v1beta1.KindCertificateStore) && len(validation.IsDNS1123Label(namespace)) > 0:
 		return doc.At("metadata.namespace", "%s is no name to Kubernetes: lower-case letters, digits and - only", strict.Label(namespace))
 	case !namespaced && base != v1beta1.KindCertificateStore:
 		namespace = "" // the kind is cluster-wide, as kubectl reads it
 	}
 	if base == v1beta1.KindCertificateStore {
-		namespace = "" // Ratify's users have them with and without a namespace, and use them cluster-wide
+		namespace = cmp.Or(namespace, defaultNamespace) // as kubectl does
 	}
 	key := kind + "/" + namespace + "/" + name
 	if first, ok := seen[key]; ok {

@@ -116,7 +116,7 @@ func TestNamespacesDoNotBorrow(t *testing.T) {
 		{"authProvider: {name: alibabacloudAcrBasic, tokenFile: /x}", "team", "it would name a file"},
 		{"authProvider: {name: gcpArtifactRegistry}", "", "gcpArtifactRegistry is the identity of Boltseal itself"},
 		{"authProvider: {name: gcpArtifactRegistry}", "team", ""},
-		{"useHttp: true, authProvider: {name: podPullSecrets}", "team", "podPullSecrets reads Secrets, which are not shown"},
+		{"useHttp: true, authProvider: {name: podPullSecrets}", "team", "what podPullSecrets reads of Secrets is not shown"},
 		{"authProvider: {name: podPullSecrets}", "", ""},
 		{"registries: [{host: acme.azurecr.io, caFile: /x}], authProvider: {name: azureManagedIdentity}", "team", "sets registries[0].caFile"},
 		{"authProvider: {name: k8Secrets, secrets: [{secretName: pull}]}", "", ""},

@@ -151,6 +151,7 @@ func TestFindings(t *testing.T) {
 		{name: "the older name", from: "type: inline", to: "provider: alibabakms", resource: "KeyManagementProvider roots", field: "spec.provider", severity: Unsupported},
 		{name: "a certificate store", docs: []string{fmt.Sprintf(cert, "gatekeeper-system"), store, verifier, ruled}, resource: "CertificateStore gatekeeper-system/roots", severity: OK},
 		{name: "a certificate store elsewhere", docs: []string{fmt.Sprintf(cert, "shop"), store, verifier, ruled}, resource: v, field: "spec.parameters.verificationCertStores.certs[0]", words: []string{"not there"}},
+		{name: "a certificate store that is named in another namespace", docs: []string{fmt.Sprintf(cert, "default"), store, notationWith("verificationCertStores: {certs: [gatekeeper-system/roots]}"), ruled}, resource: v, field: "spec.parameters.verificationCertStores.certs[0]", words: []string{"gatekeeper-system/roots, which is not there", "default/roots is another one"}},
 		{name: "Rego", from: "type: config-policy, parameters: {artifactVerificationPolicies: {default: any}}", to: "type: rego-policy, parameters: {policy: x}",
 			resource: "Policy ratify-policy", field: "spec.type", severity: Unsupported, words: []string{"Rego", "every image is denied"}},
 		{name: "a Policy of another name", from: "ratify-policy", to: "my-policy", resource: "Policy my-policy", field: "metadata.name", words: []string{"as if it were not there"}},

@@ -53,19 +53,11 @@ type Alone interface {
 // againAfter is how long work that ended with an error is left alone.
 const againAfter = 5 * time.Second
 
-// ratifyNamespaces are where Ratify's users have their CertificateStores: kubectl's
-// default, and where Ratify itself lives.
-var ratifyNamespaces = []string{"default", "gatekeeper-system"}
-
-// CertificateStores are the namespaces whose CertificateStores may be named without
-// their namespace, the first first; own is Boltseal's own.
-func CertificateStores(own string) []string { return append([]string{own}, ratifyNamespaces...) }
-
 // watchCluster makes the controller that reads the configuration from the cluster.
 func (s *Service) watchCluster() (*controller.Controller, error) {
 	o := s.o.Cluster
 	return controller.New(controller.Options{Config: o.Config, Namespace: o.Namespace, Identity: o.Identity,
-		Cluster: compile.ClusterOptions{CertificateStores: CertificateStores(o.Namespace)}, Apply: s.apply, Lead: s.lead, Log: s.o.Log, Clock: s.o.Clock})
+		Cluster: compile.ClusterOptions{CertificateStores: compile.CertificateStores(o.Namespace)}, Apply: s.apply, Lead: s.lead, Log: s.o.Log, Clock: s.o.Clock})
 }
 
 // auditRunning makes what looks at Pods that already run.
