@@ -108,7 +108,7 @@ func TestAClusterThatWasNotEmpty(t *testing.T) {
 			if one.Policy != "production" || one.Timestamp.Seconds == 0 || one.Description == "" {
 				t.Errorf("%+v", one)
 			}
-			if one.Properties["image"] == unsigned && (one.Result != "fail" || one.Properties["pods"] != "2" || len(one.Subjects) != 2 || one.Subjects[0].Name != "bad-1") {
+			if one.Properties["image"] == unsigned && (one.Result != "fail" || one.Properties["pods"] != "2" || len(one.Subjects) != 1 || one.Subjects[0].Name != "bad-1" || one.Properties["resultID"] == "") {
 				t.Errorf("%+v", one)
 			}
 		}

@@ -27,7 +27,7 @@ type unit struct {
 type kind struct {
 	namespace      string
 	labels, images unique.Handle[string]
-	owner          unique.Handle[string] // where a policy wants to know it, otherwise none
+	owner          unique.Handle[string]
 	pulls          unique.Handle[string] // where an engine does
 }
 
@@ -77,10 +77,7 @@ func newPlan(ctx context.Context, snap *snapshot.Snapshot, v *Inventory, targets
 	v.mu.Lock()
 	namespaces := maps.Clone(v.namespaces)
 	for key, r := range v.rows {
-		k := kind{key.Namespace, r.labels, r.images, unique.Handle[string]{}, unique.Handle[string]{}}
-		if p.owners {
-			k.owner = r.owner
-		}
+		k := kind{key.Namespace, r.labels, r.images, r.owner, unique.Handle[string]{}}
 		if perPod {
 			k.pulls = r.pulls
 		}

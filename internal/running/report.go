@@ -1,6 +1,8 @@
 package running
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -35,35 +37,49 @@ const (
 	propertyCause  = "cause"
 	propertyExempt = "exemption"
 	propertySigner = "signer"
+	// propertyID is where Policy Reporter looks for a result's own id; without it,
+	// it makes one that leaves the image out, and keeps one of several results.
+	propertyID = "resultID"
 )
 
-// A namespace's report has a result for each image that is not trusted; where that
-// would come to more than all reports may have together, for the first ones only,
-// and one for all others of the same policy and outcome. Each number is tried in
+// A namespace's report has a result for each image that is not trusted in each
+// workload; where that would come to more than all reports may have together, for
+// the first ones only, and one for all others of the same policy and outcome. Each number is tried in
 // turn, so that reports are cut the same way until much has changed.
 var mostResults = []int{5000, 2000, 1000, 500, 200, 100, 50, 20, 10, 5, 2, 1, 0}
 
 // resultKey tells one result of a namespace's report from another.
 type resultKey struct {
-	policy string
+	id     string
 	result openreports.Result
-	image  string
 }
 
 func keyOfResult(r *openreports.ReportResult) resultKey {
-	return resultKey{r.Policy, r.Result, r.Properties[propertyImage]}
+	return resultKey{r.Properties[propertyID], r.Result}
+}
+
+// resultID is a result's id: the same for as long as its policy, image and workload
+// are the same (parts, in the caller's order), whatever comes out. It is the first
+// 16 bytes of a SHA-256, in hexadecimal.
+func resultID(parts ...string) string {
+	h := sha256.New()
+	for _, p := range parts {
+		fmt.Fprintf(h, "%d:%s", len(p), p)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
 // namespaceReport is what there is to report of one namespace.
 type namespaceReport struct {
-	single  []openreports.ReportResult // one for each image that is not trusted, the worst first
+	single  []openreports.ReportResult // one for each image that is not trusted, in each workload, the worst first
 	sizes   []int                      // of single, as JSON
 	sums    []*sum                     // by policy and outcome, in order
 	summary openreports.ReportSummary
 	pending bool // something is still to be looked at
 }
 
-// sum is all images with one outcome under one policy.
+// sum is all images with one outcome under one policy, each counted once for each
+// workload that runs it.
 type sum struct {
 	policy       string
 	action       v1alpha1.EnforcementAction
@@ -73,7 +89,7 @@ type sum struct {
 }
 
 // sumBytes is about the size of a sum's result as JSON.
-const sumBytes = 330
+const sumBytes = 390
 
 // reportsOf groups a result by namespace.
 func reportsOf(r *Result) map[string]*namespaceReport {
@@ -105,33 +121,49 @@ func (n *namespaceReport) add(f *Finding) {
 	if s.images == 0 {
 		n.sums = append(n.sums, s)
 	}
-	s.images++
+	s.images += len(f.Workloads)
 	s.pods += f.Pods
 	result := resultOf(f.Outcome, f.Action)
+	n.count(result, len(f.Workloads))
+	if f.Outcome == Trusted {
+		return
+	}
+	for i := range f.Workloads {
+		one := singleResult(f, &f.Workloads[i], result)
+		s.at = append(s.at, len(n.single))
+		n.single, n.sizes = append(n.single, one), append(n.sizes, sizeOf(one))
+	}
+}
+
+// count adds to the report's totals.
+func (n *namespaceReport) count(result openreports.Result, by int) {
 	switch result {
 	case "pass":
-		n.summary.Pass++
-		return
+		n.summary.Pass += by
 	case "fail":
-		n.summary.Fail++
+		n.summary.Fail += by
 	case "warn":
-		n.summary.Warn++
+		n.summary.Warn += by
 	case "skip":
-		n.summary.Skip++
+		n.summary.Skip += by
 	default:
-		n.summary.Error++
+		n.summary.Error += by
 	}
+}
+
+// singleResult is what one image comes to in one workload.
+func singleResult(f *Finding, w *Workload, result openreports.Result) openreports.ReportResult {
 	one := openreports.ReportResult{Policy: f.Policy, Rule: reportRule, Category: reportCategory, Severity: severityOf(f.Outcome, f.Action), Result: result,
-		Scored: f.Action == v1alpha1.Deny, Description: sentence(f), Subjects: subjects(f.First),
-		Properties: map[string]string{propertyImage: f.Image, propertyPods: strconv.Itoa(f.Pods), propertyCause: string(f.Reason.Cause)}}
+		Scored: f.Action == v1alpha1.Deny, Description: sentence(f), Subjects: subjectOf(f.Namespace, w),
+		Properties: map[string]string{propertyImage: f.Image, propertyPods: strconv.Itoa(w.Pods), propertyCause: string(f.Reason.Cause),
+			propertyID: resultID(f.Namespace, f.Policy, f.Image, f.Exemption, w.APIVersion, w.Kind, w.Name)}}
 	if f.Outcome == Exempt {
 		one.Properties[propertyExempt] = f.Exemption
 	}
 	if f.Signer != "" {
 		one.Properties[propertySigner] = f.Signer
 	}
-	s.at = append(s.at, len(n.single))
-	n.single, n.sizes = append(n.single, one), append(n.sizes, sizeOf(one))
+	return one
 }
 
 func sizeOf(v any) int {
@@ -183,12 +215,9 @@ func sentence(f *Finding) string {
 	return s
 }
 
-func subjects(pods []Pod) []corev1.ObjectReference {
-	var out []corev1.ObjectReference
-	for _, p := range pods {
-		out = append(out, corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: p.Namespace, Name: p.Name})
-	}
-	return out
+// subjectOf is a workload as a report names it.
+func subjectOf(namespace string, w *Workload) []corev1.ObjectReference {
+	return []corev1.ObjectReference{{APIVersion: w.APIVersion, Kind: w.Kind, Namespace: namespace, Name: w.Name}}
 }
 
 // bytes is about the size of the results with at most most single ones.
@@ -205,7 +234,7 @@ func (n *namespaceReport) bytes(most int) int {
 	return total
 }
 
-// rest is how many images of the sum have no result of their own.
+// rest is how many of the sum have no result of their own.
 func (s *sum) rest(most int) int {
 	rest := s.images
 	for _, i := range s.at {
@@ -216,8 +245,8 @@ func (s *sum) rest(most int) int {
 	return rest
 }
 
-// results are the report's, with at most most single ones.
-func (n *namespaceReport) results(most int) []openreports.ReportResult {
+// results are those of a namespace's report, with at most most single ones.
+func (n *namespaceReport) results(namespace string, most int) []openreports.ReportResult {
 	out := append([]openreports.ReportResult(nil), n.single[:min(most, len(n.single))]...)
 	for _, s := range n.sums {
 		rest := s.rest(most)
@@ -225,7 +254,7 @@ func (n *namespaceReport) results(most int) []openreports.ReportResult {
 			continue
 		}
 		r := openreports.ReportResult{Policy: s.policy, Rule: reportRule, Category: reportCategory, Severity: severityOf(s.outcome, s.action),
-			Result: resultOf(s.outcome, s.action), Scored: s.action == v1alpha1.Deny, Properties: map[string]string{propertyImages: strconv.Itoa(rest)}}
+			Result: resultOf(s.outcome, s.action), Scored: s.action == v1alpha1.Deny, Properties: map[string]string{propertyImages: strconv.Itoa(rest), propertyID: resultID(namespace, s.policy, s.outcome.String())}}
 		switch {
 		case s.outcome == Trusted:
 			r.Properties[propertyPods] = strconv.Itoa(s.pods)
@@ -262,7 +291,7 @@ func fit(reports map[string]*namespaceReport, budget int) int {
 // report makes a namespace's report. before is when each result was there first;
 // the others are from now.
 func (n *namespaceReport) report(namespace string, most int, before map[resultKey]metav1.Timestamp, now time.Time) *openreports.Report {
-	r := &openreports.Report{Source: reportSource, Summary: n.summary, Results: n.results(most),
+	r := &openreports.Report{Source: reportSource, Summary: n.summary, Results: n.results(namespace, most),
 		Scope: &corev1.ObjectReference{APIVersion: "v1", Kind: "Namespace", Name: namespace}}
 	r.Name, r.Namespace, r.Labels = ReportName, namespace, map[string]string{ManagedByLabel: ManagedBy}
 	r.APIVersion, r.Kind = openreports.GroupVersion.String(), "Report"

@@ -26,6 +26,7 @@ func manyFindings(namespaces, images int) *Result {
 			f := &Finding{Namespace: namespace, Policy: "production", Action: v1alpha1.Deny, Outcome: Violation, Pods: 5,
 				Image:  fmt.Sprintf("registry.example/team%03d/app%04d@sha256:%s", ns, i, hexA),
 				Reason: boltseal.Reason{Cause: boltseal.CauseNothingSigned, Message: "nothing signed: no signature refers to this image", Remedy: "sign the image and push the signature to the same repository"}}
+			f.Workloads = []Workload{{APIVersion: "apps/v1", Kind: "Deployment", Name: fmt.Sprintf("app%04d", i), Pods: 5}}
 			for p := range 3 {
 				f.First = append(f.First, Pod{Namespace: namespace, Name: fmt.Sprintf("app%04d-7d9c6b5f4-%05d", i, p)})
 			}
@@ -85,13 +86,14 @@ func TestReportsFit(t *testing.T) {
 
 func TestReportOfANamespace(t *testing.T) {
 	t.Parallel()
+	x := []Workload{{APIVersion: "v1", Kind: "Pod", Name: "x", Pods: 2}}
 	reason := boltseal.Reason{Cause: boltseal.CauseUnavailable, Message: "no answer", Remedy: "wait"}
 	r := &Result{At: time.Unix(1_800_000_000, 0), Findings: []*Finding{
-		{Namespace: "shop", Policy: "p", Action: v1alpha1.Deny, Image: "a", Outcome: Violation, Pods: 2, First: []Pod{{Namespace: "shop", Name: "x"}}, Reason: boltseal.Reason{Cause: boltseal.CauseNothingSigned, Message: "nothing signed"}},
-		{Namespace: "shop", Policy: "p", Action: v1alpha1.Deny, Image: "b", Outcome: Unknown, Pods: 1, Reason: reason},
-		{Namespace: "shop", Policy: "p", Action: v1alpha1.Deny, Image: "c", Outcome: Trusted, Pods: 3},
-		{Namespace: "shop", Policy: "p", Action: v1alpha1.Deny, Image: "d", Outcome: Trusted, Pods: 4},
-		{Namespace: "shop", Policy: "w", Action: v1alpha1.DryRun, Image: "a", Outcome: Violation, Pods: 2},
+		{Namespace: "shop", Policy: "p", Action: v1alpha1.Deny, Image: "a", Outcome: Violation, Pods: 2, Workloads: x, Reason: boltseal.Reason{Cause: boltseal.CauseNothingSigned, Message: "nothing signed"}},
+		{Namespace: "shop", Policy: "p", Action: v1alpha1.Deny, Image: "b", Outcome: Unknown, Pods: 1, Workloads: x, Reason: reason},
+		{Namespace: "shop", Policy: "p", Action: v1alpha1.Deny, Image: "c", Outcome: Trusted, Pods: 3, Workloads: x},
+		{Namespace: "shop", Policy: "p", Action: v1alpha1.Deny, Image: "d", Outcome: Trusted, Pods: 4, Workloads: x},
+		{Namespace: "shop", Policy: "w", Action: v1alpha1.DryRun, Image: "a", Outcome: Violation, Pods: 2, Workloads: x},
 		{Namespace: "slow", Policy: "p", Action: v1alpha1.Deny, Image: "a", Outcome: Pending, Pods: 2},
 	}}
 	all := reportsOf(r)

@@ -73,6 +73,8 @@ type Finding struct {
 	// Pods is how many run it, First names some of them.
 	Pods  int   `json:"pods"`
 	First []Pod `json:"first"`
+	// Workloads are what owns those Pods, ordered by kind and name.
+	Workloads []Workload `json:"workloads,omitempty"`
 
 	signers signers.Set
 }
@@ -167,6 +169,7 @@ func (j *Judge) result(p *plan) *Result {
 			}
 			f.Pods += s.pods
 			f.First = mergeFirst(f.First, s.first)
+			f.Workloads = addWorkload(f.Workloads, workloadOf(s))
 		}
 		*r.Pods.of(all) += s.pods
 		for i, o := range byPolicy {

@@ -320,8 +320,9 @@ func (ob *Observer) reports(ctx context.Context) (map[string][]v1alpha1.Componen
 				if n++; n > maxResults {
 					return out, nil
 				}
-				if c, ok := componentOf(rep.Namespace, &rep.Results[k]); ok && len(out[rep.Results[k].Policy]) < 2*MaxComponents {
-					out[rep.Results[k].Policy] = append(out[rep.Results[k].Policy], c)
+				c, ok := componentOf(rep.Namespace, &rep.Results[k])
+				if policy := rep.Results[k].Policy; ok {
+					out[policy] = addComponent(out[policy], c)
 				}
 			}
 		}
@@ -329,6 +330,24 @@ func (ob *Observer) reports(ctx context.Context) (map[string][]v1alpha1.Componen
 			return out, nil
 		}
 	}
+}
+
+// addComponent adds what one workload runs to what others of its namespace run of
+// the same image: all, which has 2 * MaxComponents at the most.
+func addComponent(all []v1alpha1.Component, c v1alpha1.Component) []v1alpha1.Component {
+	i := slices.IndexFunc(all, func(o v1alpha1.Component) bool {
+		return o.State == c.State && o.Namespace == c.Namespace && o.Image == c.Image && o.Reason == c.Reason
+	})
+	switch {
+	case i >= 0:
+		all[i].Pods += c.Pods
+		if !c.FirstSeen.IsZero() && c.FirstSeen.Before(&all[i].FirstSeen) {
+			all[i].FirstSeen = c.FirstSeen
+		}
+	case len(all) < 2*MaxComponents:
+		all = append(all, c)
+	}
+	return all
 }
 
 // componentOf reads one result of a report of the audit (see internal/running).
@@ -350,7 +369,9 @@ func componentOf(namespace string, r *openreports.ReportResult) (v1alpha1.Compon
 		c.Pods = int32(n)
 	}
 	if len(r.Subjects) > 0 {
-		c.Pod = r.Subjects[0].Name
+		if c.Pod = r.Subjects[0].Name; r.Subjects[0].Kind != "Pod" {
+			c.Pod = r.Subjects[0].Kind + "/" + c.Pod
+		}
 	}
 	if r.Timestamp.Seconds > 0 {
 		c.FirstSeen = metav1.NewTime(time.Unix(r.Timestamp.Seconds, 0).UTC())

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	openreports "github.com/openreports/reports-api/apis/openreports.io/v1alpha1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -159,5 +160,33 @@ func TestImageIn(t *testing.T) {
 		if got := imageIn(message); got != want {
 			t.Errorf("%q: %q, want %q", message, got, want)
 		}
+	}
+}
+
+// TestReportResultsOfOneImage: a report has a result for each workload, a component
+// is an image in a namespace with all of its Pods.
+func TestReportResultsOfOneImage(t *testing.T) {
+	t.Parallel()
+	result := func(image, workload, pods, outcome string, seconds int64) *openreports.ReportResult {
+		return &openreports.ReportResult{Result: openreports.Result(outcome), Timestamp: metav1.Timestamp{Seconds: seconds},
+			Subjects: []corev1.ObjectReference{{Kind: "Deployment", Name: workload}}, Properties: map[string]string{"image": image, "pods": pods, "cause": "nothing-signed"}}
+	}
+	var all []v1alpha1.Component
+	for _, r := range []*openreports.ReportResult{result("a", "x", "2", "fail", 30), result("a", "y", "3", "fail", 20), result("a", "z", "5", "skip", 10), result("b", "x", "1", "fail", 10)} {
+		c, ok := componentOf("shop", r)
+		if !ok {
+			t.Fatalf("%+v", r)
+		}
+		all = addComponent(all, c)
+	}
+	if len(all) != 3 || all[0].Pods != 5 || all[0].FirstSeen.Unix() != 20 || all[0].Pod != "Deployment/x" || all[1].State != v1alpha1.Exempt || all[1].Pods != 5 || all[2].Image != "b" {
+		t.Errorf("%+v", all)
+	}
+	for i := range 3 * MaxComponents {
+		c, _ := componentOf(fmt.Sprintf("n%d", i), result("a", "x", "1", "fail", 10))
+		all = addComponent(all, c)
+	}
+	if len(all) != 2*MaxComponents {
+		t.Errorf("%d components", len(all))
 	}
 }
