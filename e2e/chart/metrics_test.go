@@ -43,7 +43,7 @@ func series(t *testing.T) map[string]map[string]bool {
 	}
 	eventually(t, "the audit and the hub have written something, and a provider has read something", func() error {
 		text, err := get(t.Context(), s.Metrics+"/metrics")
-		for _, late := range []string{"boltseal_audit_writes_total{", "boltseal_key_provider_age_seconds{", "boltseal_hub_assignment_compliance_percent{", "boltseal_agent_writes_total{", "boltseal_agent_demands{", "boltseal_hub_writes_total{"} {
+		for _, late := range []string{"boltseal_audit_writes_total{", "boltseal_key_provider_age_seconds{", "boltseal_hub_assignment_compliance_percent{", "boltseal_hub_assignment_clusters{", "boltseal_agent_writes_total{", "boltseal_agent_demands{", "boltseal_hub_writes_total{"} {
 			if err == nil && !strings.Contains(text, late) {
 				err = fmt.Errorf("there is no %s", late)
 			}

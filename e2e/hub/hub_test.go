@@ -68,7 +68,7 @@ func TestAssignment(t *testing.T) {
 	stands(t, "a1", &c, "is compliant", func() bool { return state(&c) == v1alpha1.Compliant && c.Status.AddOn == v1alpha1.AddOnInstalled })
 	var a v1alpha1.PolicyAssignment
 	stands(t, "a", &a, "is compliant", func() bool {
-		return a.Status.Compliance != nil && a.Status.Compliance.Percent == "100.0" && a.Status.ID != "" && reason(a.Status.Conditions) == "True Assigned"
+		return a.Status.Compliance != nil && a.Status.Compliance.CompliantPercent == "100.0" && a.Status.ID != "" && reason(a.Status.Conditions) == "True Assigned"
 	})
 	report(t, "a1", v1alpha1.AddOnInstalled, v1alpha1.NonCompliant)
 	stands(t, "a1", &c, "violates", func() bool { return state(&c) == v1alpha1.NonCompliant && c.Status.Compliance.Violations == 2 })

@@ -38,8 +38,9 @@ func newCompliance(env Env) *cobra.Command {
 namespace, by image, each component by itself, or the trend of assignments. It shows
 what the clusters reported last; 'boltseal cluster list' says when that was.
 
-It ends with 0 where nothing shown is non-compliant, 1 where something is, and 2
-where it could not look. The trend is of the past, and ends with 0.`,
+It ends with 0 where all that is shown is compliant or exempt, 1 where something is
+not, and 2 where that is not known of something, or it could not look. The trend is
+of the past, and ends with 0.`,
 		Example: `    boltseal compliance
     boltseal compliance --assignment deploy-trustedimages
     boltseal compliance --cluster fra1
@@ -140,6 +141,9 @@ func runCompliance(cmd *cobra.Command, env Env, f complianceFlags) error {
 	if level != "trend" && slices.ContainsFunc(l.states, func(s v1alpha1.ComplianceState) bool { return s == v1alpha1.NonCompliant || s == v1alpha1.Failed }) {
 		return exitError(ExitNotTrusted)
 	}
+	if level != "trend" && (l.unknown || slices.ContainsFunc(l.states, func(s v1alpha1.ComplianceState) bool { return s == v1alpha1.Unknown || s == v1alpha1.Conflict })) {
+		return exitError(ExitUndecided)
+	}
 	return nil
 }
 
@@ -152,11 +156,37 @@ type listing struct {
 	state  int                        // column of the state
 	below  []string                   // a line under each row, in tables for people
 	note   string
-	data   any // for JSON
+	// unknown is true where something is not known that no row stands for.
+	unknown bool
+	data    any // for JSON
 }
 
 func (l *listing) add(state v1alpha1.ComplianceState, below string, cells ...string) {
 	l.rows, l.states, l.below = append(l.rows, cells), append(l.states, state), append(l.below, below)
+}
+
+// numberOr is a number, or - where it is not known.
+func numberOr(n *int32) string {
+	if n == nil {
+		return "-"
+	}
+	return number(*n)
+}
+
+// trustedPods says how many of how many Pods are trusted, and of how many more that
+// is not known; - where nothing is known.
+func trustedPods(p *v1alpha1.PodCounts) string {
+	if p == nil {
+		return "-"
+	}
+	if p.Trusted == nil {
+		return fmt.Sprintf("not known, %d not trusted", p.NotTrusted)
+	}
+	text := fmt.Sprintf("%d of %d", *p.Trusted, *p.Trusted+p.NotTrusted+p.Exempt)
+	if p.Unknown > 0 {
+		text += fmt.Sprintf(", %d unknown", p.Unknown)
+	}
+	return text
 }
 
 func number(n int32) string { return strconv.Itoa(int(n)) }
@@ -166,16 +196,17 @@ func listingOf(level string, in overview.Input) *listing {
 	switch level {
 	case "assignment":
 		rows := overview.Assignments(in)
-		l.header, l.state, l.data = []string{"ASSIGNMENT", "SCOPE", "STATE", "PERCENT", "CLUSTERS", "COMPLIANT", "NON-COMPLIANT", "EXEMPT", "CONFLICT", "UNKNOWN", "ERROR"}, 2, rows
+		l.header, l.state, l.data = []string{"ASSIGNMENT", "SCOPE", "STATE", "CLUSTERS", "COMPLIANT", "NON-COMPLIANT", "UNKNOWN", "EXEMPT", "CONFLICT", "ERROR", "% OF KNOWN", "AZURE %", "TRUSTED PODS"}, 2, rows
 		for _, r := range rows {
-			l.add(r.State, "", r.Assignment, r.Scope, string(r.State), dash(r.Percent), number(r.Clusters), number(r.Compliant), number(r.NonCompliant), number(r.Exempt), number(r.Conflict), number(r.Unknown), number(r.Error))
+			l.add(r.State, "", r.Assignment, r.Scope, string(r.State), number(r.Clusters), number(r.Compliant), number(r.NonCompliant), number(r.Unknown), number(r.Exempt), number(r.Conflict), number(r.Error),
+				dash(r.CompliantPercent), dash(r.AzurePercent), trustedPods(r.Pods))
 		}
 		return l
 	case "trend":
 		rows := overview.Trend(in)
-		l.header, l.state, l.data = []string{"ASSIGNMENT", "FROM", "STATE", "PERCENT", "CLUSTERS", "NON-COMPLIANT"}, 2, rows
+		l.header, l.state, l.data = []string{"ASSIGNMENT", "FROM", "STATE", "% OF KNOWN", "CLUSTERS", "COMPLIANT", "NON-COMPLIANT", "UNKNOWN"}, 2, rows
 		for _, r := range rows {
-			l.add(r.State, "", r.Assignment, instant(r.At), string(r.State), dash(r.Percent), number(r.Clusters), number(r.NonCompliant))
+			l.add(r.State, "", r.Assignment, instant(r.At), string(r.State), dash(r.CompliantPercent), number(r.Clusters), numberOr(r.Compliant), number(r.NonCompliant), numberOr(r.Unknown))
 		}
 		return l
 	case "cluster":
@@ -187,9 +218,16 @@ func listingOf(level string, in overview.Input) *listing {
 		return l
 	}
 	components, more := overview.Components(in)
+	silent := overview.Silent(in)
+	l.unknown = len(silent) > 0
+	var notes []string
 	if more > 0 {
-		l.note = count(int(more), "more Pod") + " not named: reports name the first 100 images of each assignment"
+		notes = append(notes, count(int(more), "more Pod")+" not named: reports name the first 100 images of each assignment")
 	}
+	if l.unknown {
+		notes = append(notes, "nothing is known of "+count(len(silent), "cluster")+" that "+map[bool]string{true: "does", false: "do"}[len(silent) == 1]+" not report: "+firstOf(silent, 10))
+	}
+	l.note = strings.Join(notes, "\n")
 	switch level {
 	case "namespace", "image":
 		rows := overview.Images(components)
@@ -210,13 +248,23 @@ func listingOf(level string, in overview.Input) *listing {
 		l.data = struct {
 			Components []overview.Component `json:"components"`
 			NotNamed   int32                `json:"notNamed"`
-		}{components, more}
+			// Silent are the clusters of which nothing is known.
+			Silent []string `json:"silent"`
+		}{components, more, append([]string{}, silent...)}
 		l.header, l.state = []string{"CLUSTER", "NAMESPACE", "IMAGE", "STATE", "PODS", "ASSIGNMENT", "FIRST SEEN", "LAST SEEN", "REASON", "SIGNER"}, 3
 		for _, r := range components {
 			l.add(r.State, r.Message, r.Cluster, r.Namespace, r.Image, string(r.State), number(r.Pods), r.Assignment, instant(r.FirstSeen), instant(r.LastSeen), dash(r.Reason), dash(r.Signer))
 		}
 	}
 	return l
+}
+
+// firstOf joins the first names, and counts the others.
+func firstOf(names []string, most int) string {
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }
 
 func instant(t time.Time) string {
@@ -242,7 +290,7 @@ func (l *listing) write(env Env, format string) error {
 	}
 	st := style(env.colour(env.Stdout))
 	if len(l.rows) == 0 {
-		_, err := fmt.Fprintf(env.Stdout, "nothing to show\n")
+		_, err := fmt.Fprintln(env.Stdout, strings.TrimSuffix("nothing to show\n"+l.note, "\n"))
 		return err
 	}
 	var rows []row

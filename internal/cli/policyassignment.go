@@ -403,7 +403,10 @@ func writeAssignments(w io.Writer, st style, as []v1alpha1.PolicyAssignment) err
 		state, colour, percent := "-", "", "-"
 		if c := a.Status.Compliance; c != nil {
 			state, colour = stateWord(c.State)
-			percent = dash(c.Percent)
+			percent = dash(c.CompliantPercent)
+			if c.Unknown > 0 {
+				percent += fmt.Sprintf(", %d unknown", c.Unknown)
+			}
 		}
 		r := row{cells: []string{a.Name, printable(a.Spec.Scope), printable(a.Spec.PolicyDefinitionID), string(cmp.Or(a.Spec.EnforcementMode, v1alpha1.EnforceDefault)), state, percent},
 			colours: []string{"", "", "", "", colour}}
@@ -413,7 +416,7 @@ func writeAssignments(w io.Writer, st style, as []v1alpha1.PolicyAssignment) err
 		r.below = append(r.below, notReady(st, a.Status.Status)...)
 		rows = append(rows, r)
 	}
-	return writeTable(w, st, []string{"NAME", "SCOPE", "DEFINITION", "MODE", "STATE", "PERCENT"}, rows)
+	return writeTable(w, st, []string{"NAME", "SCOPE", "DEFINITION", "MODE", "STATE", "% OF KNOWN"}, rows)
 }
 
 // notReady says why an object is not in force as it is written.

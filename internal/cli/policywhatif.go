@@ -42,7 +42,8 @@ It goes by what clusters report of images that run. Where no assignment looks at
 something yet, it says so: assign it with the effect Audit first.
 
 It ends with 0 where nothing more would be denied, 1 where something would, and 2
-where it could not look.`,
+where that is not known: of a cluster that is silent, of images that reports do not
+name, or since it could not look.`,
 		Example: `    boltseal policy what-if --assignment deploy-trustedimages --effect Deny
     boltseal policy what-if -f assignment.yaml
     boltseal policy what-if --without-exemption legacy
@@ -112,10 +113,22 @@ func runWhatIf(cmd *cobra.Command, env Env, f whatIfFlags) error {
 	in.Now, in.Before.At, in.After.At, in.Revoked = now, now, at, revoked
 	result := whatif.Look(in)
 	err = f.show.show(env, result, func(w io.Writer, st style) error { return writeWhatIf(w, st, result) })
-	if err == nil && len(result.Denied) > 0 {
-		err = exitError(ExitNotTrusted)
+	if err != nil {
+		return err
 	}
-	return err
+	return whatIfExit(result)
+}
+
+// whatIfExit is how the command ends: what would be denied for certain comes before
+// what is not known, and that is never nothing.
+func whatIfExit(r whatif.Result) error {
+	switch {
+	case slices.ContainsFunc(r.Denied, func(d whatif.Denied) bool { return d.Certain }):
+		return exitError(ExitNotTrusted)
+	case len(r.Denied)+len(r.Gaps) > 0:
+		return exitError(ExitUndecided)
+	}
+	return nil
 }
 
 var fingerprint = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
@@ -358,6 +371,10 @@ func writeWhatIf(w io.Writer, st style, r whatif.Result) error {
 		}
 		fmt.Fprintln(w, st.paint(yellow, "not known: ")+printable(who+": "+g.Message))
 	}
-	_, err := fmt.Fprintf(w, "%s in %s would be denied, %d perhaps\n", count(certain, "image"), count(pods, "Pod"), len(r.Denied)-certain)
+	last := fmt.Sprintf("%s in %s would be denied, %d perhaps", count(certain, "image"), count(pods, "Pod"), len(r.Denied)-certain)
+	if len(r.Gaps) > 0 {
+		last = "of what is known, " + last + "; there is more that is not known (see above)"
+	}
+	_, err := fmt.Fprintln(w, last)
 	return err
 }

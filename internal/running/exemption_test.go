@@ -36,9 +36,12 @@ func TestExemptIsCountedApart(t *testing.T) {
 	if f.Outcome != Exempt || f.Exemption != "old" || !f.Until.Equal(end) || f.Reason.Message == "" || f.Pods != 2 {
 		t.Errorf("%+v", f)
 	}
-	a := auditOf(&r.Policies[0], nil, trusted{})
-	if a.Pods != 3 || a.Exempt != 2 || a.Violations != 0 || len(firstViolations(r)["prod"]) > 0 {
+	a := auditOf(&r.Policies[0], firstFindings{}, trusted{})
+	if a.Pods != 3 || a.Exempt != 2 || a.Violations != 0 || len(findFirst(r)["prod"].violations) > 0 {
 		t.Errorf("%+v", a)
+	}
+	if first := findFirst(r)["prod"]; len(first.exempt) != 1 || first.exempt[0].Pods != 2 || first.exempt[0].Namespace != "old" || first.exemptOtherwise != 0 {
+		t.Errorf("%+v", first)
 	}
 	n := reportsOf(r)["old"]
 	if n.summary.Skip != 2 || n.summary.Fail != 0 || n.single[0].Result != "skip" || n.single[0].Properties[propertyExempt] != "old" ||

@@ -124,3 +124,18 @@ func TestReportOfANamespace(t *testing.T) {
 		t.Errorf("%+v", at)
 	}
 }
+
+// TestExemptIsNamed: what is exempt is named in the status without any report, the
+// first ones, and the others are counted.
+func TestExemptIsNamed(t *testing.T) {
+	t.Parallel()
+	r := manyFindings(3, 9)
+	for _, f := range r.Findings {
+		f.Outcome = Exempt
+	}
+	r.Findings = append(r.Findings, manyFindings(1, 12).Findings...)
+	first := findFirst(r)["production"]
+	if len(first.exempt) != maxViolations || first.exemptOtherwise != 27-maxViolations || len(first.violations) != maxViolations || first.exempt[0].Pods != 5 {
+		t.Errorf("%d exempt, %d others, %d violations", len(first.exempt), first.exemptOtherwise, len(first.violations))
+	}
+}

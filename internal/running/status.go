@@ -41,28 +41,47 @@ type stand struct {
 }
 
 // auditOf is what a policy's status is to say.
-func auditOf(p *PolicyTotals, first []v1alpha1.AuditViolation, trusted trusted) *v1alpha1.Audit {
+func auditOf(p *PolicyTotals, first firstFindings, trusted trusted) *v1alpha1.Audit {
 	return &v1alpha1.Audit{Pods: int32(p.Pods.Total()), Images: int32(p.Images.Total()), Violations: int32(p.Pods.Violation),
-		ViolatingImages: int32(p.Images.Violation), Unknown: int32(p.Pods.Unknown), Exempt: int32(p.Pods.Exempt), Pending: int32(p.Pods.Pending), First: first,
+		ViolatingImages: int32(p.Images.Violation), Unknown: int32(p.Pods.Unknown), Exempt: int32(p.Pods.Exempt), Pending: int32(p.Pods.Pending), First: first.violations,
+		FirstExempt: first.exempt, ExemptOtherwise: first.exemptOtherwise,
 		TrustedBy: trusted.by, TrustedOtherwise: trusted.otherwise}
 }
 
-// firstViolations are the first of each policy.
-func firstViolations(r *Result) map[string][]v1alpha1.AuditViolation {
-	out := map[string][]v1alpha1.AuditViolation{}
+// firstFindings are the first images of a policy that are not trusted.
+type firstFindings struct {
+	violations, exempt []v1alpha1.AuditViolation
+	exemptOtherwise    int32 // those that exempt does not name
+}
+
+// findFirst returns the first findings of each policy.
+func findFirst(r *Result) map[string]firstFindings {
+	out := map[string]firstFindings{}
 	for _, f := range r.Findings {
-		if f.Outcome != Violation || len(out[f.Policy]) == maxViolations {
+		first := out[f.Policy]
+		switch {
+		case f.Outcome == Violation && len(first.violations) < maxViolations:
+			first.violations = append(first.violations, auditViolation(f))
+		case f.Outcome == Exempt && len(first.exempt) < maxViolations:
+			first.exempt = append(first.exempt, auditViolation(f))
+		case f.Outcome == Exempt:
+			first.exemptOtherwise++
+		default:
 			continue
 		}
-		out[f.Policy] = append(out[f.Policy], v1alpha1.AuditViolation{Namespace: f.Namespace, Image: f.Image, Pods: int32(f.Pods), Pod: f.First[0].Name,
-			Reason: string(f.Reason.Cause), Message: clip(f.Reason.Message, maxStatusText), Signer: f.Signer})
+		out[f.Policy] = first
 	}
 	return out
 }
 
+func auditViolation(f *Finding) v1alpha1.AuditViolation {
+	return v1alpha1.AuditViolation{Namespace: f.Namespace, Image: f.Image, Pods: int32(f.Pods), Pod: f.First[0].Name,
+		Reason: string(f.Reason.Cause), Message: clip(f.Reason.Message, maxStatusText), Signer: f.Signer}
+}
+
 // statuses brings the status of every policy up to a result.
 func (w *writer) statuses(ctx context.Context, r *Result) error {
-	first, by := firstViolations(r), trustedBy(r)
+	first, by := findFirst(r), trustedBy(r)
 	there := map[string]bool{}
 	var errs failures
 	for i := range r.Policies {
@@ -149,6 +168,12 @@ func statusPatch(uid types.UID, audit *v1alpha1.Audit) ([]byte, error) {
 	}
 	if audit.Exempt == 0 {
 		fields["exempt"] = nil
+	}
+	if len(audit.FirstExempt) == 0 {
+		fields["firstExempt"] = nil
+	}
+	if audit.ExemptOtherwise == 0 {
+		fields["exemptOtherwise"] = nil
 	}
 	if len(audit.TrustedBy) == 0 {
 		fields["trustedBy"] = nil

@@ -38,7 +38,7 @@ type ImageIntegrityPolicy struct {
 // policies of the cluster must be satisfied too.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=2"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=3"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Namespaced,categories=boltseal,shortName=niip
 // +kubebuilder:printcolumn:name="Action",type=string,JSONPath=`.spec.enforcementAction`

@@ -239,6 +239,16 @@ type Audit struct {
 	// +listType=atomic
 	// +optional
 	First []AuditViolation `json:"first,omitempty"`
+	// FirstExempt are the first images that are exempt by namespace and image: those that would
+	// not satisfy the policy, or could not be judged, without an exemption.
+	// +kubebuilder:validation:MaxItems=10
+	// +listType=atomic
+	// +optional
+	FirstExempt []AuditViolation `json:"firstExempt,omitempty"`
+	// ExemptOtherwise is how many exempt images FirstExempt does not name, counted in each
+	// namespace.
+	// +optional
+	ExemptOtherwise int32 `json:"exemptOtherwise,omitempty"`
 	// TrustedBy says whose signatures the trusted images rest on, those with the most Pods first.
 	// +kubebuilder:validation:MaxItems=10
 	// +listType=atomic

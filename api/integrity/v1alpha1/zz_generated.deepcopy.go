@@ -18,6 +18,11 @@ func (in *Audit) DeepCopyInto(out *Audit) {
 		*out = make([]AuditViolation, len(*in))
 		copy(*out, *in)
 	}
+	if in.FirstExempt != nil {
+		in, out := &in.FirstExempt, &out.FirstExempt
+		*out = make([]AuditViolation, len(*in))
+		copy(*out, *in)
+	}
 	if in.TrustedBy != nil {
 		in, out := &in.TrustedBy, &out.TrustedBy
 		*out = make([]TrustedBy, len(*in))

@@ -15,15 +15,16 @@ const (
 // PolicyAssignment demands a definition or an initiative of all clusters in a scope.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=1"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=2"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,categories=boltseal,shortName=polassign
 // +kubebuilder:printcolumn:name="Scope",type=string,JSONPath=`.spec.scope`
 // +kubebuilder:printcolumn:name="Mode",type=string,JSONPath=`.spec.enforcementMode`
 // +kubebuilder:printcolumn:name="State",type=string,JSONPath=`.status.compliance.state`
-// +kubebuilder:printcolumn:name="Percent",type=string,JSONPath=`.status.compliance.percent`
+// +kubebuilder:printcolumn:name="Percent",type=string,JSONPath=`.status.compliance.compliantPercent`
 // +kubebuilder:printcolumn:name="Clusters",type=integer,JSONPath=`.status.compliance.clusters`
 // +kubebuilder:printcolumn:name="Non-compliant",type=integer,JSONPath=`.status.compliance.nonCompliant`
+// +kubebuilder:printcolumn:name="Unknown",type=integer,JSONPath=`.status.compliance.unknown`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Message",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
@@ -192,10 +193,18 @@ const (
 type Compliance struct {
 	// State is the worst of what is below.
 	State ComplianceState `json:"state"`
-	// Percent that is compliant, exempt or unknown, with one digit, such as 97.5. Empty when
-	// there is nothing to count.
+	// CompliantPercent is how many of the clusters whose state is known, and that are not exempt,
+	// are compliant, with one digit, such as 97.5. Empty when there are none.
 	// +optional
-	Percent string `json:"percent,omitempty"`
+	CompliantPercent string `json:"compliantPercent,omitempty"`
+	// AzurePercent is what Azure Policy calls the compliance percentage: compliant, exempt or
+	// unknown, of those that are compliant, not compliant, exempt or in conflict. Clusters of
+	// which nothing is known raise it. Empty when there is nothing to count.
+	// +optional
+	AzurePercent string `json:"azurePercent,omitempty"`
+	// Pods of the clusters that reported. Absent where none did.
+	// +optional
+	Pods *PodCounts `json:"pods,omitempty"`
 	// ChangedAt is when what is told here changed last.
 	ChangedAt metav1.Time `json:"changedAt"`
 	// Clusters in the scope, and how many of them are in each state.
@@ -240,13 +249,19 @@ type TrendPoint struct {
 	At metav1.Time `json:"at"`
 	// State was the worst.
 	State ComplianceState `json:"state"`
-	// Percent that was compliant, exempt or unknown.
+	// CompliantPercent of the clusters whose state was known.
 	// +optional
-	Percent string `json:"percent,omitempty"`
+	CompliantPercent string `json:"compliantPercent,omitempty"`
 	// Clusters in the scope.
 	Clusters int32 `json:"clusters"`
+	// Compliant clusters. Absent in points of versions that did not keep it.
+	// +optional
+	Compliant *int32 `json:"compliant,omitempty"`
 	// NonCompliant clusters.
 	NonCompliant int32 `json:"nonCompliant"`
+	// Unknown clusters. Absent in points of versions that did not keep it.
+	// +optional
+	Unknown *int32 `json:"unknown,omitempty"`
 }
 
 // DefinitionCompliance is how far the clusters are with one definition.

@@ -15,7 +15,7 @@ const (
 // Cluster is a cluster that is governed.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=1"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=2"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,categories=boltseal,shortName=polcluster
 // +kubebuilder:printcolumn:name="Scope",type=string,JSONPath=`.spec.scope`
@@ -163,6 +163,23 @@ type AssignmentState struct {
 	// Message is why, as a sentence.
 	// +optional
 	Message string `json:"message,omitempty"`
+	// Pods of the cluster that it looks at. Absent means that nothing is known of them now.
+	// +optional
+	Pods *PodCounts `json:"pods,omitempty"`
+}
+
+// PodCounts is how many Pods run which images. Each Pod is counted once.
+type PodCounts struct {
+	// Trusted is how many run trusted images only. Absent means that it is not known:
+	// Gatekeeper does not tell which Pods it looks at.
+	// +optional
+	Trusted *int32 `json:"trusted,omitempty"`
+	// NotTrusted is how many run an image that is not trusted and not exempt.
+	NotTrusted int32 `json:"notTrusted"`
+	// Exempt is how many run an image that is not trusted, and are exempt.
+	Exempt int32 `json:"exempt"`
+	// Unknown is how many could not be judged.
+	Unknown int32 `json:"unknown"`
 }
 
 // AddOnState is how far the add-on of a cluster is.

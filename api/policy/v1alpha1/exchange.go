@@ -129,7 +129,7 @@ type BundleExemption struct {
 // The agent may write this one and nothing else.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=1"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=2"
 // +kubebuilder:resource:scope=Cluster,categories=boltseal
 // +kubebuilder:printcolumn:name="Add-on",type=string,JSONPath=`.report.addOn.state`
 // +kubebuilder:printcolumn:name="Sequence",type=integer,JSONPath=`.report.sequence`
@@ -221,6 +221,10 @@ type DemandReport struct {
 	// Pods that the demand looks at.
 	// +optional
 	Pods int32 `json:"pods,omitempty"`
+	// Trusted is how many of them run trusted images only. Absent means that it is not known:
+	// Gatekeeper does not tell which Pods it looks at.
+	// +optional
+	Trusted *int32 `json:"trusted,omitempty"`
 	// Violations is how many of them run an image that is not trusted and not exempt.
 	// +optional
 	Violations int32 `json:"violations,omitempty"`
@@ -230,6 +234,10 @@ type DemandReport struct {
 	// Unknown is how many could not be judged.
 	// +optional
 	Unknown int32 `json:"unknown,omitempty"`
+	// ExemptOtherwise is how many exempt images Components does not name, counted in each
+	// namespace.
+	// +optional
+	ExemptOtherwise int32 `json:"exemptOtherwise,omitempty"`
 	// Components are the first violations by namespace and image.
 	// +kubebuilder:validation:MaxItems=100
 	// +listType=atomic

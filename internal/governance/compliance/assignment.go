@@ -23,15 +23,15 @@ const (
 const ReasonNotJudged = "NotJudged"
 
 // rank is the order in which states make up the state of many: the first that
-// occurs. Azure ranks NonCompliant, Compliant, Conflict, Exempt, Unknown, and
-// has no place for Error, which here is never hidden behind Compliant.
+// occurs. Azure ranks NonCompliant, Compliant, Conflict, Exempt, Unknown, so that
+// one compliant cluster hides those that say nothing; here nothing hides them.
 func rank() []v1alpha1.ComplianceState {
-	return []v1alpha1.ComplianceState{v1alpha1.NonCompliant, v1alpha1.Failed, v1alpha1.Compliant,
-		v1alpha1.Conflict, v1alpha1.Exempt, v1alpha1.Unknown}
+	return []v1alpha1.ComplianceState{v1alpha1.NonCompliant, v1alpha1.Failed, v1alpha1.Conflict,
+		v1alpha1.Unknown, v1alpha1.Compliant, v1alpha1.Exempt}
 }
 
-// RollUp is the state of many: the first of NonCompliant, Error, Compliant,
-// Conflict, Exempt that occurs, and Unknown otherwise or of none.
+// RollUp is the state of many: the first of NonCompliant, Error, Conflict, Unknown,
+// Compliant, Exempt that occurs, and Unknown of none.
 func RollUp(states ...v1alpha1.ComplianceState) v1alpha1.ComplianceState {
 	for _, r := range rank() {
 		if slices.Contains(states, r) {
@@ -64,11 +64,25 @@ func (c *Counts) add(s v1alpha1.ComplianceState) {
 	}
 }
 
-// Percent is Azure's: (Compliant + Exempt + Unknown) ÷ (Compliant + NonCompliant
+// KnownPercent is how many of the clusters whose state is known are compliant, in
+// percent, rounded down to one digit: 100.0 only where all are. Exempt clusters count
+// on neither side; one that is in conflict or in error is not compliant. "" means
+// that there are none.
+func (c Counts) KnownPercent() string {
+	known := int64(c.Compliant) + int64(c.NonCompliant) + int64(c.Conflict) + int64(c.Error)
+	if known <= 0 {
+		return ""
+	}
+	return inTenths(int64(c.Compliant) * 1000 / known)
+}
+
+func inTenths(n int64) string { return fmt.Sprintf("%d.%d", n/10, n%10) }
+
+// AzurePercent is Azure's: (Compliant + Exempt + Unknown) ÷ (Compliant + NonCompliant
 // + Exempt + Conflict), rounded down to one digit. Unknown ones stand above the
 // line only, so that it could pass 100: it is then 100.0, and 99.9 where anything
 // is not as it should be. "" means that there is nothing below the line.
-func (c Counts) Percent() string {
+func (c Counts) AzurePercent() string {
 	good := int64(c.Compliant) + int64(c.Exempt) + int64(c.Unknown)
 	all := int64(c.Compliant) + int64(c.NonCompliant) + int64(c.Exempt) + int64(c.Conflict)
 	if all <= 0 {
@@ -78,8 +92,7 @@ func (c Counts) Percent() string {
 	if c.NonCompliant > 0 || c.Conflict > 0 || c.Error > 0 {
 		most = 999
 	}
-	tenths := min(good*1000/all, most)
-	return fmt.Sprintf("%d.%d", tenths/10, tenths%10)
+	return inTenths(min(good*1000/all, most))
 }
 
 // ForAssignment returns how far the clusters are with the assignment of that
@@ -113,6 +126,7 @@ func ForAssignment(name string, clusters []v1alpha1.Cluster, inScope func(*v1alp
 		}
 		state := worstOf(own)
 		counts.add(state)
+		out.Pods = addPods(out.Pods, podsOf(own))
 		states = append(states, state)
 		if state != v1alpha1.Compliant && state != v1alpha1.Exempt {
 			because := own[max(0, slices.IndexFunc(own, func(s v1alpha1.AssignmentState) bool { return s.State == state }))]
@@ -122,7 +136,7 @@ func ForAssignment(name string, clusters []v1alpha1.Cluster, inScope func(*v1alp
 	out.Clusters = int32(len(states))
 	out.Compliant, out.NonCompliant, out.Exempt = counts.Compliant, counts.NonCompliant, counts.Exempt
 	out.Conflict, out.Unknown, out.Error = counts.Conflict, counts.Unknown, counts.Error
-	out.State, out.Percent = RollUp(states...), counts.Percent()
+	out.State, out.CompliantPercent, out.AzurePercent = RollUp(states...), counts.KnownPercent(), counts.AzurePercent()
 	out.Definitions = ofDefinitions(definitions)
 	// What is wrong is not crowded out by what is not known.
 	slices.SortFunc(not, func(a, b v1alpha1.ClusterCompliance) int {

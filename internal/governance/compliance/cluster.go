@@ -80,9 +80,13 @@ func ForCluster(in Input) v1alpha1.ClusterStatus {
 			case reason != "":
 				s.State, s.Reason, s.Message = v1alpha1.Unknown, reason, message
 			default:
-				s.State, s.Reason, s.Message = judge(report, ok, in.Report.Report.BundleGeneration == in.Bundle.Generation)
+				current := in.Report.Report.BundleGeneration == in.Bundle.Generation
+				s.State, s.Reason, s.Message = judge(report, ok, current)
 				if ok {
 					reports = append(reports, report)
+					if current {
+						s.Pods = countPods(report)
+					}
 				}
 			}
 			out.Assignments = append(out.Assignments, s)

@@ -116,7 +116,34 @@ func TestTotals(t *testing.T) {
 	}
 }
 
-func TestPercent(t *testing.T) {
+// TestKnownPercent: what is not known is on neither side, so that a cluster that is
+// silent makes no number better.
+func TestKnownPercent(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		want   string
+		counts compliance.Counts
+	}{
+		{"", compliance.Counts{Unknown: 4, Exempt: 2}},
+		{"0.0", compliance.Counts{NonCompliant: 1, Unknown: 1}}, // one bad cluster, and one that never reported
+		{"50.0", compliance.Counts{Compliant: 1, NonCompliant: 1, Unknown: 98}},
+		{"50.0", compliance.Counts{Compliant: 1, Conflict: 1, Exempt: 7}},
+		{"50.0", compliance.Counts{Compliant: 1, Error: 1}},
+		{"99.9", compliance.Counts{Compliant: 99999, NonCompliant: 1}},
+		{"100.0", compliance.Counts{Compliant: 1, Unknown: 1}},
+	} {
+		if got := c.counts.KnownPercent(); got != c.want {
+			t.Errorf("%+v: %q, want %q", c.counts, got, c.want)
+		}
+		silent := c.counts
+		silent.Unknown += 1000
+		if got := silent.KnownPercent(); got != c.want {
+			t.Errorf("%+v: silence makes it %q", c.counts, got)
+		}
+	}
+}
+
+func TestAzurePercent(t *testing.T) {
 	t.Parallel()
 	for want, c := range map[string]compliance.Counts{
 		"100.0": {Compliant: 3, Exempt: 1, Unknown: 9},
@@ -126,14 +153,14 @@ func TestPercent(t *testing.T) {
 		"0.0":   {NonCompliant: 1},
 		"":      {Unknown: 4, Error: 1},
 	} {
-		if got := c.Percent(); got != want {
+		if got := c.AzurePercent(); got != want {
 			t.Errorf("%+v: %q, want %q", c, got, want)
 		}
 	}
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 2000 {
 		c := compliance.Counts{Compliant: r.Int32N(9), NonCompliant: r.Int32N(9), Exempt: r.Int32N(9), Conflict: r.Int32N(9), Unknown: r.Int32N(30), Error: r.Int32N(3)}
-		text := c.Percent()
+		text := c.AzurePercent()
 		if text == "" {
 			continue
 		}
@@ -146,7 +173,7 @@ func TestPercent(t *testing.T) {
 
 func TestRollUp(t *testing.T) {
 	t.Parallel()
-	order := []v1alpha1.ComplianceState{v1alpha1.NonCompliant, v1alpha1.Failed, v1alpha1.Compliant, v1alpha1.Conflict, v1alpha1.Exempt, v1alpha1.Unknown}
+	order := []v1alpha1.ComplianceState{v1alpha1.NonCompliant, v1alpha1.Failed, v1alpha1.Conflict, v1alpha1.Unknown, v1alpha1.Compliant, v1alpha1.Exempt}
 	for i, a := range order {
 		for _, b := range order[i:] {
 			if compliance.RollUp(b, a) != a {
@@ -178,7 +205,7 @@ func TestForAssignment(t *testing.T) {
 	add(v1alpha1.Compliant, v1alpha1.Compliant)
 	add() // out of the scope, or not judged yet
 	got := compliance.ForAssignment("a", clusters, nil, nil, clock)
-	if got.Clusters != 27 || got.Unknown != 25 || got.NonCompliant != 1 || got.State != v1alpha1.NonCompliant || got.Percent != "99.9" ||
+	if got.Clusters != 27 || got.Unknown != 25 || got.NonCompliant != 1 || got.State != v1alpha1.NonCompliant || got.AzurePercent != "99.9" || got.CompliantPercent != "50.0" ||
 		len(got.First) != compliance.MaxFirst || got.First[0].Cluster != "c25" || got.First[0].Reason != "RNonCompliant" || got.First[1].Cluster != "c00" {
 		t.Errorf("%+v", got)
 	}
@@ -193,7 +220,7 @@ func TestForAssignment(t *testing.T) {
 	if all.Clusters != 28 || all.Unknown != 26 || !all.ChangedAt.Time.Equal(later()) {
 		t.Errorf("%+v", all)
 	}
-	if none := compliance.ForAssignment("none", clusters, nil, nil, clock); none.Clusters != 0 || none.Percent != "" || none.State != v1alpha1.Unknown {
+	if none := compliance.ForAssignment("none", clusters, nil, nil, clock); none.Clusters != 0 || none.AzurePercent != "" || none.CompliantPercent != "" || none.State != v1alpha1.Unknown {
 		t.Errorf("%+v", none)
 	}
 }
@@ -253,5 +280,42 @@ func TestExpiring(t *testing.T) {
 	e[0].CreationTimestamp = *at(end.Add(-5 * 24 * time.Hour))
 	if c := compliance.Expiring(e, time.Time{}, end.Add(-4*24*time.Hour)); len(c) != 0 {
 		t.Errorf("a notice before it was made: %+v", c)
+	}
+}
+
+// TestPodsOfAssignment: Pods are those of clusters that reported, each counted once
+// though several definitions look at it, and what one engine does not tell is not
+// made up for another.
+func TestPodsOfAssignment(t *testing.T) {
+	t.Parallel()
+	trusted := func(n int32) *int32 { return &n }
+	cluster := func(name string, pods ...*v1alpha1.PodCounts) v1alpha1.Cluster {
+		c := v1alpha1.Cluster{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		for _, p := range pods {
+			c.Status.Assignments = append(c.Status.Assignments, v1alpha1.AssignmentState{Assignment: "a", State: v1alpha1.Compliant, Pods: p})
+		}
+		return c
+	}
+	bad := &v1alpha1.PodCounts{Trusted: trusted(90), NotTrusted: 9, Exempt: 1}
+	good := &v1alpha1.PodCounts{Trusted: trusted(100)}
+	gatekeeper := &v1alpha1.PodCounts{NotTrusted: 2}
+	for name, c := range map[string]struct {
+		clusters []v1alpha1.Cluster
+		want     *v1alpha1.PodCounts
+	}{
+		"silent":               {[]v1alpha1.Cluster{cluster("x", nil)}, nil},
+		"one":                  {[]v1alpha1.Cluster{cluster("x", bad), cluster("y", nil)}, bad},
+		"two definitions":      {[]v1alpha1.Cluster{cluster("x", good, bad)}, bad},
+		"two clusters":         {[]v1alpha1.Cluster{cluster("x", bad), cluster("y", good)}, &v1alpha1.PodCounts{Trusted: trusted(190), NotTrusted: 9, Exempt: 1}},
+		"one does not tell":    {[]v1alpha1.Cluster{cluster("x", bad), cluster("y", gatekeeper)}, &v1alpha1.PodCounts{NotTrusted: 11, Exempt: 1}},
+		"the first does not":   {[]v1alpha1.Cluster{cluster("x", gatekeeper), cluster("y", bad)}, &v1alpha1.PodCounts{NotTrusted: 11, Exempt: 1}},
+		"more than are likely": {[]v1alpha1.Cluster{cluster("x", &v1alpha1.PodCounts{NotTrusted: 1<<31 - 1}), cluster("y", &v1alpha1.PodCounts{NotTrusted: 1<<31 - 1})}, &v1alpha1.PodCounts{NotTrusted: 1 << 30}},
+	} {
+		if got := compliance.ForAssignment("a", c.clusters, nil, nil, clock).Pods; !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s: %+v, want %+v", name, got, c.want)
+		}
+	}
+	if *bad.Trusted != 90 || bad.NotTrusted != 9 {
+		t.Errorf("what was added has changed: %+v", bad)
 	}
 }

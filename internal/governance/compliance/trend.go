@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
@@ -23,7 +24,9 @@ const (
 // has passed. So a cluster that changes all the time costs no writes of its own, and
 // pushes nothing old out. before is not changed.
 func trend(before []v1alpha1.TrendPoint, c *v1alpha1.Compliance, now time.Time) []v1alpha1.TrendPoint {
-	point := v1alpha1.TrendPoint{At: metav1.NewTime(now.UTC().Truncate(time.Second)), State: c.State, Percent: c.Percent, Clusters: c.Clusters, NonCompliant: c.NonCompliant}
+	compliant, unknown := c.Compliant, c.Unknown
+	point := v1alpha1.TrendPoint{At: metav1.NewTime(now.UTC().Truncate(time.Second)), State: c.State, CompliantPercent: c.CompliantPercent, Clusters: c.Clusters,
+		Compliant: &compliant, NonCompliant: c.NonCompliant, Unknown: &unknown}
 	if len(before) == 0 {
 		return []v1alpha1.TrendPoint{point}
 	}
@@ -32,7 +35,7 @@ func trend(before []v1alpha1.TrendPoint, c *v1alpha1.Compliance, now time.Time) 
 	same := point
 	same.At = last.At
 	switch {
-	case same == last && age < trendDay:
+	case equality.Semantic.DeepEqual(same, last) && age < trendDay:
 		return before
 	case age < trendHour: // a clock that was set back as well: time goes one way here
 		out := slices.Clone(before)

@@ -29,7 +29,7 @@ func TestTrend(t *testing.T) {
 			had = len(before.Trend)
 		}
 		c = ForAssignment("a", in, nil, before, clock)
-		if len(c.Trend) != points || c.Trend[points-1].Percent != percent {
+		if len(c.Trend) != points || c.Trend[points-1].CompliantPercent != percent {
 			t.Fatalf("%s: %+v", now, c.Trend)
 		}
 		if before != nil && len(before.Trend) != had {
@@ -54,7 +54,7 @@ func TestTrend(t *testing.T) {
 		now = now.Add(2 * time.Hour)
 		c = ForAssignment("a", good, nil, c, clock)
 	}
-	if len(c.Trend) != MaxTrend || c.Trend[MaxTrend-1].Percent != "100.0" || c.Trend[MaxTrend-2].Percent != "50.0" {
+	if len(c.Trend) != MaxTrend || c.Trend[MaxTrend-1].CompliantPercent != "100.0" || c.Trend[MaxTrend-2].CompliantPercent != "50.0" {
 		t.Errorf("%d points", len(c.Trend))
 	}
 	for i := range c.Trend[1:] {

@@ -16,9 +16,9 @@ const maxSeries = 100
 // metrics are what Prometheus reads. Label values come from closed sets, but for
 // the names of assignments, which are bounded.
 type metrics struct {
-	clusters, assignments, percent *prometheus.GaugeVec
-	oldest, took                   prometheus.Gauge
-	writes, notifications          *prometheus.CounterVec
+	clusters, assignments, percent, inState *prometheus.GaugeVec
+	oldest, took                            prometheus.Gauge
+	writes, notifications                   *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -28,7 +28,9 @@ func newMetrics() *metrics {
 		assignments: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "boltseal_hub_assignments",
 			Help: "Assignments, by whether they are in force as they are written."}, []string{"ready"}),
 		percent: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "boltseal_hub_assignment_compliance_percent",
-			Help: "Compliance of an assignment, for the first 100 by name."}, []string{"assignment"}),
+			Help: "Percent of an assignment's clusters whose state is known that are compliant, for the first 100 assignments by name. Beside it boltseal_hub_assignment_clusters tells of how many nothing is known."}, []string{"assignment"}),
+		inState: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "boltseal_hub_assignment_clusters",
+			Help: "Clusters of an assignment by their compliance with it, for the first 100 assignments by name."}, []string{"assignment", "state"}),
 		oldest: prometheus.NewGauge(prometheus.GaugeOpts{Name: "boltseal_hub_oldest_report_age_seconds",
 			Help: "Age of the oldest report among those of all clusters that ever reported."}),
 		took: prometheus.NewGauge(prometheus.GaugeOpts{Name: "boltseal_hub_last_pass_duration_seconds",
@@ -45,7 +47,7 @@ func newMetrics() *metrics {
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.clusters, m.assignments, m.percent, m.oldest, m.took, m.writes, m.notifications}
+	return []prometheus.Collector{m.clusters, m.assignments, m.percent, m.inState, m.oldest, m.took, m.writes, m.notifications}
 }
 
 func (m *metrics) wrote(what string, err error) {
@@ -80,12 +82,18 @@ func (m *metrics) found(w *world, ready map[bool]int, now time.Time) {
 		m.assignments.WithLabelValues(fmt.Sprint(is)).Set(float64(ready[is]))
 	}
 	m.percent.Reset()
+	m.inState.Reset()
 	for i := range w.assignments[:min(maxSeries, len(w.assignments))] {
 		a := &w.assignments[i]
 		if a.Status.Compliance == nil {
 			continue
 		}
-		if p, err := strconv.ParseFloat(a.Status.Compliance.Percent, 64); err == nil {
+		c := a.Status.Compliance
+		for state, n := range map[v1alpha1.ComplianceState]int32{v1alpha1.Compliant: c.Compliant, v1alpha1.NonCompliant: c.NonCompliant, v1alpha1.Exempt: c.Exempt,
+			v1alpha1.Conflict: c.Conflict, v1alpha1.Unknown: c.Unknown, v1alpha1.Failed: c.Error} {
+			m.inState.WithLabelValues(a.Name, string(state)).Set(float64(n))
+		}
+		if p, err := strconv.ParseFloat(c.CompliantPercent, 64); err == nil {
 			m.percent.WithLabelValues(a.Name).Set(p)
 		}
 	}

@@ -31,18 +31,23 @@ type Filter struct {
 
 // Assignment is how far the clusters of one are.
 type Assignment struct {
-	Assignment   string                   `json:"assignment"`
-	Scope        string                   `json:"scope"`
-	State        v1alpha1.ComplianceState `json:"state"`
-	Percent      string                   `json:"percent,omitempty"`
-	Clusters     int32                    `json:"clusters"`
-	Compliant    int32                    `json:"compliant"`
-	NonCompliant int32                    `json:"nonCompliant"`
-	Exempt       int32                    `json:"exempt"`
-	Conflict     int32                    `json:"conflict"`
-	Unknown      int32                    `json:"unknown"`
-	Error        int32                    `json:"error"`
-	ChangedAt    *time.Time               `json:"changedAt,omitempty"`
+	Assignment string                   `json:"assignment"`
+	Scope      string                   `json:"scope"`
+	State      v1alpha1.ComplianceState `json:"state"`
+	// CompliantPercent is of the clusters whose state is known, AzurePercent is what
+	// Azure Policy would show.
+	CompliantPercent string `json:"compliantPercent,omitempty"`
+	AzurePercent     string `json:"azurePercent,omitempty"`
+	Clusters         int32  `json:"clusters"`
+	Compliant        int32  `json:"compliant"`
+	NonCompliant     int32  `json:"nonCompliant"`
+	Exempt           int32  `json:"exempt"`
+	Conflict         int32  `json:"conflict"`
+	Unknown          int32  `json:"unknown"`
+	Error            int32  `json:"error"`
+	// Pods of the clusters that reported; nil where none did.
+	Pods      *v1alpha1.PodCounts `json:"pods,omitempty"`
+	ChangedAt *time.Time          `json:"changedAt,omitempty"`
 }
 
 // Cluster is how far one cluster is with one definition of one assignment.
@@ -96,7 +101,7 @@ func Assignments(in Input) []Assignment {
 		r := Assignment{Assignment: a.Name, Scope: a.Spec.Scope, State: v1alpha1.Unknown}
 		if c := a.Status.Compliance; c != nil {
 			changed := c.ChangedAt.Time
-			r = Assignment{a.Name, a.Spec.Scope, c.State, c.Percent, c.Clusters, c.Compliant, c.NonCompliant, c.Exempt, c.Conflict, c.Unknown, c.Error, &changed}
+			r = Assignment{a.Name, a.Spec.Scope, c.State, c.CompliantPercent, c.AzurePercent, c.Clusters, c.Compliant, c.NonCompliant, c.Exempt, c.Conflict, c.Unknown, c.Error, c.Pods, &changed}
 		}
 		out = append(out, r)
 	}
@@ -106,12 +111,16 @@ func Assignments(in Input) []Assignment {
 
 // Point is how far the clusters of an assignment were from some time on.
 type Point struct {
-	Assignment   string                   `json:"assignment"`
-	At           time.Time                `json:"at"`
-	State        v1alpha1.ComplianceState `json:"state"`
-	Percent      string                   `json:"percent,omitempty"`
-	Clusters     int32                    `json:"clusters"`
-	NonCompliant int32                    `json:"nonCompliant"`
+	Assignment string                   `json:"assignment"`
+	At         time.Time                `json:"at"`
+	State      v1alpha1.ComplianceState `json:"state"`
+	// CompliantPercent is of the clusters whose state was known. Compliant and Unknown
+	// are nil in points of versions that did not keep them.
+	CompliantPercent string `json:"compliantPercent,omitempty"`
+	Clusters         int32  `json:"clusters"`
+	Compliant        *int32 `json:"compliant,omitempty"`
+	NonCompliant     int32  `json:"nonCompliant"`
+	Unknown          *int32 `json:"unknown,omitempty"`
 }
 
 // Trend returns the points of each assignment in order of names, the oldest first.
@@ -123,7 +132,7 @@ func Trend(in Input) []Point {
 			continue
 		}
 		for _, p := range a.Status.Compliance.Trend {
-			out = append(out, Point{a.Name, p.At.Time, p.State, p.Percent, p.Clusters, p.NonCompliant})
+			out = append(out, Point{a.Name, p.At.Time, p.State, p.CompliantPercent, p.Clusters, p.Compliant, p.NonCompliant, p.Unknown})
 		}
 	}
 	slices.SortStableFunc(out, func(a, b Point) int { return cmp.Compare(a.Assignment, b.Assignment) })
@@ -203,6 +212,26 @@ func Components(in Input) (out []Component, more int32) {
 			cmp.Compare(a.Assignment, b.Assignment), cmp.Compare(a.Reference, b.Reference))
 	})
 	return out, more
+}
+
+// Silent returns the clusters of which nothing is known now, by name: their agents
+// never reported, or not for a while. Components tells nothing of them.
+func Silent(in Input) []string {
+	var out []string
+	for i := range in.Clusters {
+		c := &in.Clusters[i]
+		if in.Filter.Cluster != "" && c.Name != in.Filter.Cluster {
+			continue
+		}
+		if slices.ContainsFunc(c.Status.Assignments, func(s v1alpha1.AssignmentState) bool {
+			return (in.Filter.Assignment == "" || s.Assignment == in.Filter.Assignment) &&
+				(s.Reason == compliance.ReasonNoReport || s.Reason == compliance.ReasonReportStale || s.Reason == compliance.ReasonClockSkew)
+		}) {
+			out = append(out, c.Name)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // Namespaces groups components by cluster and namespace.

@@ -74,8 +74,8 @@ func TestRows(t *testing.T) {
 		t.Errorf("%+v", rows)
 	}
 	in.Assignments = []v1alpha1.PolicyAssignment{{ObjectMeta: metav1.ObjectMeta{Name: "two"}}, {ObjectMeta: metav1.ObjectMeta{Name: "one"},
-		Status: v1alpha1.PolicyAssignmentStatus{Compliance: &v1alpha1.Compliance{State: v1alpha1.Compliant, Percent: "100.0", Clusters: 1}}}}
-	if rows := Assignments(in); len(rows) != 2 || rows[0].Percent != "100.0" || rows[1].State != v1alpha1.Unknown {
+		Status: v1alpha1.PolicyAssignmentStatus{Compliance: &v1alpha1.Compliance{State: v1alpha1.Compliant, CompliantPercent: "100.0", AzurePercent: "90.0", Clusters: 1}}}}
+	if rows := Assignments(in); len(rows) != 2 || rows[0].CompliantPercent != "100.0" || rows[0].AzurePercent != "90.0" || rows[1].State != v1alpha1.Unknown {
 		t.Errorf("%+v", rows)
 	}
 }

@@ -17,8 +17,8 @@ func specOf(object map[string]any) (integrityv1.ImageIntegrityPolicySpec, error)
 	return p.Spec, err
 }
 
-func marshal(d *v1alpha1.Demand) (string, error) {
-	b, err := json.Marshal(d)
+func marshal[T *v1alpha1.Demand | *v1alpha1.ExemptionWithin](v T) (string, error) {
+	b, err := json.Marshal(v)
 	return string(b), err
 }
 

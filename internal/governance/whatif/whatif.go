@@ -3,7 +3,6 @@ package whatif
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -235,10 +234,18 @@ func (r *Result) cluster(name string, was, will []v1alpha1.Demand, report *v1alp
 		if !slices.ContainsFunc(was, func(d v1alpha1.Demand) bool { return covers(&d, n.demand) }) {
 			r.Gaps = append(r.Gaps, Gap{name, n.demand.Assignment, "no assignment looks at all that it would deny: assign it with the effect Audit first, and ask again"})
 		}
+		r.unseen(name, report.Report.Engine, demandNamed(was, n.demand.Name), n.demand)
 		for i := range components {
 			r.component(name, &components[i], old, n)
 		}
 	}
+}
+
+func demandNamed(demands []v1alpha1.Demand, name string) *v1alpha1.Demand {
+	if i := slices.IndexFunc(demands, func(d v1alpha1.Demand) bool { return d.Name == name }); i >= 0 {
+		return &demands[i]
+	}
+	return nil
 }
 
 // reported is a cluster's report where it has one, with what is to be said of it.
@@ -277,35 +284,6 @@ func covers(a, b *v1alpha1.Demand) bool {
 	plain := integrityv1.Match{Kinds: m.Kinds}
 	wide := sameMatch(m, n) || sameMatch(m, plain) && (len(m.Kinds) == 0 || slices.Contains(m.Kinds, "Pod"))
 	return wide && subset(a.Match.ExcludedNamespaces, b.Match.ExcludedNamespaces) && subset(a.ExcludedImages, b.ExcludedImages)
-}
-
-// evidence is what a cluster reports of images, each namespace and image once.
-func (r *Result) evidence(cluster string, report *v1alpha1.ClusterReport) []v1alpha1.Component {
-	var out []v1alpha1.Component
-	at := map[[2]string]int{}
-	for _, d := range report.Report.Demands {
-		var listed int32
-		for _, c := range d.Components {
-			if c.State == v1alpha1.NonCompliant {
-				listed += c.Pods
-			}
-			key := [2]string{c.Namespace, c.Image}
-			i, ok := at[key]
-			switch {
-			case !ok:
-				at[key] = len(out)
-				out = append(out, c)
-			case out[i].State == v1alpha1.Unknown && c.State != v1alpha1.Unknown:
-				out[i] = c
-			case out[i].Pods < c.Pods:
-				out[i].Pods = c.Pods
-			}
-		}
-		if more := d.Violations - listed; more > 0 {
-			r.Gaps = append(r.Gaps, Gap{Cluster: cluster, Message: fmt.Sprintf("%d more Pods run images that are not trusted than its report names", more)})
-		}
-	}
-	return out
 }
 
 func (r *Result) component(cluster string, c *v1alpha1.Component, old []rule, n rule) {

@@ -187,3 +187,78 @@ func TestProblem(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// exempted is a change that takes an exemption of the namespace legacy away, in a
+// cluster with that engine, which reports exempt Pods and names some of them.
+func exempted(engine v1alpha1.Engine, exempt int32, components ...v1alpha1.Component) Input {
+	in := input(assigned(effect, deny), assigned(effect, deny), v1alpha1.Compliant)
+	exemption := v1alpha1.PolicyExemption{ObjectMeta: metav1.ObjectMeta{Name: "old"}, Spec: v1alpha1.PolicyExemptionSpec{PolicyAssignmentID: "all",
+		ExemptionCategory: "Waiver", Within: &v1alpha1.ExemptionWithin{Namespaces: []string{"legacy"}}}}
+	in.Before.Exemptions = []v1alpha1.PolicyExemption{exemption}
+	in.Reports[0].Report.Engine = engine
+	for i := range in.Reports[0].Report.Demands {
+		d := &in.Reports[0].Report.Demands[i]
+		d.State, d.Violations, d.Exempt, d.Components = v1alpha1.Compliant, 0, exempt, components
+	}
+	return in
+}
+
+// TestWithoutExemption: what an exemption covers is denied when it is gone, and where
+// it is not known what it covers, that is told; it is never none.
+func TestWithoutExemption(t *testing.T) {
+	t.Parallel()
+	component := v1alpha1.Component{Namespace: "legacy", Image: image, Pods: 2, State: v1alpha1.Exempt}
+	if r := Look(exempted(v1alpha1.EngineBoltseal, 2, component)); len(r.Denied) != 1 || !r.Denied[0].Certain || len(r.Gaps) > 0 {
+		t.Errorf("%+v", r)
+	}
+	if r := Look(exempted(v1alpha1.EngineBoltseal, 5, component)); len(r.Denied) != 1 || !gap(r, "3 more Pods run exempt images") {
+		t.Errorf("%+v", r)
+	}
+	if r := Look(exempted(v1alpha1.EngineBoltseal, 5)); len(r.Denied) != 0 || !gap(r, "5 more Pods run exempt images") {
+		t.Errorf("%+v", r)
+	}
+	in := exempted(v1alpha1.EngineBoltseal, 2, component)
+	in.Reports[0].Report.Demands[0].ExemptOtherwise = 7 // of Pods that run a named one too
+	if r := Look(in); !gap(r, "7 more images are exempt") {
+		t.Errorf("%+v", r)
+	}
+	if r := Look(exempted(v1alpha1.EngineGatekeeper, 0)); !gap(r, "Gatekeeper does not look at what is exempt") {
+		t.Errorf("%+v", r)
+	}
+	same := exempted(v1alpha1.EngineGatekeeper, 0)
+	same.After.Exemptions = same.Before.Exemptions
+	if r := Look(same); len(r.Gaps) > 0 || len(r.Denied) > 0 {
+		t.Errorf("nothing changes: %+v", r)
+	}
+	// The same by time.
+	end := metav1.NewTime(now.Add(time.Hour))
+	for _, engine := range []v1alpha1.Engine{v1alpha1.EngineBoltseal, v1alpha1.EngineGatekeeper} {
+		in := exempted(engine, 2, component)
+		in.Before.Exemptions[0].Spec.ExpiresOn = &end
+		in.After.Exemptions, in.After.At = in.Before.Exemptions, now.Add(2*time.Hour)
+		if r := Look(in); len(r.Denied) != 1 || gap(r, "Gatekeeper") != (engine == v1alpha1.EngineGatekeeper) {
+			t.Errorf("%s: %+v", engine, r)
+		}
+	}
+}
+
+// TestNotLookedAt: an agent that has not judged yet has found nothing, which is not
+// that there is nothing.
+func TestNotLookedAt(t *testing.T) {
+	t.Parallel()
+	for _, state := range []v1alpha1.ComplianceState{v1alpha1.Unknown, v1alpha1.Conflict, v1alpha1.Failed} {
+		in := input(assigned(), assigned(effect, deny), v1alpha1.NonCompliant)
+		for i := range in.Reports[0].Report.Demands {
+			d := &in.Reports[0].Report.Demands[i]
+			d.State, d.Violations, d.Components, d.Message = state, 0, nil, "it is being put in place"
+		}
+		if r := Look(in); len(r.Denied) > 0 || !gap(r, "has not looked at its images") {
+			t.Errorf("%s: %+v", state, r)
+		}
+	}
+	in := input(assigned(), assigned(effect, deny), v1alpha1.NonCompliant)
+	in.Reports[0].Report.Demands[0].Unknown = 4
+	if r := Look(in); !gap(r, "4 more Pods run images that could not be judged") {
+		t.Errorf("%+v", r)
+	}
+}

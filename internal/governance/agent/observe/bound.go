@@ -32,7 +32,7 @@ func Bound(c v1alpha1.ClusterReportContent) v1alpha1.ClusterReportContent {
 		c.Demands = slices.Clone(c.Demands)
 		for i := range c.Demands {
 			d := &c.Demands[i]
-			d.Components = d.Components[:min(most, len(d.Components))]
+			nameFirst(d, most)
 		}
 		if size(c) <= MaxReportBytes {
 			return c
@@ -61,6 +61,17 @@ func Bound(c v1alpha1.ClusterReportContent) v1alpha1.ClusterReportContent {
 		}
 	}
 	return c
+}
+
+// nameFirst keeps the first components of a demand, and counts those of the others
+// that are exempt: nothing else would tell that they run.
+func nameFirst(d *v1alpha1.DemandReport, most int) {
+	for _, c := range d.Components[min(most, len(d.Components)):] {
+		if c.State == v1alpha1.Exempt {
+			d.ExemptOtherwise++
+		}
+	}
+	d.Components = d.Components[:min(most, len(d.Components))]
 }
 
 func size(c v1alpha1.ClusterReportContent) int {

@@ -66,6 +66,8 @@ func (ob *Observer) boltseal(d *v1alpha1.DemandReport, s *apply.Standing) {
 	}
 	d.Pods, d.Violations = max(0, a.Pods), max(0, a.Violations)
 	d.Unknown, d.Exempt = max(0, a.Unknown)+max(0, a.Pending), max(0, a.Exempt)
+	trusted := max(0, d.Pods-d.Violations-d.Unknown-d.Exempt)
+	d.Trusted = &trusted
 	judge(d)
 	d.TrustedBy, d.TrustedOtherwise = a.TrustedBy, max(0, a.TrustedOtherwise)
 	named := map[seen]bool{}
@@ -74,23 +76,32 @@ func (ob *Observer) boltseal(d *v1alpha1.DemandReport, s *apply.Standing) {
 		d.Components = append(d.Components, v1alpha1.Component{Namespace: v.Namespace, Image: v.Image, Pods: v.Pods, Pod: v.Pod,
 			State: v1alpha1.NonCompliant, Reason: v.Reason, Message: v.Message, Signer: v.Signer})
 	}
+	for _, v := range a.FirstExempt {
+		named[seen{namespace: v.Namespace, image: v.Image}] = true
+		d.Components = append(d.Components, v1alpha1.Component{Namespace: v.Namespace, Image: v.Image, Pods: v.Pods, Pod: v.Pod,
+			State: v1alpha1.Exempt, Reason: v.Reason, Message: v.Message, Signer: v.Signer})
+	}
 	// Reports are written after statuses: what they call untrusted beyond the number
 	// that there are now is of before.
-	left := int(a.ViolatingImages) - len(a.First)
+	left, exempt := int(a.ViolatingImages)-len(a.First), int(a.ExemptOtherwise)
 	for _, c := range ob.found[s.Name] {
 		switch k := (seen{namespace: c.Namespace, image: c.Image}); {
 		case named[k]:
 			continue
-		case c.State == v1alpha1.NonCompliant && left <= 0, c.State == v1alpha1.Unknown && a.Unknown == 0, c.State == v1alpha1.Exempt && a.Exempt == 0:
+		case c.State == v1alpha1.NonCompliant && left <= 0, c.State == v1alpha1.Unknown && a.Unknown == 0, c.State == v1alpha1.Exempt && exempt <= 0:
 			continue
-		case c.State == v1alpha1.NonCompliant:
-			left--
-			fallthrough
 		default:
+			switch c.State {
+			case v1alpha1.NonCompliant:
+				left--
+			case v1alpha1.Exempt:
+				exempt--
+			}
 			named[k] = true
 			d.Components = append(d.Components, c)
 		}
 	}
+	d.ExemptOtherwise = int32(exempt)
 }
 
 // gatekeeper reads what the constraints' statuses say.

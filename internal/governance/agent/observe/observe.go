@@ -177,7 +177,7 @@ func (ob *Observer) Observe(ctx context.Context, r *apply.Result) Observation {
 // short tells whether statuses name fewer violations than there are.
 func short(r *apply.Result) bool {
 	for i := range r.Standings {
-		if a := auditOf(r.Standings[i].Live); a != nil && (int(a.ViolatingImages) > len(a.First) || a.Unknown > 0 || a.Exempt > 0) {
+		if a := auditOf(r.Standings[i].Live); a != nil && (int(a.ViolatingImages) > len(a.First) || a.Unknown > 0 || a.ExemptOtherwise > 0) {
 			return true
 		}
 	}
@@ -238,7 +238,7 @@ func (ob *Observer) date(d *v1alpha1.DemandReport, now time.Time) {
 	d.Components = slices.CompactFunc(d.Components, func(a, b v1alpha1.Component) bool {
 		return a.State == b.State && a.Namespace == b.Namespace && a.Image == b.Image && a.Reason == b.Reason
 	})
-	d.Components = d.Components[:min(MaxComponents, len(d.Components))]
+	nameFirst(d, MaxComponents)
 	for i := range d.Components {
 		c := &d.Components[i]
 		c.Namespace, c.Image, c.Pod = clip(c.Namespace, maxNamespace), clip(c.Image, maxImage), clip(c.Pod, maxPod)

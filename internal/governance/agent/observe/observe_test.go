@@ -190,3 +190,20 @@ func TestReportResultsOfOneImage(t *testing.T) {
 		t.Errorf("%d components", len(all))
 	}
 }
+
+// TestExemptWithoutReports: what is exempt is told though the cluster knows no
+// OpenReports, and what is not named is counted.
+func TestExemptWithoutReports(t *testing.T) {
+	t.Parallel()
+	ob := newObserver(nil)
+	var d v1alpha1.DemandReport
+	ob.boltseal(&d, &apply.Standing{Current: true, Live: policy(t, `{"observedGeneration":2,"audit":{"pods":9,"exempt":4,"violations":1,"unknown":1,"exemptOtherwise":5,
+		"firstExempt":[{"namespace":"legacy","image":"a","pods":2,"pod":"p"}]}}`)})
+	if len(d.Components) != 1 || d.Components[0].State != v1alpha1.Exempt || d.Components[0].Pods != 2 || d.ExemptOtherwise != 5 || d.Trusted == nil || *d.Trusted != 3 {
+		t.Errorf("%+v", d)
+	}
+	nameFirst(&d, 0)
+	if len(d.Components) != 0 || d.ExemptOtherwise != 6 {
+		t.Errorf("%+v", d)
+	}
+}
