@@ -3,13 +3,18 @@ package doctor
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/boltseal/boltseal/e2e/kit"
 	"github.com/boltseal/boltseal/e2e/product"
@@ -51,6 +56,32 @@ func find(fs []finding, area, level string, words ...string) error {
 	return fmt.Errorf("no finding %s %s with %q in %+v", area, level, words, fs)
 }
 
+// hookFor has the API server ask a replica about Pods.
+func hookFor(s *product.Server) string {
+	return fmt.Sprintf(`apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata: {name: boltseal}
+webhooks:
+- name: validate.boltseal.dev
+  admissionReviewVersions: [v1]
+  sideEffects: None
+  failurePolicy: Fail
+  timeoutSeconds: 10
+  namespaceSelector: {matchExpressions: [{key: kubernetes.io/metadata.name, operator: NotIn, values: [kube-system]}]}
+  rules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}]
+  clientConfig: {url: %q, caBundle: %s}
+`, s.URL+"/admission/validate", base64.StdEncoding.EncodeToString(s.CA))
+}
+
+func countFindings(fs []finding, area string) (n int) {
+	for _, f := range fs {
+		if f.Area == area {
+			n++
+		}
+	}
+	return n
+}
+
 // TestDoctor goes the way of an installation, and asks the doctor at every step.
 func TestDoctor(t *testing.T) {
 	ctx := t.Context()
@@ -66,7 +97,18 @@ func TestDoctor(t *testing.T) {
 	}
 	fs, status := examine(t, binary)
 	expect("an empty cluster", fs, "cluster", "problem", "Verifier", "does not know this kind", "boltseal crds")
-	expect("an empty cluster", fs, "configuration", "problem", "no resource")
+	expect("an empty cluster", fs, "configuration", "warning", "no resource")
+	expect("an empty cluster", fs, "demand", "warning", "nothing demands", "every image is admitted")
+	expect("an empty cluster", fs, "trust", "warning", "no image can be trusted", "no Store and no Verifier")
+	expect("an empty cluster", fs, "admission", "unknown", "nothing was tried")
+	for _, f := range fs {
+		if strings.Contains(f.Message, "every image is denied") || strings.Contains(f.Message, "every image is refused") {
+			t.Errorf("nothing is demanded, and nothing refused: %+v", f)
+		}
+	}
+	if n := countFindings(fs, "cluster"); n != 1 {
+		t.Errorf("the kinds that are missing are %d findings: %+v", n, fs)
+	}
 	expect("an empty cluster", fs, "replicas", "problem", "not there")
 	expect("an empty cluster", fs, "permissions", "problem", "it may not")
 	if status != 1 {
@@ -85,6 +127,7 @@ func TestDoctor(t *testing.T) {
 		t.Fatal(err)
 	}
 	fs, _ = examine(t, binary, "--image", d.Image("signed"), "--image", d.Image("unsigned"))
+	expect("resources without Boltseal", fs, "admission", "ok", "would be admitted now", "unsigned")
 	expect("resources without Boltseal", fs, "cluster", "problem", "have no status of their present version")
 	expect("resources without Boltseal", fs, "configuration", "ok", "4 resources of 4")
 	expect("resources without Boltseal", fs, "certificates", "ok", "release-roots")
@@ -119,6 +162,65 @@ func TestDoctor(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 	}
 	if status != 1 {
+		t.Errorf("status %d", status)
+	}
+
+	// A policy that denies, and nothing that could be trusted.
+	deny := "apiVersion: boltseal.dev/v1alpha1\nkind: ImageIntegrityPolicy\nmetadata: {name: only-trusted-images}\nspec: {enforcementAction: deny}\n"
+	if err := cluster.Apply(ctx, deny); err != nil {
+		t.Fatal(err)
+	}
+	if err := cluster.Apply(ctx, hookFor(s)); err != nil {
+		t.Fatal(err)
+	}
+	verifier := &unstructured.Unstructured{}
+	verifier.SetGroupVersionKind(schema.GroupVersionKind{Group: "config.ratify.deislabs.io", Version: "v1beta1", Kind: "Verifier"})
+	verifier.SetName("verifier-notation")
+	if err := cluster.Client().Delete(ctx, verifier); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		fs, status = examine(t, binary, "--image", d.Image("signed"))
+		if find(fs, "admission", "problem", "would be refused now", "validate.boltseal.dev") == nil {
+			break
+		}
+		if deadline.Err() != nil {
+			t.Fatalf("nothing can be trusted: %+v", fs)
+		}
+	}
+	expect("nothing can be trusted", fs, "demand", "ok", "only-trusted-images")
+	expect("nothing can be trusted", fs, "trust", "problem", "every image is refused", "there is no Verifier")
+	if status != 1 {
+		t.Errorf("status %d", status)
+	}
+
+	// All is well: what is trusted is admitted, and what is not is refused, as it should be.
+	if err := cluster.Apply(ctx, string(d.Config)); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		fs, _ = examine(t, binary, "--image", d.Image("signed"), "--image", d.Image("unsigned"))
+		if find(fs, "admission", "ok", "signed", "would be admitted now") == nil && find(fs, "admission", "warning", "unsigned", "nothing signed") == nil {
+			break
+		}
+		if deadline.Err() != nil {
+			t.Fatalf("all is well: %+v", fs)
+		}
+	}
+
+	// Somebody who may read little is told what is not known.
+	config, err := cluster.UserConfig("reader")
+	if err != nil {
+		t.Fatal(err)
+	}
+	user := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := kit.WriteKubeconfig(user, config); err != nil {
+		t.Fatal(err)
+	}
+	fs, status = examine(t, binary, "--kubeconfig", user)
+	expect("few rights", fs, "cluster", "unknown", "may not list")
+	expect("few rights", fs, "demand", "unknown", "not known whether")
+	if status != 1 && status != 2 {
 		t.Errorf("status %d", status)
 	}
 }

@@ -28,17 +28,20 @@ func newDoctor(env Env) *cobra.Command {
 	var f doctorFlags
 	cmd := &cobra.Command{
 		Use:   "doctor [--config FILE]... [--image REF]...",
-		Short: "Look for what is wrong, and say how to mend it",
+		Short: "Look for what is wrong, and say how to fix it",
 		Long: `Look at a configuration, and ask the registries that its trust policies name: is it
 right, are its certificates good and for how long, do the registries answer and
 let us read, and what becomes of an image.
 
-Without --config it looks at a cluster: at its resources and how they stand, at
-webhooks and their CAs, at Gatekeeper's Provider, at the replicas and at what
-Boltseal's ServiceAccount may do. Nothing is changed anywhere.
+Without --config it looks at a cluster. It asks first what matters most: is Boltseal
+there, is anything demanded, can any image be trusted, and would a Pod be admitted
+now, which it tries as a dry run with each --image, or with an image that runs. Then
+it looks at resources and their statuses, at webhooks and their CAs, at Gatekeeper's
+Provider, which it asks as Gatekeeper does, and at what Boltseal's ServiceAccount may
+do. Nothing is changed anywhere. What you may not read is reported as not known.
 
-It ends with 0 where nothing is wrong, 1 where something is, and 2 where it could
-not look.`,
+It ends with 0 where nothing is wrong, 1 where something is, and 2 where that is not
+known, since something could not be looked at.`,
 		Example: `    boltseal doctor --config verify-config.yaml --image ghcr.io/acme/app:v1.2
     boltseal doctor
     boltseal doctor --context production -o json`,
@@ -61,6 +64,7 @@ not look.`,
 	fl.StringVar(&f.cluster.Service, "boltseal-service", "boltseal", "`NAME` of its Service")
 	fl.StringVar(&f.cluster.Account, "boltseal-account", "boltseal", "`NAME` of its ServiceAccount")
 	fl.StringVar(&f.cluster.Provider, "gatekeeper-provider", "ratify-provider", "`NAME` of Gatekeeper's Provider that asks it")
+	fl.StringVarP(&f.cluster.TryNamespace, "namespace", "n", "default", "`NAMESPACE` in which a Pod is tried")
 	fl.DurationVar(&f.timeout, "timeout", doctor.DefaultTimeout, "time for one question to a registry")
 	fl.BoolVar(&f.problems, "problems", false, "list only what is wrong or deserves a look")
 	f.output.register(cmd)
@@ -112,14 +116,20 @@ func runDoctor(cmd *cobra.Command, env Env, f doctorFlags) error {
 	} else {
 		err = writeFindings(env.Stdout, style(env.colour(env.Stdout)), found, f.problems)
 	}
-	if err == nil && doctor.Worst(found) == doctor.Problem {
-		err = exitError(ExitNotTrusted)
+	if err != nil {
+		return err
 	}
-	return err
+	switch doctor.Worst(found) {
+	case doctor.Problem:
+		return exitError(ExitNotTrusted)
+	case doctor.Unknown:
+		return exitError(ExitUndecided)
+	}
+	return nil
 }
 
 func writeFindings(w io.Writer, st style, found []doctor.Finding, problems bool) error {
-	colours := map[doctor.Level]string{doctor.Problem: red, doctor.Warning: yellow, doctor.OK: green}
+	colours := map[doctor.Level]string{doctor.Problem: red, doctor.Warning: yellow, doctor.Unknown: yellow, doctor.OK: green}
 	counts := map[doctor.Level]int{}
 	var rows []row
 	for _, f := range found {
@@ -141,6 +151,10 @@ func writeFindings(w io.Writer, st style, found []doctor.Finding, problems bool)
 	if err := writeTable(w, st, []string{"", "AREA", "ABOUT"}, rows); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "\n%d wrong, %d to look at, %d right\n", counts[doctor.Problem], counts[doctor.Warning], counts[doctor.OK])
+	unknown := ""
+	if n := counts[doctor.Unknown]; n > 0 {
+		unknown = fmt.Sprintf("%d not known, ", n)
+	}
+	_, err := fmt.Fprintf(w, "\n%d wrong, %d to look at, %s%d right\n", counts[doctor.Problem], counts[doctor.Warning], unknown, counts[doctor.OK])
 	return err
 }

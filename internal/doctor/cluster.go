@@ -38,6 +38,8 @@ type ClusterOptions struct {
 	Kinds []schema.GroupVersionKind
 	// Nodes reads what the cluster's Nodes run. Required.
 	Nodes func(context.Context, *rest.Config) *compile.Nodes
+	// TryNamespace is where a Pod is tried, as a dry run. Required.
+	TryNamespace string
 	// Compile says how resources are read.
 	Compile compile.ClusterOptions
 }
@@ -53,6 +55,9 @@ type clusterCheck struct {
 	now     time.Time
 	out     []Finding
 	nodes   bool // some Policy asks what Nodes run
+	demands demands
+	kinds   map[string]int // how many resources there are, by kind
+	unread  bool           // some of our kinds could not be read
 }
 
 // Cluster looks at a cluster's resources and at how Boltseal is installed there, and
@@ -68,7 +73,7 @@ func Cluster(ctx context.Context, config *rest.Config, c ClusterOptions, deps co
 	if err != nil {
 		return nil, fmt.Errorf("the way to the cluster: %w", err)
 	}
-	x := &clusterCheck{client: cl, inForce: map[string]bool{}, o: c, now: o.Clock()}
+	x := &clusterCheck{client: cl, inForce: map[string]bool{}, kinds: map[string]int{}, o: c, now: o.Clock()}
 	entries, err := x.resources(ctx)
 	if err != nil {
 		return nil, err
@@ -82,17 +87,24 @@ func Cluster(ctx context.Context, config *rest.Config, c ClusterOptions, deps co
 	compiled, standing := cluster.Compile(deps, nil)
 	defer compiled.Close()
 	survey := cluster.Survey(deps.Keys)
+	resources := x.out
+	x.out = nil
+	x.replicas(ctx)
+	x.constraints(ctx)
+	engine := compiled.EngineFor("")
+	x.demanded(engine)
+	x.admission(ctx, engine, o)
+	x.out = append(x.out, resources...)
 	x.standing(standing)
 	x.out = append(x.out, x.asBoltsealSees(troubles(survey))...)
 	x.out = append(x.out, certificates(survey, x.now)...)
 	x.out = append(x.out, statements(survey)...)
 	x.out = append(x.out, credentials(ctx, cluster.Credentials(deps), "kubectl -n "+c.Namespace+" exec deploy/"+c.Service+" -- boltseal doctor", o)...)
-	x.out = append(x.out, live(ctx, compiled.EngineFor(""), survey, o)...)
+	x.out = append(x.out, live(ctx, engine, survey, o)...)
 	x.webhooks(ctx)
-	x.replicas(ctx)
-	x.gatekeeper(ctx)
+	x.gatekeeper(ctx, o)
 	x.permissions(ctx)
-	return x.out, nil
+	return mergeRepeats(x.out), nil
 }
 
 func (x *clusterCheck) add(area, subject string, level Level, message, remedy string) {
@@ -113,11 +125,18 @@ func (x *clusterCheck) resources(ctx context.Context) ([]compile.Entry, error) {
 				x.add(AreaCluster, gvk.Kind, Problem, "the cluster does not know this kind", "apply the CustomResourceDefinitions: boltseal crds | kubectl apply --server-side -f -")
 				break
 			}
+			if apierrors.IsForbidden(err) {
+				x.unread, x.demands.unknown = true, true
+				x.add(AreaCluster, gvk.Kind, Unknown, "you may not list this kind, so that nothing is known of it", "ask as somebody who may")
+				break
+			}
 			if err != nil {
 				return nil, fmt.Errorf("list %s: %w", gvk.Kind, err)
 			}
+			x.kinds[gvk.Kind] += len(list.Items)
 			for i := range list.Items {
 				u := &list.Items[i]
+				x.demands.demandOf(u)
 				if !seen(u) {
 					unseen++
 				}
@@ -195,7 +214,7 @@ func (x *clusterCheck) standing(standing map[compile.Key]*compile.Standing) {
 	}
 	switch {
 	case len(keys) == 0:
-		x.add(AreaConfiguration, "", Problem, "there is no resource: every image is denied", "apply a KeyManagementProvider, a Store and a Verifier")
+		x.add(AreaConfiguration, "", Warning, "there is no resource", "apply a KeyManagementProvider, a Store and a Verifier")
 	case good > 0:
 		x.add(AreaConfiguration, "", OK, plural(good, "resource")+" of "+fmt.Sprint(len(keys))+" as they are written", "")
 	}
@@ -217,7 +236,7 @@ func (x *clusterCheck) get(ctx context.Context, gvk schema.GroupVersionKind, nam
 
 // failed tells that something could not be looked at.
 func (x *clusterCheck) failed(area, subject string, err error) {
-	x.add(area, subject, Warning, "it could not be looked at: "+err.Error(), "ask as somebody who may")
+	x.add(area, subject, Unknown, "it could not be looked at: "+err.Error(), "ask as somebody who may")
 }
 
 func (x *clusterCheck) webhooks(ctx context.Context) {
@@ -229,7 +248,7 @@ func (x *clusterCheck) webhooks(ctx context.Context) {
 			x.failed(AreaWebhooks, subject, err)
 			continue
 		case u == nil:
-			x.add(AreaWebhooks, subject, Warning, "it is not there: ImageIntegrityPolicies are not enforced at admission", "let Boltseal make it (serve --webhook enforce), unless Gatekeeper does the work")
+			x.add(AreaWebhooks, subject, x.withoutWebhook(), "it does not exist: ImageIntegrityPolicies are not enforced at admission", "let Boltseal make it (serve --webhook enforce), unless Gatekeeper does the work")
 			continue
 		}
 		hooks, _, _ := unstructured.NestedSlice(u.Object, "webhooks")
@@ -245,8 +264,17 @@ func (x *clusterCheck) webhooks(ctx context.Context) {
 	}
 }
 
-// bundle looks at the CAs that a caller trusts.
-func (x *clusterCheck) bundle(area, subject, encoded string) {
+// withoutWebhook is how much it matters that a webhook does not exist: a policy that
+// refuses nothing looks as if it did.
+func (x *clusterCheck) withoutWebhook() Level {
+	if x.demands.policies {
+		return Problem
+	}
+	return Warning
+}
+
+// bundle looks at the CAs that a caller trusts, and reports whether any is good.
+func (x *clusterCheck) bundle(area, subject, encoded string) bool {
 	remedy := "see what Boltseal logs about its serving certificate; it puts its CA there itself"
 	raw, err := base64.StdEncoding.DecodeString(encoded)
 	certs, bad := parse(raw)
@@ -259,7 +287,9 @@ func (x *clusterCheck) bundle(area, subject, encoded string) {
 		x.add(area, subject, Problem, "all CAs in its caBundle have expired", remedy)
 	default:
 		x.add(area, subject, OK, plural(len(certs), "CA")+" in its caBundle", "")
+		return true
 	}
+	return false
 }
 
 func parse(b []byte) (certs []*x509.Certificate, err error) {
@@ -314,18 +344,6 @@ func (x *clusterCheck) replicas(ctx context.Context) {
 		x.add(AreaReplicas, subject, Warning, "one replica is ready: while it restarts, nothing is judged", "run two or more")
 	default:
 		x.add(AreaReplicas, subject, OK, fmt.Sprintf("%d replicas are ready", ready), "")
-	}
-}
-
-func (x *clusterCheck) gatekeeper(ctx context.Context) {
-	subject := "Provider " + x.o.Provider
-	u, err := x.get(ctx, schema.GroupVersionKind{Group: "externaldata.gatekeeper.sh", Version: "v1beta1", Kind: "Provider"}, "", x.o.Provider)
-	switch {
-	case err != nil:
-		x.failed(AreaGatekeeper, subject, err)
-	case u != nil:
-		bundle, _, _ := unstructured.NestedString(u.Object, "spec", "caBundle")
-		x.bundle(AreaGatekeeper, subject, bundle)
 	}
 }
 

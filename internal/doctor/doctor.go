@@ -1,4 +1,4 @@
-// Package doctor looks for what keeps images from being judged as their owners want, and says how to mend it.
+// Package doctor looks for what keeps images from being judged as their owners want, and says how to fix it.
 package doctor
 
 import (
@@ -24,10 +24,11 @@ type Level string
 const (
 	Problem Level = ""        // something does not work, or not for long
 	Warning Level = "warning" // it works, and deserves a look
+	Unknown Level = "unknown" // it could not be looked at, and may be either
 	OK      Level = "ok"
 )
 
-// String returns "problem", "warning" or "ok".
+// String returns "problem", "warning", "unknown" or "ok".
 func (l Level) String() string { return cmp.Or(string(l), "problem") }
 
 // MarshalText writes String.
@@ -45,6 +46,9 @@ const (
 	AreaPermissions   = "permissions"
 	AreaReplicas      = "replicas"
 	AreaGatekeeper    = "gatekeeper"
+	AreaDemand        = "demand"
+	AreaTrust         = "trust"
+	AreaAdmission     = "admission"
 )
 
 // Finding is one thing that was looked at.
@@ -115,9 +119,9 @@ func Files(ctx context.Context, sources []compile.Source, deps compile.Deps, o O
 	out = append(out, statements(survey)...)
 	out = append(out, credentials(ctx, set.Credentials(deps), "", o)...)
 	if err != nil {
-		return out // nothing else can be asked without an engine
+		return mergeRepeats(out) // nothing else can be asked without an engine
 	}
-	return append(out, live(ctx, compiled.EngineFor(""), survey, o)...)
+	return mergeRepeats(append(out, live(ctx, compiled.EngineFor(""), survey, o)...))
 }
 
 // problems makes a finding of each problem of an error.
@@ -309,16 +313,13 @@ func repository(name string, r boltseal.Result) Finding {
 	return f
 }
 
-// Worst is the level of the worst finding, OK where there is none.
+// Worst is the level of the worst finding, OK where there is none: what is not known
+// is worse than what deserves a look.
 func Worst(fs []Finding) Level {
-	worst := OK
-	for _, f := range fs {
-		if f.Level == Problem {
-			return Problem
-		}
-		if f.Level == Warning {
-			worst = Warning
+	for _, level := range []Level{Problem, Unknown, Warning} {
+		if slices.ContainsFunc(fs, func(f Finding) bool { return f.Level == level }) {
+			return level
 		}
 	}
-	return worst
+	return OK
 }

@@ -1,12 +1,18 @@
 package doctor
 
 import (
+	"encoding/base64"
+	"encoding/pem"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/boltseal/boltseal/internal/compile"
 	"github.com/boltseal/boltseal/internal/testca"
@@ -164,5 +170,90 @@ func TestFetchedCertificates(t *testing.T) {
 	fs = Files(t.Context(), []compile.Source{{Name: "f", Data: []byte(text(path + ".not-there"))}}, deps(), Options{})
 	if !strings.Contains(fmt.Sprint(fs), "there is no such file") || Worst(fs) != Problem {
 		t.Errorf("%+v", fs)
+	}
+}
+
+// TestRepeatsAreOneFinding: what is the same of several subjects is said once.
+func TestRepeatsAreOneFinding(t *testing.T) {
+	t.Parallel()
+	var all []Finding
+	for _, kind := range []string{"Store", "Verifier", "Policy", "KeyManagementProvider", "CertificateStore"} {
+		all = append(all, Finding{Area: AreaCluster, Subject: kind, Message: "the cluster does not know this kind", Remedy: "apply it"})
+	}
+	all = append(all, Finding{Area: AreaCluster, Subject: "Store", Level: Warning, Message: "another"})
+	got := mergeRepeats(all)
+	if len(got) != 2 || got[0].Subject != "Store, Verifier, Policy and 2 more" || got[1].Subject != "Store" {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestAskProvider asks as Gatekeeper does: only the CAs of the Provider's caBundle
+// count, and only an answer of the protocol does.
+func TestAskProvider(t *testing.T) {
+	t.Parallel()
+	answer := func(body string, status int) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			if r.Method != http.MethodPost || r.Header.Get("Content-Type") != "application/json" {
+				t.Errorf("%s %v", r.Method, r.Header)
+			}
+			w.WriteHeader(status)
+			_, _ = w.Write([]byte(body))
+		}
+	}
+	const right = `{"apiVersion":"externaldata.gatekeeper.sh/v1beta1","kind":"ProviderResponse","response":{"idempotent":true,"items":[{"key":"a","value":{}}]}}`
+	for name, c := range map[string]struct {
+		body   string
+		status int
+		level  Level
+		words  string
+		other  bool // the caBundle is somebody else's
+	}{
+		"right":           {right, 200, OK, "answers in", false},
+		"another CA":      {right, 200, Problem, "no CA in its caBundle", true},
+		"an error":        {`{"kind":"ProviderResponse","response":{"systemError":"not ready"}}`, 200, Problem, "not ready", false},
+		"too few answers": {`{"kind":"ProviderResponse","response":{"items":[]}}`, 200, Problem, "about 1 images, and answered about 0", false},
+		"another path":    {"404 page not found", 404, Problem, "no provider of external data (HTTP 404)", false},
+		"another server":  {"<html>", 200, Problem, "no provider of external data", false},
+		"its certificate": {"", 401, OK, "shows Gatekeeper's certificate", false},
+	} {
+		s := httptest.NewTLSServer(answer(c.body, c.status))
+		defer s.Close()
+		cert := s.Certificate().Raw
+		if c.other {
+			other, err := testca.New(testca.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			cert = other.X509()[len(other.X509())-1].Raw
+		}
+		bundle := base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}))
+		f := askProvider(t.Context(), "Provider p", s.URL, bundle, Options{Images: []string{"a"}}.complete())
+		if f.Level != c.level || !strings.Contains(f.Message, c.words) || (f.Level == Problem) != (f.Remedy != "") {
+			t.Errorf("%s: %+v", name, f)
+		}
+	}
+	gone := httptest.NewTLSServer(nil)
+	gone.Close()
+	if f := askProvider(t.Context(), "p", gone.URL, "", Options{}.complete()); f.Level != Unknown {
+		t.Errorf("what cannot be reached from here is %+v", f)
+	}
+	if f := askProvider(t.Context(), "p", "https://no-such-host.invalid/", "", Options{}.complete()); f.Level != Unknown {
+		t.Errorf("what has no address from here is %+v", f)
+	}
+}
+
+func TestTemplatesThatAskTheProvider(t *testing.T) {
+	t.Parallel()
+	template := func(target map[string]any) *unstructured.Unstructured {
+		return &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"targets": []any{target}}}}
+	}
+	for text, want := range map[string]bool{`external_data({"provider": "ratify-provider"})`: true, `{"provider": "ratify"}`: false, "": false} {
+		if got := asksProvider(template(map[string]any{"rego": text}), "ratify-provider"); got != want {
+			t.Errorf("%q: %t", text, got)
+		}
+		code := map[string]any{"code": []any{map[string]any{"engine": "Rego", "source": map[string]any{"rego": text}}}}
+		if got := asksProvider(template(code), "ratify-provider"); got != want {
+			t.Errorf("%q in code: %t", text, got)
+		}
 	}
 }
