@@ -100,7 +100,7 @@ func TestAClusterThatWasNotEmpty(t *testing.T) {
 	need(t, err)
 	t.Run("reports appear once the cluster knows them", func(t *testing.T) {
 		apply(t, crds)
-		r := reports(t, ns, openreports.ReportSummary{Pass: 1, Fail: 2})
+		r := reports(t, ns, openreports.ReportSummary{Pass: 2, Fail: 2})
 		if r.Source != "boltseal" || r.Labels["app.kubernetes.io/managed-by"] != "boltseal" || len(r.Results) != 3 || r.Scope.Name != ns {
 			t.Errorf("%+v", r)
 		}
@@ -116,7 +116,7 @@ func TestAClusterThatWasNotEmpty(t *testing.T) {
 		if r, err := report(t.Context(), "kube-system"); r != nil || err != nil {
 			t.Errorf("a report of kube-system: %v %v", r, err)
 		}
-		if out := strings.Join(strings.Fields(kubectl(t, "get", "reports", "-n", ns)), " "); !strings.Contains(out, "boltseal 1 2 0 0 0") {
+		if out := strings.Join(strings.Fields(kubectl(t, "get", "reports", "-n", ns)), " "); !strings.Contains(out, "boltseal 2 2 0 0 0") {
 			t.Errorf("kubectl get reports: %s", out)
 		}
 	})
@@ -145,11 +145,11 @@ func TestAClusterThatWasNotEmpty(t *testing.T) {
 				t.Errorf("%+v", v)
 			}
 		}
-		reports(t, ns, openreports.ReportSummary{Fail: 3})
+		reports(t, ns, openreports.ReportSummary{Fail: 4})
 		reports(t, other, openreports.ReportSummary{Pass: 1})
 		apply(t, roots(signer))
 		stands(t, "", "production", 6, 4, 0)
-		reports(t, ns, openreports.ReportSummary{Pass: 1, Fail: 2})
+		reports(t, ns, openreports.ReportSummary{Pass: 2, Fail: 2})
 	})
 
 	t.Run("an outage is neither a violation nor a pass", func(t *testing.T) {
@@ -157,7 +157,7 @@ func TestAClusterThatWasNotEmpty(t *testing.T) {
 		defer registry.ClearFaults()
 		apply(t, roots(signer, stranger)) // nothing is known under these keys
 		stands(t, "", "production", 6, 1, 5)
-		reports(t, ns, openreports.ReportSummary{Fail: 1, Error: 2}) // the local image needs no registry
+		reports(t, ns, openreports.ReportSummary{Fail: 1, Error: 3}) // the local image needs no registry
 		if code, out, errs := cli(t, "-n", ns); code != 2 || !strings.Contains(out, "undecided") {
 			t.Errorf("exit code %d\n%s\n%s", code, out, errs)
 		}
@@ -176,7 +176,7 @@ func TestAClusterThatWasNotEmpty(t *testing.T) {
 		}
 		run(t, ns, "own-bad", unsigned, unsigned)
 		stands(t, ns, "own", 2, 1, 0)
-		r := reports(t, ns, openreports.ReportSummary{Pass: 2, Fail: 2, Warn: 1})
+		r := reports(t, ns, openreports.ReportSummary{Pass: 3, Fail: 3, Warn: 1})
 		for _, one := range r.Results {
 			if one.Result == "warn" && (one.Policy != ns+"/own" || one.Scored) {
 				t.Errorf("%+v", one)
@@ -184,12 +184,12 @@ func TestAClusterThatWasNotEmpty(t *testing.T) {
 		}
 		stop(t, ns, "own-bad")
 		need(t, cluster.Client().Delete(t.Context(), policyObject(ns, "own")))
-		reports(t, ns, openreports.ReportSummary{Pass: 1, Fail: 2})
+		reports(t, ns, openreports.ReportSummary{Pass: 2, Fail: 2})
 	})
 
 	t.Run("another action is another result, and the rest of the status stays", func(t *testing.T) {
 		apply(t, document("ImageIntegrityPolicy", "", "production", prod+"\n  enforcementAction: dryrun"))
-		reports(t, ns, openreports.ReportSummary{Pass: 1, Warn: 2})
+		reports(t, ns, openreports.ReportSummary{Pass: 2, Warn: 2})
 		eventually(t, "the status speaks of the new version, and of what runs", func() error {
 			u := policyObject("", "production")
 			if err := cluster.Client().Get(t.Context(), client.ObjectKeyFromObject(u), u); err != nil {
@@ -200,7 +200,7 @@ func TestAClusterThatWasNotEmpty(t *testing.T) {
 			return want(observed == u.GetGeneration() && observed > 1 && violations == 4, "%v", u.Object["status"])
 		})
 		apply(t, document("ImageIntegrityPolicy", "", "production", prod))
-		reports(t, ns, openreports.ReportSummary{Pass: 1, Fail: 2})
+		reports(t, ns, openreports.ReportSummary{Pass: 2, Fail: 2})
 		reports(t, other, openreports.ReportSummary{Fail: 1})
 	})
 
@@ -225,7 +225,7 @@ func TestAClusterThatWasNotEmpty(t *testing.T) {
 	t.Run("what ends leaves nothing", func(t *testing.T) {
 		stop(t, ns, "bad-1", "bad-2", "local")
 		stands(t, "", "production", 3, 1, 0)
-		reports(t, ns, openreports.ReportSummary{Pass: 1})
+		reports(t, ns, openreports.ReportSummary{Pass: 2})
 		stop(t, ns, "good-1", "good-2")
 		eventually(t, "no report of a namespace in which nothing runs", func() error {
 			r, err := report(t.Context(), ns)

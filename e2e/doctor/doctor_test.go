@@ -134,7 +134,7 @@ func TestDoctor(t *testing.T) {
 	expect("resources without Boltseal", fs, "registries", "ok", d.Host+"/demo/app")
 	expect("resources without Boltseal", fs, "images", "ok", "signed", "trusted")
 	expect("resources without Boltseal", fs, "images", "problem", "nothing signed")
-	expect("resources without Boltseal", fs, "webhooks", "warning", "not enforced")
+	expect("resources without Boltseal", fs, "webhooks", "problem", "not enforced")
 	expect("resources without Boltseal", fs, "permissions", "ok")
 
 	s, err := product.Start(ctx, cluster, binary, product.Options{})

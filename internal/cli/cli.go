@@ -157,6 +157,11 @@ func usage(check cobra.PositionalArgs) cobra.PositionalArgs {
 
 // colour tells whether w is a terminal whose user has not asked for plain text.
 func (env Env) colour(w io.Writer) bool {
+	return env.interactive(w) && env.Getenv("NO_COLOR") == "" && env.Getenv("TERM") != "dumb"
+}
+
+// interactive tells whether somebody watches w.
+func (env Env) interactive(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	return ok && env.Getenv("NO_COLOR") == "" && env.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
+	return ok && term.IsTerminal(int(f.Fd()))
 }

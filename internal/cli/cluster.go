@@ -226,62 +226,33 @@ func newClusterShow(env Env) *cobra.Command {
 	})
 }
 
-func newClusterUpdate(env Env) *cobra.Command {
-	var f clusterVerbFlags
-	cmd := &cobra.Command{
-		Use:   "update --name NAME",
-		Short: "Enable or disable image integrity in a cluster",
-		Long: `Install what verifies images in a cluster, or remove exactly what was installed.
-Your own configuration stays, unless --purge says that it goes too.`,
-		Example: "    boltseal cluster update -g myResourceGroup -n mycluster --disable-image-integrity",
-	}
-	cmd.Flags().BoolVar(&f.enable, "enable-image-integrity", false, "install it")
-	cmd.Flags().BoolVar(&f.disable, "disable-image-integrity", false, "remove it")
-	cmd.Flags().BoolVar(&f.purge, "purge", false, "with --disable-image-integrity: remove the users' configuration too")
-	check := func() error {
-		switch {
-		case f.enable && f.disable:
-			return errors.New("choose one of --enable-image-integrity and --disable-image-integrity")
-		case f.purge && !f.disable:
-			return errors.New("--purge goes with --disable-image-integrity")
-		case !f.enable && !f.disable:
-			return errNothingToChange
-		}
-		return nil
-	}
-	return onCluster(env, cmd, &f, check, func(ctx context.Context, h *hub, c *v1alpha1.Cluster) error {
-		c.Spec.SecurityProfile.ImageIntegrity = v1alpha1.ImageIntegrity{Enabled: &f.enable, PurgeOnDisable: f.purge}
-		if err := told("updating the cluster", h.client.Update(ctx, c)); err != nil {
-			return err
-		}
-		return showCluster(env, f.show, c)
-	})
-}
-
 // shownCluster has the shape of az's, and what is known beside.
 type shownCluster struct {
-	ID               string                     `json:"id"`
-	Name             string                     `json:"name"`
-	Type             string                     `json:"type"`
-	Location         string                     `json:"location,omitempty"`
-	ResourceGroup    string                     `json:"resourceGroup,omitempty"`
-	Scope            string                     `json:"scope"`
-	ManagementGroups []string                   `json:"managementGroups,omitempty"`
-	Engine           v1alpha1.Engine            `json:"engine,omitempty"`
-	SecurityProfile  v1alpha1.SecurityProfile   `json:"securityProfile"`
-	AddonProfiles    v1alpha1.AddonProfiles     `json:"addonProfiles"`
-	AddOn            v1alpha1.AddOnState        `json:"addOn,omitempty"`
-	Version          string                     `json:"version,omitempty"`
-	LastSeen         *metav1.Time               `json:"lastSeen,omitempty"`
-	Compliance       *v1alpha1.ClusterTotals    `json:"compliance,omitempty"`
-	Assignments      []v1alpha1.AssignmentState `json:"assignments,omitempty"`
-	Conditions       []metav1.Condition         `json:"conditions,omitempty"`
+	ID               string                   `json:"id"`
+	Name             string                   `json:"name"`
+	Type             string                   `json:"type"`
+	Location         string                   `json:"location,omitempty"`
+	ResourceGroup    string                   `json:"resourceGroup,omitempty"`
+	Scope            string                   `json:"scope"`
+	ManagementGroups []string                 `json:"managementGroups,omitempty"`
+	Engine           v1alpha1.Engine          `json:"engine,omitempty"`
+	SecurityProfile  v1alpha1.SecurityProfile `json:"securityProfile"`
+	AddonProfiles    v1alpha1.AddonProfiles   `json:"addonProfiles"`
+	// Pending is true where the hub has not taken up what was changed last: what is
+	// below is of before.
+	Pending     bool                       `json:"pending,omitempty"`
+	AddOn       v1alpha1.AddOnState        `json:"addOn,omitempty"`
+	Version     string                     `json:"version,omitempty"`
+	LastSeen    *metav1.Time               `json:"lastSeen,omitempty"`
+	Compliance  *v1alpha1.ClusterTotals    `json:"compliance,omitempty"`
+	Assignments []v1alpha1.AssignmentState `json:"assignments,omitempty"`
+	Conditions  []metav1.Condition         `json:"conditions,omitempty"`
 }
 
 func clusterOf(c *v1alpha1.Cluster) shownCluster {
 	out := shownCluster{ID: c.Status.ID, Name: c.Name, Type: scope.ClusterType, Location: c.Spec.Location, ResourceGroup: groupOf(c), Scope: cmp.Or(c.Spec.Scope, "/"),
 		ManagementGroups: c.Spec.ManagementGroups, Engine: c.Spec.Engine, SecurityProfile: c.Spec.SecurityProfile, AddonProfiles: c.Spec.AddonProfiles,
-		AddOn: c.Status.AddOn, Version: c.Status.Version, LastSeen: c.Status.LastSeen, Compliance: c.Status.Compliance, Assignments: c.Status.Assignments, Conditions: c.Status.Conditions}
+		Pending: !takenUp(c), AddOn: c.Status.AddOn, Version: c.Status.Version, LastSeen: c.Status.LastSeen, Compliance: c.Status.Compliance, Assignments: c.Status.Assignments, Conditions: c.Status.Conditions}
 	if p, err := scope.At(c); err == nil {
 		out.ID = p.ID()
 	}
@@ -323,10 +294,14 @@ func writeClusters(w io.Writer, st style, cs []v1alpha1.Cluster) error {
 			state, colour = stateWord(t.State)
 			violations = strconv.Itoa(int(t.Violations))
 		}
+		addOn := dash(string(c.Status.AddOn))
+		if !takenUp(c) {
+			addOn, state, colour, violations = "pending", "-", "", "-" // what the status says is of before
+		}
 		if c.Status.LastSeen != nil {
 			seen = c.Status.LastSeen.UTC().Format(time.RFC3339)
 		}
-		rows = append(rows, row{cells: []string{c.Name, printable(cmp.Or(c.Spec.Scope, "/")), integrity, dash(string(c.Status.AddOn)), state, violations, seen},
+		rows = append(rows, row{cells: []string{c.Name, printable(cmp.Or(c.Spec.Scope, "/")), integrity, addOn, state, violations, seen},
 			colours: []string{"", "", "", "", colour}, below: notReady(st, c.Status.Status)})
 	}
 	return writeTable(w, st, []string{"NAME", "SCOPE", "IMAGE INTEGRITY", "ADD-ON", "STATE", "VIOLATIONS", "SEEN"}, rows)
