@@ -69,8 +69,21 @@ webhooks:
   timeoutSeconds: 10
   namespaceSelector: {matchExpressions: [{key: kubernetes.io/metadata.name, operator: NotIn, values: [kube-system]}]}
   rules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}]
-  clientConfig: {url: %q, caBundle: %s}
-`, s.URL+"/admission/validate", base64.StdEncoding.EncodeToString(s.CA))
+  clientConfig: {url: %[1]q, caBundle: %[3]s}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: MutatingWebhookConfiguration
+metadata: {name: boltseal}
+webhooks:
+- name: pin.boltseal.dev
+  admissionReviewVersions: [v1]
+  sideEffects: None
+  failurePolicy: Fail
+  timeoutSeconds: 10
+  namespaceSelector: {matchExpressions: [{key: kubernetes.io/metadata.name, operator: NotIn, values: [kube-system]}]}
+  rules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}]
+  clientConfig: {url: %[2]q, caBundle: %[3]s}
+`, s.URL+"/admission/validate", s.URL+"/admission/mutate", base64.StdEncoding.EncodeToString(s.CA))
 }
 
 func countFindings(fs []finding, area string) (n int) {

@@ -92,9 +92,9 @@ func TestDocument(t *testing.T) {
 	c.fails("not in other", "cluster", "update", "-g", "other", "-n", "mycluster", "--disable-image-integrity")
 	c.fails("did you mean mycluster?", "cluster", "update", "-n", "mycluster1", "--disable-image-integrity")
 	c.fails("goes with --disable", "cluster", "update", "-n", "mycluster", "--enable-image-integrity", "--purge")
-	out = c.ok("cluster", "update", "-g", "g", "-n", "mycluster", "--disable-image-integrity", "--purge", "-o", "json")
+	out = c.ok("cluster", "update", "-g", "g", "-n", "mycluster", "--disable-image-integrity", "--purge", "--no-wait", "-o", "json")
 	c.has(out, `"enabled": false`, `"purgeOnDisable": true`, scope+"/clusters/mycluster")
-	out = c.ok("cluster", "update", "-n", "mycluster", "--enable-image-integrity", "-o", "json")
+	out = c.ok("cluster", "update", "-n", "mycluster", "--enable-image-integrity", "--no-wait", "-o", "json")
 	if strings.Contains(out, "purge") {
 		t.Error(out)
 	}

@@ -141,7 +141,7 @@ func runCompliance(cmd *cobra.Command, env Env, f complianceFlags) error {
 	if level != "trend" && slices.ContainsFunc(l.states, func(s v1alpha1.ComplianceState) bool { return s == v1alpha1.NonCompliant || s == v1alpha1.Failed }) {
 		return exitError(ExitNotTrusted)
 	}
-	if level != "trend" && (l.unknown || slices.ContainsFunc(l.states, func(s v1alpha1.ComplianceState) bool { return s == v1alpha1.Unknown || s == v1alpha1.Conflict })) {
+	if level != "trend" && l.unknown {
 		return exitError(ExitUndecided)
 	}
 	return nil
@@ -156,12 +156,13 @@ type listing struct {
 	state  int                        // column of the state
 	below  []string                   // a line under each row, in tables for people
 	note   string
-	// unknown is true where something is not known that no row stands for.
+	// unknown is true where something is not known.
 	unknown bool
 	data    any // for JSON
 }
 
 func (l *listing) add(state v1alpha1.ComplianceState, below string, cells ...string) {
+	l.unknown = l.unknown || state == v1alpha1.Unknown || state == v1alpha1.Conflict
 	l.rows, l.states, l.below = append(l.rows, cells), append(l.states, state), append(l.below, below)
 }
 
@@ -201,6 +202,10 @@ func listingOf(level string, in overview.Input) *listing {
 			l.add(r.State, "", r.Assignment, r.Scope, string(r.State), number(r.Clusters), number(r.Compliant), number(r.NonCompliant), number(r.Unknown), number(r.Exempt), number(r.Conflict), number(r.Error),
 				dash(r.CompliantPercent), dash(r.AzurePercent), trustedPods(r.Pods))
 		}
+		// Of an assignment to no cluster there is nothing to know.
+		l.unknown = slices.ContainsFunc(rows, func(r overview.Assignment) bool {
+			return r.Clusters > 0 && (r.State == v1alpha1.Unknown || r.State == v1alpha1.Conflict)
+		})
 		return l
 	case "trend":
 		rows := overview.Trend(in)
@@ -224,7 +229,7 @@ func listingOf(level string, in overview.Input) *listing {
 	if more > 0 {
 		notes = append(notes, count(int(more), "more Pod")+" not named: reports name the first 100 images of each assignment")
 	}
-	if l.unknown {
+	if len(silent) > 0 {
 		notes = append(notes, "nothing is known of "+count(len(silent), "cluster")+" that "+map[bool]string{true: "does", false: "do"}[len(silent) == 1]+" not report: "+firstOf(silent, 10))
 	}
 	l.note = strings.Join(notes, "\n")

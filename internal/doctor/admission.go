@@ -112,7 +112,7 @@ func (x *clusterCheck) tryPod(ctx context.Context, engine *boltseal.Engine, imag
 	switch {
 	case verr == nil && r.Decision == boltseal.Allow:
 		f.Message = "a Pod with it would be refused now, although the image is trusted by the cluster's resources as they are read here: " + text
-		f.Remedy = "see whether Boltseal has taken up the latest edit (kubectl get verifiers), and what it logs"
+		f.Remedy = "do what the message says; where it says that the image is not trusted, see whether Boltseal has taken up the latest edit: kubectl get verifiers"
 	case verr == nil && r.Decision == boltseal.Deny:
 		f.Level = Warning // it is refused as it should be
 	}
