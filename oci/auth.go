@@ -131,12 +131,16 @@ func (t *tokens) kept(k tokenKey) (tokenEntry, bool) {
 }
 
 func (t *tokens) bearer(ctx context.Context, h *host, c challenge, repository string) (tokenEntry, error) {
-	k := tokenKey{h.name, repository}
+	return t.once(ctx, h, tokenKey{h.name, repository}, func(ctx context.Context) (tokenEntry, error) { return t.fetch(ctx, h, c, repository) })
+}
+
+// once returns the token that is kept, or has it fetched, once for all who wait.
+func (t *tokens) once(ctx context.Context, h *host, k tokenKey, fetch func(context.Context) (tokenEntry, error)) (tokenEntry, error) {
 	if e, ok := t.kept(k); ok {
 		return e, nil
 	}
 	// The first caller's leaving must not fail the others.
-	ch := t.flight.DoChan(h.name+" "+repository, func() (entry any, err error) {
+	ch := t.flight.DoChan(k.host+" "+k.repository, func() (entry any, err error) {
 		defer func() { // a panic here, in a goroutine of its own, would end the process
 			if p := recover(); p != nil {
 				entry, err = nil, fmt.Errorf("the token for %s: panic: %.200v", h.name, p)
@@ -147,12 +151,12 @@ func (t *tokens) bearer(ctx context.Context, h *host, c challenge, repository st
 		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), t.opts.Limits.RequestTimeout)
 		defer cancel()
-		e, err := t.fetch(ctx, h, c, repository)
+		e, err := fetch(ctx)
 		if err != nil {
 			return nil, err
 		}
 		e.number = t.count.Add(1)
-		t.cache.Put(k, e, int64(len(e.token)+len(repository)+256))
+		t.cache.Put(k, e, int64(len(e.token)+len(k.host)+len(k.repository)+256))
 		return e, nil
 	})
 	select {
@@ -222,11 +226,16 @@ func (t *tokens) ask(ctx context.Context, h *host, c challenge, repository strin
 	if err != nil {
 		return tokenEntry{}, err
 	}
+	return t.askAt(ctx, h, realm, transport, c.service, repository, cred)
+}
+
+// askAt asks a token server that was judged already.
+func (t *tokens) askAt(ctx context.Context, h *host, realm *url.URL, transport *http.Transport, service, repository string, cred Credential) (tokenEntry, error) {
 	scope := "repository:" + repository + ":pull"
 	header := http.Header{"User-Agent": {t.opts.UserAgent}, "Accept": {"application/json"}}
 	req := (&http.Request{Method: http.MethodGet, URL: realm, Header: header, Host: realm.Host}).WithContext(ctx)
 	if cred.RefreshToken != "" {
-		form := url.Values{"grant_type": {"refresh_token"}, "service": {c.service}, "scope": {scope}, "client_id": {"boltseal"}, "refresh_token": {cred.RefreshToken}}
+		form := url.Values{"grant_type": {"refresh_token"}, "service": {service}, "scope": {scope}, "client_id": {"boltseal"}, "refresh_token": {cred.RefreshToken}}
 		body := form.Encode()
 		post, err := http.NewRequestWithContext(ctx, http.MethodPost, realm.String(), strings.NewReader(body))
 		if err != nil {
@@ -237,8 +246,8 @@ func (t *tokens) ask(ctx context.Context, h *host, c challenge, repository strin
 	} else {
 		query := realm.Query()
 		query.Set("scope", scope)
-		if c.service != "" {
-			query.Set("service", c.service)
+		if service != "" {
+			query.Set("service", service)
 		}
 		realm.RawQuery = query.Encode()
 		if cred.Username != "" || cred.Password != "" {
@@ -360,15 +369,17 @@ func (h *host) realm(ctx context.Context, text string, credentials bool) (*url.U
 	case err != nil || u.Hostname() == "" || u.Fragment != "":
 		return nil, nil, fmt.Errorf("%w: %s names a token server that is no URL", boltseal.ErrUnusable, h.name)
 	case u.User != nil:
-		return nil, nil, refused("%s names a token server with credentials in its URL", h.name)
+		return nil, nil, advise(refused("%s names a token server with credentials in its URL", h.name), "take the user and password out of the address that "+h.name+" gives of its token server")
 	case u.Scheme != "https" && (u.Scheme != "http" || h.scheme != "http"):
-		return nil, nil, refused("%s sends to a token server without TLS: %s://%s", h.name, u.Scheme, u.Host)
+		return nil, nil, advise(refused("%s sends to a token server without TLS: %s://%s", h.name, u.Scheme, u.Host),
+			"correct the address that "+h.name+" gives of its token server: its external URL must begin with https:// (external_url of Harbor, auth.token.realm of distribution), or the proxy before it must send X-Forwarded-Proto: https")
 	case strings.EqualFold(u.Hostname(), hostname(h.address)):
 		return u, h.transport, nil
 	case slices.Contains(h.opts.AuthRealms, u.Host):
 		return u, h.transport, nil
 	case credentials:
-		return nil, nil, refused("%s wants its credentials sent to %s; list that host in authRealms of the Store's parameters if it is right", h.name, u.Host)
+		return nil, nil, advise(refused("%s wants its credentials sent to %s; list that host in authRealms of the Store's parameters if it is right", h.name, u.Host),
+			"if "+u.Host+" is the token server of "+h.name+", list it in authRealms of that host's entry in registries, in the Store's parameters")
 	}
 	transport, err := h.elsewhere(ctx, u)
 	return u, transport, err

@@ -183,9 +183,10 @@ func judge(ip netip.Addr, most addressKind) error {
 	case kind <= most:
 		return nil
 	case kind == internalAddress:
-		return refused("it leads to %s, a link-local or metadata address", ip)
+		return advise(refused("it leads to %s, a link-local or metadata address", ip), "see who wrote that address: no registry is there, and no setting lets Boltseal go there")
 	}
-	return refused("it leads to %s, a private address", ip)
+	return advise(refused("it leads to %s, a private address", ip),
+		"a registry with a public address may not lead to a private one: let it serve its content itself (storage.redirect.disable of distribution), or reach it by its private address")
 }
 
 func refused(format string, a ...any) error {

@@ -29,7 +29,12 @@ func (r *Registry) Referrers(ctx context.Context, ref boltseal.Reference, subjec
 	}
 	ask := asking{r: r, ctx: ctx, h: r.hosts.get(ref.Registry), types: artifactTypes,
 		ref: boltseal.Reference{Registry: ref.Registry, Repository: ref.Repository, Digest: subject}}
-	return ask.referrers()
+	l, err := ask.referrers()
+	if err == nil && len(l.Referrers) == 0 && ask.unknown && ref.Tag != "" {
+		r.askForTag(ctx, ref) // as for Resolve
+		return ask.referrers()
+	}
+	return l, err
 }
 
 // asking is one question for the referrers of an image.
@@ -39,6 +44,8 @@ type asking struct {
 	h     *host
 	ref   boltseal.Reference // by digest
 	types []string
+
+	unknown bool // the registry says that it does not know the image
 }
 
 // told is what one place says of the referrers.
@@ -61,6 +68,7 @@ func (a *asking) referrers() (boltseal.Listing, error) {
 	}
 	filter := len(a.types) == 1 && !a.h.habits.unfiltered(now)
 	api := a.api(filter)
+	a.unknown = errors.Is(api.err, errManifestUnknown) || errors.Is(api.err, errNameUnknown)
 	switch {
 	case api.err == nil && a.candidates(api.Listing):
 		a.h.habits.hasAPI()

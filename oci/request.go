@@ -180,6 +180,7 @@ func (q *request) try(consume func(*http.Response) error) (status int, wait time
 			return resp.StatusCode, 0, nil
 		}
 		if q.away == "" && resp.StatusCode == http.StatusUnauthorized {
+			denied := readFailure(resp).add(boltseal.ErrUnauthorized, shown.secrets()...)
 			again := q.r.auth.refused(q.h, resp, q.ref.Repository, shown)
 			leave(true)
 			drain(resp)
@@ -188,7 +189,7 @@ func (q *request) try(consume func(*http.Response) error) (status int, wait time
 				continue
 			}
 			if q.renewed {
-				return resp.StatusCode, final, boltseal.ErrUnauthorized
+				return resp.StatusCode, final, denied
 			}
 			q.renewed = true
 			fresh, err := q.r.auth.renew(ctx, q.h, q.ref.Repository, shown.as)
@@ -196,7 +197,7 @@ func (q *request) try(consume func(*http.Response) error) (status int, wait time
 				return resp.StatusCode, retryable(err), err
 			}
 			if !fresh {
-				return resp.StatusCode, final, boltseal.ErrUnauthorized
+				return resp.StatusCode, final, denied
 			}
 			continue
 		}
@@ -237,7 +238,11 @@ func (q *request) led(err error) error {
 	if q.away == "" {
 		return err
 	}
-	return fmt.Errorf("it redirects to %s: %w", q.away, err)
+	err = fmt.Errorf("it redirects to %s: %w", q.away, err)
+	if errors.Is(err, boltseal.ErrUnauthorized) {
+		return advise(err, "name the image by "+q.away+", and give the Store credentials for that: those of "+q.h.name+" do not go there")
+	}
+	return err
 }
 
 // send follows redirects, each judged before anything goes there. It notes the
@@ -245,6 +250,7 @@ func (q *request) led(err error) error {
 func (q *request) send(ctx context.Context, header http.Header) (*http.Response, error) {
 	u, transport := q.url, q.h.transport
 	q.away = ""
+	guest := false // a token for a guest was shown, or there is none
 	for redirects := 0; ; redirects++ {
 		req := (&http.Request{Method: q.method, URL: u, Header: header, Host: u.Host,
 			Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
@@ -254,6 +260,23 @@ func (q *request) send(ctx context.Context, header http.Header) (*http.Response,
 		}
 		switch resp.StatusCode {
 		case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		case http.StatusUnauthorized:
+			if q.away == "" || guest {
+				return resp, nil
+			}
+			guest = true
+			token, err := q.guestToken(ctx, u, resp)
+			if err != nil {
+				drain(resp)
+				return nil, err
+			}
+			if token == "" {
+				return resp, nil
+			}
+			drain(resp)
+			header = asGuest(header, token)
+			redirects-- // the same question again
+			continue
 		default:
 			return resp, nil
 		}
@@ -265,20 +288,34 @@ func (q *request) send(ctx context.Context, header http.Header) (*http.Response,
 		case redirects >= q.r.opts.Limits.Redirects:
 			return nil, fmt.Errorf("%w: more than %d redirects", boltseal.ErrUnusable, q.r.opts.Limits.Redirects)
 		case next.User != nil:
-			return nil, refused("a redirect that carries credentials")
+			return nil, advise(refused("a redirect that carries credentials"), "let "+u.Host+" redirect without a user and password in the address")
 		case next.Scheme != "https" && (next.Scheme != "http" || u.Scheme != "http"):
-			return nil, refused("a redirect to %.20s://%.200s, without TLS", next.Scheme, next.Host)
+			return nil, advise(refused("a redirect to %.20s://%.200s, without TLS", next.Scheme, next.Host),
+				"let "+u.Host+" redirect to https:// (its external URL, or X-Forwarded-Proto of the proxy before it), or serve its content itself")
 		}
 		if next.Host != u.Host || next.Scheme != u.Scheme {
 			// Another host has no business with the registry's credentials.
-			header = http.Header{"User-Agent": header["User-Agent"], "Accept": header["Accept"]}
-			q.away = next.Host
+			header = asGuest(header, "")
+			q.away, guest = next.Host, false
+			if e, ok := q.r.auth.kept(guestKey(q.h, next, repositoryOf(next.Path))); ok {
+				header = asGuest(header, e.token)
+			}
 			if transport, err = q.h.elsewhere(ctx, next); err != nil {
 				return nil, err
 			}
 		}
 		u = next
 	}
+}
+
+// asGuest is the header of a request to another host than the registry: without what
+// the registry is shown.
+func asGuest(header http.Header, token string) http.Header {
+	header = http.Header{"User-Agent": header["User-Agent"], "Accept": header["Accept"]}
+	if token != "" {
+		header["Authorization"] = []string{"Bearer " + token}
+	}
+	return header
 }
 
 var errTooMany = fmt.Errorf("%w: too many requests", boltseal.ErrUnavailable)

@@ -28,6 +28,27 @@ func (r *Registry) Resolve(ctx context.Context, ref boltseal.Reference) (ocispec
 		}
 		target = string(ref.Digest)
 	}
+	desc, err := r.resolve(ctx, ref, target)
+	if errors.Is(err, boltseal.ErrNotFound) && ref.Digest != "" && ref.Tag != "" {
+		// Some pull-through caches know a digest only after its tag was asked for.
+		r.askForTag(ctx, ref)
+		return r.resolve(ctx, ref, target)
+	}
+	return desc, err
+}
+
+// askForTag has a pull-through cache fetch what the tag names. What it answers is of
+// no interest.
+func (r *Registry) askForTag(ctx context.Context, ref boltseal.Reference) {
+	q := r.request(ctx, "resolve", boltseal.Reference{Registry: ref.Registry, Repository: ref.Repository, Tag: ref.Tag}, http.MethodGet, "manifests/"+ref.Tag, acceptImage)
+	q.attempts = 1
+	_ = q.do(func(resp *http.Response) error {
+		_, err := readAll(resp, r.opts.Limits.ManifestBytes)
+		return err
+	})
+}
+
+func (r *Registry) resolve(ctx context.Context, ref boltseal.Reference, target string) (ocispec.Descriptor, error) {
 	now := r.opts.Clock()
 	habits := &r.hosts.get(ref.Registry).habits
 	head := !habits.getFirst(now)

@@ -40,6 +40,7 @@ const (
 	ManyReferrers    Kind = "many-referrers"     // referrers: Size invented descriptors of Value's type
 	FalseFilter      Kind = "false-filter"       // referrers: unfiltered, but claims that it has filtered
 	Custom           Kind = "custom"             // Handler answers
+	Changed          Kind = "changed"            // Change is made to the right answer, an error too
 )
 
 // Fault makes requests fail. All its conditions must hold.
@@ -68,6 +69,7 @@ type Fault struct {
 	Host       string        // Redirect, Link: scheme and host to put in front of the request's path
 	Body       []byte        // WrongBody
 	Handler    http.Handler  // Custom
+	Change     func(*Answer) // Changed
 }
 
 // faults is the list of what goes wrong. Its zero value is empty.
@@ -161,6 +163,8 @@ func (r *Registry) misbehave(w *loggingWriter, req *http.Request, e *Request, f 
 		writeIndex(w, r.store.listReferrers(e.Repo, d, ""))
 	case Custom:
 		f.Handler.ServeHTTP(w, req)
+	case Changed:
+		r.change(w, req, e, f)
 	default:
 		r.distort(w, req, e, f)
 	}
@@ -291,6 +295,38 @@ func orInt(n, otherwise int) int {
 		return otherwise
 	}
 	return n
+}
+
+// Answer is an answer that a habit changes.
+type Answer struct {
+	Request *http.Request
+	Target  string // the tag or digest at the path's end
+	Status  int
+	Header  http.Header
+	Body    []byte
+}
+
+// change makes the right answer, and has it changed. The length that is stated is
+// that of the body, unless the change set another one.
+func (r *Registry) change(w *loggingWriter, req *http.Request, e *Request, f Fault) {
+	rec := &recorder{header: http.Header{}, status: http.StatusOK}
+	r.answer(rec, req, e)
+	a := &Answer{Request: req, Target: e.Target, Status: rec.status, Header: rec.header, Body: rec.body.Bytes()}
+	stated := a.Header.Get("Content-Length")
+	f.Change(a)
+	for k, v := range a.Header {
+		w.Header()[k] = v
+	}
+	if req.Method != http.MethodHead && a.Header.Get("Content-Length") == stated {
+		w.Header().Set("Content-Length", strconv.Itoa(len(a.Body)))
+	}
+	if a.Header.Get("Content-Type") == "" {
+		w.Header()["Content-Type"] = nil // or net/http guesses one
+	}
+	w.WriteHeader(a.Status)
+	if req.Method != http.MethodHead {
+		_, _ = w.Write(a.Body)
+	}
 }
 
 // recorder holds an answer back.
