@@ -105,7 +105,8 @@ func TestStolenCredential(t *testing.T) {
 		}
 	}
 
-	ok(t, "cluster", "unregister", "--name", "robbed")
+	// As somebody does who knows kubectl only; 'cluster unregister' is the way of the other one.
+	need(t, hub.cluster.Client().Delete(t.Context(), object("Cluster", "robbed")))
 	eventually(t, "the credential has ended", func() error {
 		if err := get(object("ClusterBundle", "robbed"))(); !apierrors.IsUnauthorized(err) && !apierrors.IsForbidden(err) {
 			return os.ErrExist

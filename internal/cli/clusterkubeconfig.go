@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -48,9 +50,10 @@ read what is assigned to that cluster, and write how far that cluster is, and no
 else: a credential that is stolen can lie about its own cluster.
 
 It makes a ServiceAccount, a ClusterRole and a binding, all called
-boltseal-agent-NAME, at the hub. The credential ends (--lifetime; the API server may
-shorten it), and "boltseal cluster unregister" ends it at once. Run the command again
-for a new one; earlier ones stay good until their end.`,
+boltseal-agent-NAME, at the hub. They belong to the Cluster object: deleting that, with
+"boltseal cluster unregister" or kubectl, ends every credential of the agent. Each
+credential ends by itself, too (--lifetime; the API server may shorten it). Run the
+command again for a new one; earlier ones stay good until their end.`,
 		Example: `    boltseal cluster kubeconfig --name fra1 > fra1.kubeconfig`,
 		Args:    usage(cobra.NoArgs),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return runClusterKubeconfig(cmd, env, f) },
@@ -85,10 +88,11 @@ func runClusterKubeconfig(cmd *cobra.Command, env Env, f kubeconfigFlags) error 
 	if err != nil {
 		return err
 	}
-	if _, err := h.cluster(ctx, f.name, ""); err != nil {
+	c, err := h.cluster(ctx, f.name, "")
+	if err != nil {
 		return err
 	}
-	token, err := agentCredential(ctx, kube, f)
+	token, err := agentCredential(ctx, kube, c, f)
 	if err != nil {
 		return told("making the agent's credential", err)
 	}
@@ -133,12 +137,22 @@ func (f *hubFlags) kube(env Env) (*rest.Config, *kubernetes.Clientset, error) {
 }
 
 // agentCredential makes an agent's account at the hub, with its rights and no others.
-func agentCredential(ctx context.Context, kube *kubernetes.Clientset, f kubeconfigFlags) (*authenticationv1.TokenRequest, error) {
+// All of it belongs to the Cluster, so that Kubernetes takes it away with that.
+func agentCredential(ctx context.Context, kube *kubernetes.Clientset, c *v1alpha1.Cluster, f kubeconfigFlags) (*authenticationv1.TokenRequest, error) {
 	name := agentAccount(f.name)
-	meta := metav1.ObjectMeta{Name: name, Labels: map[string]string{"app.kubernetes.io/managed-by": "boltseal"}}
+	meta := metav1.ObjectMeta{Name: name, Labels: map[string]string{"app.kubernetes.io/managed-by": "boltseal"},
+		OwnerReferences: []metav1.OwnerReference{{APIVersion: v1alpha1.GroupVersion.String(), Kind: v1alpha1.KindCluster, Name: c.Name, UID: c.UID}}}
 	account := &corev1.ServiceAccount{ObjectMeta: meta}
 	account.Namespace = f.namespace
-	if _, err := kube.CoreV1().ServiceAccounts(f.namespace).Create(ctx, account, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+	if _, err := kube.CoreV1().ServiceAccounts(f.namespace).Create(ctx, account, metav1.CreateOptions{}); apierrors.IsAlreadyExists(err) {
+		owners, err := json.Marshal(map[string]any{"metadata": map[string]any{"ownerReferences": meta.OwnerReferences}})
+		if err != nil {
+			return nil, err
+		}
+		if _, err := kube.CoreV1().ServiceAccounts(f.namespace).Patch(ctx, name, types.MergePatchType, owners, metav1.PatchOptions{}); err != nil {
+			return nil, err
+		}
+	} else if err != nil {
 		return nil, err
 	}
 	role := &rbacv1.ClusterRole{ObjectMeta: meta, Rules: governhub.AgentRules(f.name)}

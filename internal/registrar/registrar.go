@@ -22,8 +22,8 @@ import (
 type Mode string
 
 const (
-	// Off makes none. Those that somebody else made and that point here get their
-	// CAs all the same.
+	// Off makes none, and removes those that Enforce made for the same Owner. Those
+	// that somebody else made and that point here get their CAs all the same.
 	Off Mode = "off"
 	// Enforce makes them, and puts back whatever is changed in them.
 	Enforce Mode = "enforce"

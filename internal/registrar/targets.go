@@ -148,6 +148,10 @@ func (r *Registrar) put(ctx context.Context, t target, live client.Object) (did 
 		return "", nil
 	case live == nil:
 		return r.create(ctx, t)
+	case r.o.Mode == Off && live.GetLabels()[managedByLabel] == managedBy:
+		if done, err := r.remove(ctx, t, live); done || err != nil {
+			return "removed, since the webhook is off", err
+		}
 	}
 	want := live.DeepCopyObject().(client.Object)
 	bundle := r.o.Bundle()
@@ -168,6 +172,35 @@ func (r *Registrar) put(ctx context.Context, t target, live client.Object) (did 
 		return "", nil
 	}
 	return "put right", r.o.Client.Update(ctx, want)
+}
+
+// remove deletes a webhook configuration that Enforce made for the same owner: what
+// was switched off must not go on refusing Pods. It reports false for one that is
+// somebody else's. What validates goes first, since it demands what the other pins.
+func (r *Registrar) remove(ctx context.Context, t target, live client.Object) (bool, error) {
+	owner, err := r.owner(ctx)
+	if errors.Is(err, errNoOwner) || err == nil && owner == nil {
+		return false, nil // it goes with its owner, or nothing tells whose it is
+	}
+	if err != nil {
+		return false, err
+	}
+	if !slices.ContainsFunc(live.GetOwnerReferences(), func(o metav1.OwnerReference) bool { return o.Kind == owner.Kind && o.UID == owner.UID }) {
+		return false, nil
+	}
+	if t.kind == mutatingKind && r.exists(target{kind: validatingKind, name: t.name}) {
+		return false, errNotYet
+	}
+	uid, version := live.GetUID(), live.GetResourceVersion()
+	return true, r.o.Client.Delete(ctx, live, client.Preconditions{UID: &uid, ResourceVersion: &version})
+}
+
+// exists reports whether a target is there, or is not known not to be.
+func (r *Registrar) exists(t target) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.seen[t]
+	return s == nil || s.object != nil
 }
 
 // create makes a webhook configuration, once this replica could answer.

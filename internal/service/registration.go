@@ -181,7 +181,7 @@ func (s *Service) register(so *server.Options) error {
 		if len(providers) > 0 {
 			return fmt.Errorf("%w: a Provider needs the CA of the server's certificate: leave the certificate to Boltseal, or name --tls-ca", boltseal.ErrConfiguration)
 		}
-		if c.Webhook.Mode != registrar.Enforce {
+		if c.Webhook.Mode != registrar.Enforce && c.Webhook.Owner == (registrar.Owner{}) {
 			return nil
 		}
 	}
