@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"k8s.io/client-go/rest"
@@ -201,6 +202,9 @@ func (c *Cluster) Stop() error {
 	c.mu.Unlock()
 
 	var errs []error
+	for _, p := range extra { // so that they end side by side
+		errs = append(errs, p.Signal(syscall.SIGTERM))
+	}
 	for i := len(extra) - 1; i >= 0; i-- {
 		errs = append(errs, extra[i].Stop(0))
 	}

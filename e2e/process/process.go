@@ -19,8 +19,9 @@ import (
 // tailBytes bounds how much of a log an error repeats.
 const tailBytes = 4 << 10
 
-// DefaultGrace is how long Stop waits after SIGTERM before it kills.
-const DefaultGrace = 10 * time.Second
+// DefaultGrace is how long Stop waits after SIGTERM before it kills: longer than anything takes that is not stuck,
+// on however busy a machine.
+const DefaultGrace = 3 * time.Minute
 
 // ErrExited is wrapped by errors about a process that ended by itself.
 var ErrExited = errors.New("the process ended")

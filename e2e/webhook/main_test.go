@@ -161,7 +161,7 @@ func (r *replica) waitReady(ctx context.Context) error {
 
 // stop ends a replica as Kubernetes does: by SIGTERM.
 func (r *replica) stop() error {
-	err := r.process.Stop(20 * time.Second)
+	err := r.process.Stop(0)
 	front.remove(r)
 	return err
 }

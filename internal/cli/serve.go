@@ -105,7 +105,7 @@ func (f *serveFlags) register(fl *pflag.FlagSet) {
 	fl.StringVar(&f.logFormat, "log-format", "text", "text or json")
 	fl.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	fl.DurationVar(&o.Grace, "shutdown-delay", 0, "how long to go on answering after a signal to stop, for those who have not heard yet")
-	fl.DurationVar(&o.Drain, "shutdown-timeout", service.DefaultDrain, "how long requests under way may take after that")
+	fl.DurationVar(&o.Drain, "shutdown-timeout", service.DefaultDrain, "how long after that requests under way may take, and connections stay open that nothing was asked on since the signal; with 100s no request of the API server's is lost")
 	fl.BoolVar(&o.Profile, "pprof", false, "serve /debug/pprof beside the metrics")
 }
 

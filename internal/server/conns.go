@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"crypto/tls"
 	"net"
 	"net/http"
 	"net/netip"
@@ -11,8 +10,8 @@ import (
 	"time"
 )
 
-// Limits on connections that are open at a time. An API server needs one, as it
-// speaks HTTP/2; without TLS each request that is under way needs one.
+// Limits on connections that are open at a time. An API server speaks HTTP/1.1 to a
+// Service's webhooks: each request that is under way needs one, and it keeps 25.
 const (
 	maxConns       = 2048
 	maxConnsOfAddr = 512
@@ -29,6 +28,7 @@ type connTable struct {
 
 	mu     sync.Mutex
 	open   int
+	none   chan struct{} // room for one: the last one was closed
 	byAddr map[netip.Addr]map[*countedConn]struct{}
 }
 
@@ -44,7 +44,7 @@ type countedConn struct {
 }
 
 func newConnTable(l net.Listener, most, mostOfAddr int) *connTable {
-	return &connTable{Listener: l, most: most, mostOfAddr: mostOfAddr, clock: time.Now, byAddr: map[netip.Addr]map[*countedConn]struct{}{}}
+	return &connTable{Listener: l, most: most, mostOfAddr: mostOfAddr, clock: time.Now, none: make(chan struct{}, 1), byAddr: map[netip.Addr]map[*countedConn]struct{}{}}
 }
 
 // Accept implements net.Listener.
@@ -121,9 +121,31 @@ func (t *connTable) remove(c *countedConn) {
 		return
 	}
 	delete(conns, c)
-	t.open--
+	if t.open--; t.open == 0 {
+		select {
+		case t.none <- struct{}{}:
+		default:
+		}
+	}
 	if len(conns) == 0 {
 		delete(t.byAddr, c.from)
+	}
+}
+
+// quiet waits until no connection is open, or ctx ends, and returns how many still
+// are.
+func (t *connTable) quiet(ctx context.Context) int {
+	for {
+		t.mu.Lock()
+		open := t.open
+		t.mu.Unlock()
+		if open == 0 || ctx.Err() != nil {
+			return open
+		}
+		select {
+		case <-t.none:
+		case <-ctx.Done():
+		}
 	}
 }
 
@@ -147,8 +169,8 @@ func changed(conn net.Conn, state http.ConnState) {
 }
 
 func counted(conn net.Conn) *countedConn {
-	if t, ok := conn.(*tls.Conn); ok {
-		conn = t.NetConn()
+	if above, ok := conn.(interface{ NetConn() net.Conn }); ok { // TLS, or one whose first byte was read
+		conn = above.NetConn()
 	}
 	c, _ := conn.(*countedConn)
 	return c

@@ -20,6 +20,10 @@ const (
 	idleTimeout       = 2 * time.Minute
 	maxHeaderBytes    = 64 << 10
 	maxStreams        = 1000
+	handshakeTimeout  = 5 * time.Second
+	// lastRequests is how long requests may take that are under way when the server
+	// has waited for its clients long enough.
+	lastRequests = 5 * time.Second
 )
 
 // Endpoint is a listener with what answers there.
@@ -28,46 +32,68 @@ type Endpoint struct {
 	Listener net.Listener
 	TLS      *tls.Config // nil = plain HTTP
 	Handler  http.Handler
+	// Lasting is for an endpoint whose every request counts: its connections are
+	// left to their clients to close, as long as there is time.
+	Lasting bool
 }
 
-// Run serves until ctx ends. Then it lets the requests under way finish, for at
-// most drain, and refuses new connections only after grace, for whoever has not
-// heard yet that this server is leaving.
+// Run serves until ctx ends. Then it calls leaving, from which on each answer tells
+// its client to ask elsewhere the next time, and goes on as before for grace, for
+// whoever has not heard yet that this server is leaving.
+//
+// After that it ends, but not before the connections of lasting endpoints are
+// closed, for at most drain. One that was idle all the time cannot be told: were it
+// closed, a request that is just being written to it would be lost (RFC 9112,
+// section 9.5). So it is served until its client has closed it, or has asked once
+// more and was told. Go's clients, the API server's among them, close a connection
+// that was idle for 90 s.
+//
+// The last of drain is for requests that are still being answered then; Run returns
+// an error where it is too short for them.
 func Run(ctx context.Context, endpoints []Endpoint, leaving func(), grace, drain time.Duration, logger *slog.Logger) error {
 	servers := make([]*http.Server, len(endpoints))
 	failed := make(chan error, len(endpoints))
+	var lasting []*connTable
 	for i, e := range endpoints {
 		srv := &http.Server{
 			Handler: e.Handler, TLSConfig: e.TLS, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout,
 			WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
 			HTTP2:     &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
-			ErrorLog:  log.New(quiet{logger}, "", 0),
+			ErrorLog:  log.New(complaints{logger}, "", 0),
 			ConnState: changed, ConnContext: connected,
 		}
 		servers[i] = srv
 		listener := newConnTable(e.Listener, maxConns, maxConnsOfAddr)
+		serve := func() error { return srv.Serve(listener) }
+		switch {
+		case e.Lasting:
+			lasting = append(lasting, listener)
+			serve = func() error { return srv.Serve(newFront(listener, e.TLS, logger)) }
+		case e.TLS != nil:
+			serve = func() error { return srv.ServeTLS(listener, "", "") }
+		}
 		go func() {
-			var err error
-			if e.TLS != nil {
-				err = srv.ServeTLS(listener, "", "")
-			} else {
-				err = srv.Serve(listener)
-			}
-			if err != nil && !errors.Is(err, http.ErrServerClosed) {
+			if err := serve(); err != nil && !errors.Is(err, http.ErrServerClosed) {
 				failed <- fmt.Errorf("%s: %w", e.Name, err)
 			}
 		}()
 	}
+	// The work under way is the point of draining: it must outlive ctx.
+	after := context.WithoutCancel(ctx)
+	last := min(drain/3, lastRequests)
 	var err error
 	select {
-	case <-ctx.Done():
-		leaving()
-		time.Sleep(grace)
 	case err = <-failed:
 		leaving()
+	case <-ctx.Done():
+		leaving()
+		select {
+		case err = <-failed:
+		case <-time.After(grace):
+			letGo(after, lasting, drain-last, logger)
+		}
 	}
-	// The work under way is the point of draining: it must outlive ctx.
-	shut, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+	shut, cancel := context.WithTimeout(after, last)
 	defer cancel()
 	for _, srv := range servers {
 		if e := srv.Shutdown(shut); e != nil && err == nil {
@@ -78,10 +104,25 @@ func Run(ctx context.Context, endpoints []Endpoint, leaving func(), grace, drain
 	return err
 }
 
-// quiet hands net/http's complaints (TLS handshakes that failed, mostly) to the log.
-type quiet struct{ log *slog.Logger }
+// letGo waits until clients have closed their connections, or were told to, for at
+// most limit.
+func letGo(ctx context.Context, tables []*connTable, limit time.Duration, logger *slog.Logger) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	open := 0
+	for _, t := range tables {
+		open += t.quiet(ctx)
+	}
+	if open > 0 {
+		logger.Warn("connections are closed that clients still hold: a request that is on its way on one of them is lost; a longer --shutdown-timeout avoids that",
+			"connections", open, "after", limit)
+	}
+}
 
-func (q quiet) Write(b []byte) (int, error) {
+// complaints hands net/http's complaints (TLS handshakes that failed, mostly) to the log.
+type complaints struct{ log *slog.Logger }
+
+func (q complaints) Write(b []byte) (int, error) {
 	q.log.Debug("connection", "problem", string(b[:min(len(b), 500)]))
 	return len(b), nil
 }

@@ -146,7 +146,11 @@ func startWith(t testing.TB, h *testhouse.House, o service.Options, text string)
 	var once sync.Once
 	var err error
 	r.stop = func() error {
-		once.Do(func() { cancel(); err = <-ended })
+		once.Do(func() {
+			cancel()
+			r.client.CloseIdleConnections() // a server waits for them
+			err = <-ended
+		})
 		return err
 	}
 	t.Cleanup(func() {

@@ -32,7 +32,7 @@ import (
 	"github.com/boltseal/boltseal/notation"
 )
 
-// DefaultDrain is how long requests under way may take once the server stops.
+// DefaultDrain is how long requests and connections may take once the server stops.
 const DefaultDrain = 15 * time.Second
 
 // alikeBytes bounds the texts that answers share. 64 KiB hold those of some hundred
@@ -86,9 +86,10 @@ type Options struct {
 	MemoryBytes int64
 	// Audit receives a line for each decision. Nil means none.
 	Audit io.Writer
-	// Grace is how long the server goes on answering after it was told to stop.
+	// Grace is how long the server goes on as before after it was told to stop.
 	Grace time.Duration
-	// Drain is how long requests under way may take then. 0 means DefaultDrain.
+	// Drain is how long after that requests under way may take, and connections
+	// stay open that nothing was asked on since. 0 means DefaultDrain.
 	Drain time.Duration
 	// Log receives what an operator should know. Nil discards it.
 	Log *slog.Logger
@@ -199,33 +200,36 @@ func (s *Service) AddrOf(endpoint string) string {
 // TLS is the certificate in use, nil for plain HTTP.
 func (s *Service) TLS() *tlsfiles.Server { return s.tls }
 
-// Run serves until ctx ends, then drains.
+// Run serves until ctx ends, then drains. What is for one replica alone ends with
+// ctx; what keeps the answers current goes on until the last was given, for a policy
+// that is applied meanwhile applies to whatever is still asked here.
 func (s *Service) Run(ctx context.Context) error {
 	defer s.close()
-	watching, stop := context.WithCancel(ctx)
+	serving, leave := context.WithCancel(ctx)
+	defer leave()
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var failed error
 	var wg sync.WaitGroup
 	if s.cluster != nil {
-		ctx = watching
 		wg.Go(func() {
-			if failed = s.cluster.Run(watching); failed != nil {
-				stop()
+			if failed = s.cluster.Run(watching, serving); failed != nil {
+				leave()
 			}
 		})
 	} else {
-		go s.files.Run(watching, s.load)
+		wg.Go(func() { s.files.Run(watching, s.load) })
 	}
 	if s.tlsFiles != nil {
-		go s.tlsFiles.Run(watching, s.reloadTLS)
+		wg.Go(func() { s.tlsFiles.Run(watching, s.reloadTLS) })
 	}
-	wg.Go(func() { s.runRegistration(watching) })
+	wg.Go(func() { s.runRegistration(watching, serving) })
 	wg.Go(func() { s.followKeys(watching) })
 	context.AfterFunc(watching, s.keys.Close) // whoever waits for it goes on
 	for _, e := range s.endpoints {
 		s.o.Log.Info("listening", "what", e.Name, "address", e.Listener.Addr().String(), "tls", e.TLS != nil)
 	}
-	err := server.Run(ctx, s.endpoints, s.server.Drain, s.o.Grace, s.o.Drain, s.o.Log)
+	err := server.Run(serving, s.endpoints, s.server.Drain, s.o.Grace, s.o.Drain, s.o.Log)
 	stop()
 	wg.Wait()
 	return errors.Join(failed, err)
@@ -245,7 +249,7 @@ func (s *Service) close() {
 }
 
 func (s *Service) listen() error {
-	main := server.Endpoint{Name: "provider and webhook", Handler: s.server.Handler()}
+	main := server.Endpoint{Name: "provider and webhook", Lasting: true, Handler: s.server.Handler()}
 	if paths := s.tlsPaths(); len(paths) > 0 {
 		// Before they are read, so that no change is missed.
 		s.tlsFiles = filewatch.New(filewatch.Options{Paths: paths})
