@@ -198,8 +198,10 @@ func (c *Controller) NamespaceLabels(name string) map[string]string {
 	return v.(map[string]string)
 }
 
-// Run watches until ctx ends.
-func (c *Controller) Run(ctx context.Context) error {
+// Run watches until ctx ends. It competes for the lease, and leads while it holds
+// it, until standing ends, which may be sooner: then the lease is let go of at once,
+// while the configuration stays current.
+func (c *Controller) Run(ctx, standing context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
@@ -219,7 +221,12 @@ func (c *Controller) Run(ctx context.Context) error {
 	ns := &metav1.PartialObjectMetadata{}
 	ns.SetGroupVersionKind(schema.GroupVersionKind{Version: "v1", Kind: "Namespace"})
 	wg.Go(func() { c.watchKind(ctx, ns, "Namespace", false, c.namespaceHandler(), c.kindKnown("Namespace")) })
-	wg.Go(func() { c.writer.run(ctx) })
+	wg.Go(func() {
+		standing, leave := context.WithCancel(standing)
+		defer context.AfterFunc(ctx, leave)()
+		defer leave()
+		c.writer.run(standing)
+	})
 	c.loop(ctx, int32(len(all)+1))
 	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		return err

@@ -37,6 +37,7 @@ type replica struct {
 	*Controller
 	t       testing.TB
 	stop    func() error
+	resign  context.CancelFunc // leads no more, and watches on
 	mu      sync.Mutex
 	cache   compile.Cache
 	applied int
@@ -94,7 +95,9 @@ func startAwaiting(t testing.TB, s *apiServer, identity string, await time.Durat
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- r.Run(ctx) }()
+	standing, resign := context.WithCancel(ctx)
+	r.resign = resign
+	go func() { ended <- r.Run(ctx, standing) }()
 	var once sync.Once
 	r.stop = func() error {
 		once.Do(func() { cancel(); err = <-ended })

@@ -66,6 +66,32 @@ func TestOneReplicaWrites(t *testing.T) {
 	}
 }
 
+// TestAReplicaThatLeavesWatchesOn: it lets go of the lease at once, while what is
+// edited goes on to be in force in it as in the others.
+func TestAReplicaThatLeavesWatchesOn(t *testing.T) {
+	t.Parallel()
+	s := newAPIServer(t)
+	p := roots(t, "roots", pem(t))
+	s.apply(p)
+	first := start(t, s, "first")
+	s.stands(t, p, ReasonInForce)
+	first.resign()
+	second := start(t, s, "second")
+	eventually(t, "the second replica writes", func() bool { return strings.Contains(second.log.String(), "this replica writes statuses") })
+	for i := range 3 {
+		name := fmt.Sprint("later-", i)
+		other := roots(t, name, pem(t))
+		s.apply(other)
+		first.becomes("KeyManagementProvider", "", name, "Current")
+		s.stands(t, other, ReasonInForce)
+		s.remove(other)
+		first.becomes("KeyManagementProvider", "", name, "")
+	}
+	if n := strings.Count(first.log.String(), "this replica writes statuses"); n != 1 {
+		t.Errorf("the one that leaves led %d times", n)
+	}
+}
+
 // TestMadeAnew: what was deleted and made again is another resource, and gets
 // the status of another.
 func TestMadeAnew(t *testing.T) {

@@ -258,12 +258,13 @@ func (s *Service) lead(ctx context.Context) {
 	}
 }
 
-// run keeps everything as it should be until ctx ends.
-func (s *Service) runRegistration(ctx context.Context) {
+// runRegistration follows the certificates and what leads to them until ctx ends,
+// and keeps them as they should be until standing ends.
+func (s *Service) runRegistration(ctx, standing context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	if s.reg.keeper != nil {
-		wg.Go(func() { s.reg.keeper.Run(ctx) })
+		wg.Go(func() { s.reg.keeper.Run(ctx, standing) })
 	}
 	if s.reg.registrar != nil {
 		wg.Go(func() { s.reg.registrar.Run(ctx) })

@@ -97,8 +97,10 @@ func New(o Options) (*Keeper, error) {
 	return &Keeper{o: o, work: make(chan struct{}, 1)}, nil
 }
 
-// Run keeps the certificate until ctx ends.
-func (k *Keeper) Run(ctx context.Context) {
+// Run serves what is in the Secret until ctx ends, and keeps it as it should be
+// until standing ends, which may be sooner: a replica that leaves goes on serving,
+// but what its successors or an administrator do to the Secret is theirs.
+func (k *Keeper) Run(ctx, standing context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() {
@@ -107,7 +109,7 @@ func (k *Keeper) Run(ctx context.Context) {
 	})
 	for ctx.Err() == nil {
 		wait := maxSleep
-		if look, ok := k.step(ctx); ok {
+		if look, ok := k.step(standing); ok {
 			wait = min(wait, max(look.Sub(k.o.Clock()), 10*time.Millisecond))
 		}
 		t := time.NewTimer(wait)
@@ -190,7 +192,7 @@ func (k *Keeper) set(secret *corev1.Secret) {
 }
 
 // step does what is to be done now, and says when to look again; not ok means when
-// something changes.
+// something changes. Once ctx has ended nothing is written.
 func (k *Keeper) step(ctx context.Context) (look time.Time, ok bool) {
 	k.mu.Lock()
 	known, secret := k.known, k.secret
@@ -214,6 +216,12 @@ func (k *Keeper) step(ctx context.Context) (look time.Time, ok bool) {
 		return now.Add(retryWrite), true
 	}
 	if !same(data, secret.Data) || secret.Annotations[AnnotationRenew] != "" {
+		if ctx.Err() != nil {
+			if read.usable() {
+				return k.serve(read, now)
+			}
+			return time.Time{}, false
+		}
 		if problems != nil && secret.ResourceVersion != "" {
 			k.o.Log.Warn("the Secret with the serving certificate is not as it should be, and is mended", "namespace", k.o.Namespace, "secret", k.o.Secret, "problems", problems.Error())
 		}

@@ -213,6 +213,63 @@ func (w *world) accident() {
 	}
 }
 
+// TestWhoLeavesServesAndDoesNotWrite: a replica that was told to stop serves what
+// others put into the Secret, and does nothing to it: what is deleted stays deleted.
+func TestWhoLeavesServesAndDoesNotWrite(t *testing.T) {
+	t.Parallel()
+	c := newClient(t)
+	var served [2]*x509.Certificate
+	var keepers []*Keeper
+	for i := range served {
+		k, err := New(Options{Client: c, Namespace: testNamespace, Secret: testSecret, Names: svcNames,
+			Announced: func(*x509.Certificate) (time.Time, bool) { return time.Time{}, true },
+			Use:       func(c tls.Certificate) { served[i] = c.Leaf }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		keepers = append(keepers, k)
+	}
+	leaves, stays := keepers[0], keepers[1]
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	leaves.set(nil)
+	if leaves.step(ended); read(t, c) != nil {
+		t.Fatal("it made the Secret")
+	}
+	stays.set(nil)
+	stays.step(t.Context())
+	s := read(t, c)
+	leaves.set(s)
+	if leaves.step(ended); served[0] == nil || !served[0].Equal(served[1]) {
+		t.Error("it does not serve what is there")
+	}
+	s.Annotations = map[string]string{AnnotationRenew: RenewCertificate}
+	if err := c.Update(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	asked := read(t, c)
+	leaves.set(asked)
+	if leaves.step(ended); read(t, c).ResourceVersion != asked.ResourceVersion {
+		t.Error("it renewed the certificate")
+	}
+	stays.set(asked)
+	stays.step(t.Context())
+	leaves.set(read(t, c))
+	if leaves.step(ended); !served[0].Equal(served[1]) {
+		t.Error("it does not serve what another renewed")
+	}
+	if err := c.Delete(t.Context(), read(t, c)); err != nil {
+		t.Fatal(err)
+	}
+	leaves.set(nil)
+	if leaves.step(ended); read(t, c) != nil {
+		t.Error("it put the Secret back")
+	}
+	if ok, text := leaves.Ready(); !ok {
+		t.Error(text)
+	}
+}
+
 // TestReplicasAgree starts replicas at once, with their watches.
 func TestReplicasAgree(t *testing.T) {
 	t.Parallel()
@@ -232,7 +289,7 @@ func TestReplicasAgree(t *testing.T) {
 			t.Error("it is ready without a certificate")
 		}
 		keepers = append(keepers, k)
-		wg.Go(func() { k.Run(ctx) })
+		wg.Go(func() { k.Run(ctx, ctx) })
 	}
 	agree := func(what string, other *x509.Certificate) {
 		t.Helper()
