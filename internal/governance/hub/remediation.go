@@ -181,11 +181,7 @@ func (r *run) remediate(ctx context.Context, w *world, m *v1alpha1.Remediation, 
 		}
 	}
 	st.Deployments = left
-	threshold := int32(100)
-	if m.Spec.FailureThreshold != nil {
-		threshold = m.Spec.FailureThreshold.Percentage
-	}
-	exceeded := int64(count.FailedDeployments)*100 > int64(threshold)*int64(count.TotalDeployments)
+	threshold, exceeded := thresholdOf(m.Spec.FailureThreshold, count.FailedDeployments, count.TotalDeployments)
 	var next []string
 	begun := int(count.SuccessfulDeployments) + int(count.FailedDeployments) + active
 	if room := int(count.TotalDeployments) - begun; room > 0 && fault == nil && !m.Spec.Cancel && !exceeded {
@@ -208,6 +204,16 @@ func (r *run) remediate(ctx context.Context, w *world, m *v1alpha1.Remediation, 
 	}
 	conclude(m, st, begun, threshold, exceeded, fault)
 	return nil
+}
+
+// thresholdOf is how many of a hundred clusters may fail, and whether more did. Without a
+// threshold all may.
+func thresholdOf(f *v1alpha1.FailureThreshold, failed, total int32) (percentage int32, exceeded bool) {
+	percentage = 100
+	if f != nil {
+		percentage = f.Percentage
+	}
+	return percentage, int64(failed)*100 > int64(percentage)*int64(total)
 }
 
 // conclude ends a remediation of which nothing is under way.
