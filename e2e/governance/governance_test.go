@@ -33,11 +33,20 @@ func assign(t *testing.T, name, scope string, more ...string) {
 // quiet waits at a test's end until nothing is demanded of anybody.
 func quiet(t *testing.T) {
 	t.Helper()
+	sites := []*site{hub, fra1, fra2}
+	var namespaces []string
+	for _, s := range sites {
+		namespaces = append(namespaces, s.namespace(t))
+	}
 	t.Cleanup(func() {
 		eventually(t, "nothing is demanded any more", func() error {
-			for _, s := range []*site{hub, fra1, fra2} {
+			for i, s := range sites {
 				if made, err := s.governed(context.Background()); err != nil || len(made) > 0 {
 					return fmt.Errorf("%s: %v %v", s.name, made, err)
+				}
+				// What is not there any more stays in force for a moment.
+				if is, err := s.admits(context.Background(), namespaces[i], unsigned); err != nil || !is {
+					return fmt.Errorf("%s: admitted %t: %v", s.name, is, err)
 				}
 			}
 			return nil
@@ -49,7 +58,7 @@ func quiet(t *testing.T) {
 // the image's name.
 func TestDeny(t *testing.T) {
 	ns1, ns2 := fra1.namespace(t), fra2.namespace(t)
-	fra1.is(t, "before", ns1, unsigned, true)
+	fra1.until(t, "before", ns1, unsigned, true) // what the test before demanded may still be going
 	fra1.run(t, ns1, "old", unsigned)
 
 	t.Cleanup(func() { // a failure here is not one of the tests that follow

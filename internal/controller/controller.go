@@ -96,6 +96,7 @@ type Controller struct {
 	direct     client.Client   // asks the API server, not the cache
 	suspected  atomic.Bool     // some kind may not be there any more
 	unsettled  bool            // what went is to be looked at again; of the loop's
+	lookAgain  time.Duration   // when; of the loop's
 	twice      map[string]bool // kinds whose last resources went, and were looked for once; of the loop's
 	spawn      func(func())    // set by Run
 }
@@ -325,7 +326,7 @@ func (c *Controller) loop(ctx context.Context, want int32) {
 	for {
 		var look <-chan time.Time
 		if c.unsettled {
-			look = time.After(retryKind)
+			look = time.After(c.lookAgain)
 		}
 		select {
 		case <-ctx.Done():

@@ -19,6 +19,10 @@ import (
 	"github.com/boltseal/boltseal/internal/compile"
 )
 
+// lastAgain is when the last resources of a kind that went are looked for again: by
+// then an API server says so where their definition is going, too.
+const lastAgain = 300 * time.Millisecond
+
 // lookTimeout bounds a question after the kinds that the cluster knows.
 const lookTimeout = 10 * time.Second
 
@@ -140,7 +144,7 @@ func (c *Controller) confirm(ctx context.Context) (changed bool) {
 	c.kinds.mu.Lock()
 	was := maps.Clone(c.kinds.vanished)
 	c.kinds.mu.Unlock()
-	c.unsettled = false
+	c.unsettled, c.lookAgain = false, retryKind
 	if len(gone) == 0 && !suspected && len(was) == 0 {
 		return false
 	}
@@ -210,7 +214,7 @@ func (c *Controller) there(ctx context.Context, gvk schema.GroupVersionKind, car
 	case !careful || !c.table.last(gvk.Kind):
 		return present, nil
 	case !c.twice[gvk.Kind]:
-		c.twice[gvk.Kind] = true
+		c.twice[gvk.Kind], c.lookAgain = true, lastAgain
 		return unclear, nil
 	}
 	list := &metav1.PartialObjectMetadataList{}

@@ -21,8 +21,7 @@ func (s *Server) gated(gate Gate, endpoint string, next http.HandlerFunc) http.H
 	}
 	return func(w http.ResponseWriter, r *http.Request) {
 		if err := gate.Check(r.TLS); err != nil {
-			s.o.Metrics.requests.WithLabelValues(endpoint, "401").Inc()
-			http.Error(w, err.Error(), http.StatusUnauthorized)
+			s.unproven(w, r, endpoint, err)
 			return
 		}
 		next(w, r)

@@ -19,6 +19,7 @@ type room struct {
 
 	mu      sync.Mutex
 	used    int64
+	fronts  int // requests without room that are read up to their uid
 	callers map[netip.Addr]*caller
 	spare   []*caller // used again: a caller comes for each request
 }
@@ -27,6 +28,7 @@ type room struct {
 type caller struct {
 	held, moving int64     // bytes; moving is the part of shares on the list
 	shares       int       // requests under way
+	fronts       int       // of them, those without room that are read up to their uid
 	slow         list.List // of *share, that are read or written, the longest first
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -153,8 +154,8 @@ func (s *Server) Handler() http.Handler {
 	endpoints := map[string]http.HandlerFunc{
 		PathVerify:   s.gated(s.o.Provider, "verify", s.handle("verify", externaldata.MaxBytes, s.verify)),
 		PathMutate:   s.gated(s.o.Provider, "mutate", s.handle("mutate", externaldata.MaxBytes, s.mutate)),
-		PathValidate: s.gated(s.o.Webhook, "admission-validate", s.handle("admission-validate", admission.MaxBytes, s.validate)),
-		PathPin:      s.gated(s.o.Webhook, "admission-mutate", s.handle("admission-mutate", admission.MaxBytes, s.pin)),
+		PathValidate: s.gated(s.o.Webhook, endpointValidate, s.handle(endpointValidate, admission.MaxBytes, s.validate)),
+		PathPin:      s.gated(s.o.Webhook, endpointPin, s.handle(endpointPin, admission.MaxBytes, s.pin)),
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.leave(w.Header())
@@ -181,9 +182,11 @@ func (q question) within() (context.Context, context.CancelFunc) {
 
 // reply is an answer to one request: JSON with status 200, or text with another.
 type reply struct {
-	status int // 0 = 200
-	body   []byte
-	pooled *[]byte // where body came from, to be given back
+	status  int    // 0 = 200
+	counted int    // what is counted in place of 200; 0 = 200
+	uid     string // of the review that is answered
+	body    []byte
+	pooled  *[]byte // where body came from, to be given back
 }
 
 func refuse(status int, format string, a ...any) reply {
@@ -196,23 +199,27 @@ func (s *Server) handle(endpoint string, maxBytes int, answer func(q question) r
 	succeeded := s.o.Metrics.requests.WithLabelValues(endpoint, "200")
 	// Behind the webhook's gate is the API server, for whom there is room before
 	// others, Gatekeeper included, which asks because the API server waits for it.
-	proven := s.o.Webhook != nil && (endpoint == "admission-validate" || endpoint == "admission-mutate") || s.o.Provider != nil && (endpoint == "verify" || endpoint == "mutate")
+	proven := s.o.Webhook != nil && (endpoint == endpointValidate || endpoint == endpointPin) || s.o.Provider != nil && (endpoint == "verify" || endpoint == "mutate")
 	return func(w http.ResponseWriter, r *http.Request) {
 		start := s.o.Clock()
 		mine := s.room.enter(w, remote(r.RemoteAddr), proven)
 		defer mine.leave()
 		rep := s.answer(r, mine, endpoint, maxBytes, start, answer)
 		if !mine.set(cap(rep.body)) {
-			rep = full()
+			rep = s.verdictOn(endpoint, rep.uid, full())
 		}
 		if len(rep.body) > firstBuffer { // smaller ones are soon in the kernel's buffers
 			mine.move(true)
 		}
 		h := w.Header()
-		if rep.status == 0 {
+		switch {
+		case rep.counted != 0:
+			h["Content-Type"] = jsonType
+			s.o.Metrics.requests.WithLabelValues(endpoint, strconv.Itoa(rep.counted)).Inc()
+		case rep.status == 0:
 			h["Content-Type"] = jsonType
 			succeeded.Inc()
-		} else {
+		default:
 			h.Set("Content-Type", "text/plain; charset=utf-8")
 			if rep.status == http.StatusServiceUnavailable {
 				h.Set("Retry-After", "1")
@@ -235,12 +242,6 @@ func (s *Server) handle(endpoint string, maxBytes int, answer func(q question) r
 var jsonType = []string{"application/json"}
 
 func (s *Server) answer(r *http.Request, mine *share, endpoint string, maxBytes int, start time.Time, answer func(question) reply) (rep reply) {
-	defer func() {
-		if p := recover(); p != nil {
-			s.recovered("a request to "+endpoint, p)
-			rep = refuse(http.StatusInternalServerError, "a fault in Boltseal; its log says more")
-		}
-	}()
 	if r.Method != http.MethodPost {
 		return refuse(http.StatusMethodNotAllowed, "ask with POST")
 	}
@@ -250,13 +251,28 @@ func (s *Server) answer(r *http.Request, mine *share, endpoint string, maxBytes 
 			s.bodies.Put(buf)
 		}
 	}()
+	var front []byte // what has been read of the request, or its beginning
+	defer func() {
+		if p := recover(); p != nil {
+			s.recovered("a request to "+endpoint, p)
+			rep = refuse(http.StatusInternalServerError, "a fault in Boltseal; its log says more")
+		}
+		rep = s.verdict(endpoint, front, rep)
+	}()
 	deadline := start.Add(s.budget(endpoint, r))
 	arrives := deadline
 	if t := start.Add(bodyTimeout); t.Before(arrives) {
 		arrives = t
 	}
 	body, err := mine.read(r, (*buf)[:0], maxBytes, arrives)
-	*buf = body
+	*buf, front = body, body
+	if errors.Is(err, errTooLarge) || errors.Is(err, errNoRoom) {
+		// The room is for others while the rest comes in.
+		front = slices.Clone(body[:min(len(body), admission.FrontBytes)])
+		*buf = make([]byte, 0, firstBuffer)
+		mine.set(0)
+		front = mine.front(r, endpoint, front, arrives)
+	}
 	switch {
 	case errors.Is(err, errTooLarge):
 		return refuse(http.StatusRequestEntityTooLarge, "the request has more than %d bytes", maxBytes)

@@ -264,5 +264,5 @@ func encode(uid string, a admission.Answer) reply {
 	if err != nil {
 		return refuse(http.StatusInternalServerError, "%v", fmt.Errorf("the answer could not be written: %w", err))
 	}
-	return reply{body: b}
+	return reply{uid: uid, body: b}
 }
