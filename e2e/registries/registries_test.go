@@ -89,7 +89,7 @@ func TestWrongRealm(t *testing.T) {
 	p := serve(t, distribution(t, ts.auth("localhost")), ts)
 	image := p.host + "/" + repository + ":any"
 	r := verify(t, h, p, p.roots, right, image)
-	if r.Decision != boltseal.Deny || r.Reason.Cause != boltseal.CauseRefused || !strings.Contains(r.Reason.Message, "authRealms") {
+	if r.Decision != boltseal.Unknown || r.Reason.Cause != boltseal.CauseRefused || !strings.Contains(r.Reason.Remedy, "authRealms") {
 		t.Errorf("%v because of %+v", r.Decision, r.Reason)
 	}
 	if n := ts.asked.Load(); n != 0 {
@@ -127,7 +127,7 @@ func TestDistributionToken(t *testing.T) {
 }
 
 // A registry whose listing gives a signature another type than the signature's
-// manifest does: it is passed over, so the image is denied and never allowed.
+// manifest does, that of its config, which says nothing: the manifest counts.
 func TestMislabelledReferrer(t *testing.T) {
 	t.Parallel()
 	h := testhouse.New(t, testhouse.Options{})
@@ -136,7 +136,12 @@ func TestMislabelledReferrer(t *testing.T) {
 	push.configTypes = false
 	push.image(t, "signed", h.Signer)
 	r := verify(t, h, p, p.roots, right, p.host+"/"+repository+":signed")
-	if r.Decision != boltseal.Deny || r.Reason.Cause != boltseal.CauseNothingSigned {
+	if r.Decision != boltseal.Allow {
+		t.Errorf("%v because of %+v", r.Decision, r.Reason)
+	}
+	push.image(t, "foreign", h.Stranger)
+	r = verify(t, h, p, p.roots, right, p.host+"/"+repository+":foreign")
+	if r.Decision != boltseal.Deny || r.Reason.Cause != boltseal.CauseUntrustedSigner {
 		t.Errorf("%v because of %+v", r.Decision, r.Reason)
 	}
 }
