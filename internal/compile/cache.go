@@ -6,6 +6,7 @@ import (
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/api/config/v1beta1"
+	"github.com/boltseal/boltseal/trust"
 )
 
 // Cache keeps what a cluster's resources were compiled to, so that an edit costs
@@ -28,6 +29,9 @@ type result struct {
 	verifiers     []boltseal.Verifier
 	policy        boltseal.Policy
 	nodes         *Nodes // what the Policy was made with; nil = it did not ask
+	files         []fileUse
+	trusted       []*trust.Store // of a Verifier
+	expiring      []string       // what is said of when their certificates end
 }
 
 // lookup is one name that a Verifier looked up, and what was there.
@@ -60,7 +64,7 @@ func (x *clusterCompiler) cached(e Entry, do func()) {
 	key := e.Current.key
 	ns := key.Namespace
 	// Where the resource works, what was before it has no say.
-	if r := x.cache.results[key]; r != nil && r.current == e.Current && (r.good == e.Good || r.standing.OK()) && r.wrapped == (x.deps.Wrap != nil) && x.same(r.lookups) && (r.nodes == nil || r.nodes.same(x.deps.Nodes)) {
+	if r := x.cache.results[key]; r != nil && r.current == e.Current && (r.good == e.Good || r.standing.OK()) && r.wrapped == (x.deps.Wrap != nil) && x.same(r.lookups) && (r.nodes == nil || r.nodes.same(x.deps.Nodes)) && x.files.same(r.files) && slices.Equal(r.expiring, x.expiring(r.trusted)) {
 		x.stores[ns] = append(x.stores[ns], r.stores...)
 		x.verifiers[ns] = append(x.verifiers[ns], r.verifiers...)
 		if r.policy != nil {
@@ -73,37 +77,18 @@ func (x *clusterCompiler) cached(e Entry, do func()) {
 		return
 	}
 	stores, verifiers, policy := len(x.stores[ns]), len(x.verifiers[ns]), x.policies[ns]
-	x.lookups, x.asked = nil, nil
+	x.lookups, x.asked, x.files.used, x.trusted = nil, nil, nil, nil
 	do()
-	r := &result{current: e.Current, good: e.Good, wrapped: x.deps.Wrap != nil, lookups: x.lookups, standing: *x.cluster.standing[key], nodes: x.asked,
+	r := &result{current: e.Current, good: e.Good, wrapped: x.deps.Wrap != nil, lookups: x.lookups, standing: *x.cluster.standing[key], nodes: x.asked, files: x.files.used, trusted: x.trusted, expiring: x.expiring(x.trusted),
 		stores: slices.Clone(x.stores[ns][stores:]), verifiers: slices.Clone(x.verifiers[ns][verifiers:])}
 	r.standing.Problems = slices.Clone(r.standing.Problems)
 	if p := x.policies[ns]; p != policy {
 		r.policy = p
 	}
-	if !x.volatile(e, &r.standing) {
-		x.results[key] = r
+	if e.Current.key.base() == v1beta1.KindStore && !r.standing.OK() {
+		return // it is tried again: what it lacks may not be in its text
 	}
-}
-
-// volatile reports whether the next compilation may come to something else with
-// the same resources: where files have a say.
-func (x *clusterCompiler) volatile(e Entry, st *Standing) bool {
-	switch e.Current.key.base() {
-	case v1beta1.KindVerifier:
-		for _, r := range []*Resource{e.Current, e.Good} {
-			if r == nil {
-				continue
-			}
-			if _, ok := r.doc.Get("spec", "parameters", "verificationCerts"); ok {
-				return true
-			}
-		}
-		return false
-	case v1beta1.KindStore:
-		return !st.OK()
-	}
-	return false
+	x.results[key] = r
 }
 
 // same reports whether every lookup finds what it found.

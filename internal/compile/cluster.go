@@ -213,6 +213,9 @@ func (x *clusterCompiler) tryStore(e Entry) {
 		}
 		return len(x.stores[r.key.Namespace]) > n
 	}, x.denyStore)
+	if st := x.cluster.standing[e.Current.key]; st.Serving == ServingReduced {
+		st.Serving = ServingLastGood // all of it, by files as they were
+	}
 }
 
 func (x *clusterCompiler) tryVerifier(e Entry) {
@@ -271,7 +274,7 @@ func (x *clusterCompiler) provide(e Entry) (has provided, ok bool) {
 			for _, t := range has.trouble {
 				st.Problems = append(st.Problems, strict.Problem{Message: t})
 			}
-			x.expiring(st)
+			x.ending(st)
 			switch {
 			case len(st.Problems) == 0:
 				return has, true
@@ -290,7 +293,7 @@ func (x *clusterCompiler) provide(e Entry) (has provided, ok bool) {
 		if src, err := e.Good.source(); err == nil {
 			if was := src.have(x.deps.Keys); len(was.certs) > 0 {
 				st.Serving, st.Certificates = ServingLastGood, was.certs
-				x.expiring(st)
+				x.ending(st)
 				return was, true
 			}
 		}
@@ -299,8 +302,8 @@ func (x *clusterCompiler) provide(e Entry) (has provided, ok bool) {
 	return has, ok
 }
 
-// expiring finds certificates that are not valid, or not for long.
-func (x *clusterCompiler) expiring(st *Standing) {
+// ending finds certificates that are not valid, or not for long.
+func (x *clusterCompiler) ending(st *Standing) {
 	now := x.deps.Clock()
 	for _, c := range st.Certificates {
 		if text := trust.Expiring(c, now); text != "" {

@@ -14,6 +14,7 @@ import (
 	"github.com/boltseal/boltseal/notation"
 	"github.com/boltseal/boltseal/oci"
 	"github.com/boltseal/boltseal/policy"
+	"github.com/boltseal/boltseal/trust"
 )
 
 // Deps is what engines are made with besides the resources.
@@ -118,6 +119,8 @@ type compiler struct {
 	verifiers map[string][]boltseal.Verifier
 	policies  map[string]boltseal.Policy
 	asked     *Nodes // those that a Policy was made with; nil = none asked
+	files     *files
+	trusted   []*trust.Store // of the Verifier that is compiled now
 	// lenient makes do with trust stores that lack certificates: they trust less.
 	lenient bool
 	// whole says that the configuration stands or falls as a whole. That something
@@ -138,7 +141,7 @@ func newCompiler(deps Deps) *compiler {
 	if deps.Revocation == nil {
 		deps.Revocation = notation.NewRevocation(notation.RevocationOptions{Clock: deps.Clock})
 	}
-	return &compiler{deps: deps, out: &Compiled{namespaces: map[string]*boltseal.Engine{},
+	return &compiler{deps: deps, files: newFiles(), out: &Compiled{namespaces: map[string]*boltseal.Engine{},
 		perPod: map[*boltseal.Engine]*podEngines{}, strangers: map[*boltseal.Engine]*strangerEngine{}, pods: kube.NewPods(deps.Cloud.Objects, deps.Clock), forgot: deps.Forgot}, stores: map[string][]boltseal.ScopedStore{},
 		verifiers: map[string][]boltseal.Verifier{}, policies: map[string]boltseal.Policy{}}
 }

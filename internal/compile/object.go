@@ -53,7 +53,9 @@ type Resource struct {
 	read      bool
 	provider  *providerSource
 	sourceErr error
-	registry  *oci.Registry
+	registry  *madeRegistry
+	listed    bool
+	files     []string
 	named     bool
 	names     []string // of providers, in a Verifier
 }
@@ -160,18 +162,40 @@ func (r *Resource) source() (*providerSource, error) {
 	return r.provider, r.sourceErr
 }
 
-// registryOf is the registry client of a Store, made once.
-func (r *Resource) registryOf(o oci.Options) (*oci.Registry, error) {
+// madeRegistry is the registry client of a Store, and what it was made of.
+type madeRegistry struct {
+	*oci.Registry
+	options oci.Options
+	read    string // of files
+}
+
+// registryOf is the registry client of a Store, made once for what was read of files:
+// connections that were made by others are not used any more.
+func (r *Resource) registryOf(o oci.Options, read string) (*oci.Registry, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.registry == nil {
-		reg, err := oci.NewRegistry(o)
-		if err != nil {
-			return nil, err
-		}
-		r.registry = reg
+	if r.registry != nil && r.registry.read == read {
+		return r.registry.Registry, nil
 	}
-	return r.registry, nil
+	reg, err := oci.NewRegistry(o)
+	if err != nil {
+		return nil, err
+	}
+	if r.registry != nil {
+		r.registry.Close()
+	}
+	r.registry = &madeRegistry{reg, o, read}
+	return reg, nil
+}
+
+// lastMade is the registry client that was last made; nil where there is none.
+func (r *Resource) lastMade() *madeRegistry {
+	if r == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.registry
 }
 
 // base is the kind without "Namespaced".

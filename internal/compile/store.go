@@ -2,19 +2,14 @@ package compile
 
 import (
 	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/api/config/v1beta1"
 	"github.com/boltseal/boltseal/internal/strict"
 	"github.com/boltseal/boltseal/oci"
-	"github.com/boltseal/boltseal/trust"
 )
 
 var storeTypes = []string{"oras"}
@@ -27,7 +22,7 @@ func (c *compiler) store(r resource[v1beta1.StoreSpec]) {
 		c.fail(unknown(r, "spec.name", "store", r.spec.Name, storeTypes))
 		return
 	}
-	before := len(c.problems)
+	before, used := len(c.problems), len(c.files.used)
 	c.noPlugin(r.problem, r.spec.Source)
 	var p orasParameters
 	if err := r.parameters(&p); err != nil {
@@ -36,7 +31,7 @@ func (c *compiler) store(r resource[v1beta1.StoreSpec]) {
 	}
 	o := oci.Options{PlainHTTP: p.UseHTTP, UserAgent: c.deps.UserAgent, Clock: c.deps.Clock, Hosts: map[string]oci.HostOptions{}}
 	var err error
-	if o.RootCAs, err = rootCAs(p.CAFile, p.CACert); err != nil {
+	if o.RootCAs, err = c.files.rootCAs(p.CAFile, p.CACert); err != nil {
 		c.fail(r.problem("spec.parameters", "%v", err))
 	}
 	if o.Proxy, err = proxyFor(p.Proxy); err != nil {
@@ -47,12 +42,18 @@ func (c *compiler) store(r resource[v1beta1.StoreSpec]) {
 	c.identities(r, p)
 	o.Credentials = c.credentials(r, p)
 	c.ignored(r, p)
+	read := c.files.state(used)
 	if len(c.problems) > before {
-		return
+		was := r.from.lastMade()
+		if !c.lenient || was == nil {
+			return
+		}
+		// The same text worked, so it is files: as they were until they can be read.
+		c.problems, o, read = c.problems[:before], was.options, was.read
 	}
 	var reg *oci.Registry
 	if r.from != nil {
-		reg, err = r.from.registryOf(o) // it outlives the configuration, and closes it
+		reg, err = r.from.registryOf(o, read) // it outlives the configuration, and closes it
 	} else if reg, err = oci.NewRegistry(o); err == nil {
 		c.out.closers = append(c.out.closers, reg.Close)
 	}
@@ -69,7 +70,7 @@ func (c *compiler) store(r resource[v1beta1.StoreSpec]) {
 			}
 		}
 		if wrap != nil {
-			store = wrap(asked(r, identity), store)
+			store = wrap(asked(r, read, identity), store)
 		}
 		return store, nil
 	}
@@ -90,11 +91,12 @@ func (c *compiler) store(r resource[v1beta1.StoreSpec]) {
 	c.stores[r.namespace] = append(c.stores[r.namespace], boltseal.ScopedStore{Name: r.name, Scopes: p.Scopes, Store: store, Identities: p.identities()})
 }
 
-// asked names who is asked by a Store's settings, and in whose name: identity is that
+// asked names who is asked by a Store's settings and what was read of files, and in
+// whose name: identity is that
 // of a Pod's own credentials, or says that a stranger asks; "" for the namespace itself.
-func asked(r resource[v1beta1.StoreSpec], identity string) string {
+func asked(r resource[v1beta1.StoreSpec], read, identity string) string {
 	sum := sha256.New()
-	for _, part := range []string{r.String(), string(r.spec.Parameters.Raw), identity} {
+	for _, part := range []string{r.String(), string(r.spec.Parameters.Raw), read, identity} {
 		_, _ = fmt.Fprintf(sum, "%d\n%s", len(part), part)
 	}
 	return string(sum.Sum(nil))
@@ -141,12 +143,12 @@ func (c *compiler) registries(r resource[v1beta1.StoreSpec], p orasParameters, h
 			fail("host", "%s stands here twice", host)
 		}
 		h := oci.HostOptions{PlainHTTP: reg.UseHTTP || p.UseHTTP && reg.CAFile == "" && reg.CACert == "", AuthRealms: reg.AuthRealms}
-		if h.RootCAs, err = rootCAs(reg.CAFile, reg.CACert); err != nil {
+		if h.RootCAs, err = c.files.rootCAs(reg.CAFile, reg.CACert); err != nil {
 			fail("host", "%s: %v", host, err)
 		}
 		if r.namespace != "" && reg.ClientKeyFile != "" {
 			fail("clientKeyFile", "%s: it would name a key of Boltseal's own: only a Store of the cluster may", host)
-		} else if h.Certificates, err = clientCertificates(reg); err != nil {
+		} else if h.Certificates, err = c.files.clientCertificates(reg); err != nil {
 			fail("host", "%s: %v", host, err)
 		}
 		if h.Proxy, err = proxyFor(reg.Proxy); err != nil {
@@ -197,73 +199,4 @@ func (c *compiler) collide(r resource[v1beta1.StoreSpec]) {
 		c.fail(r.problem(fieldScopes, "%s: give one of them other scopes", trim(err)))
 		c.stores[r.namespace] = stores[:len(stores)-1]
 	}
-}
-
-func rootCAs(file, inline string) (*x509.CertPool, error) {
-	if file == "" && inline == "" {
-		return nil, nil
-	}
-	if file != "" && inline != "" {
-		return nil, errors.New("caFile and caCert are both there; keep one")
-	}
-	pem, what := []byte(inline), "caCert"
-	if file != "" {
-		var err error
-		if pem, err = readBounded(file, trust.MaxPEMBytes); err != nil {
-			return nil, fmt.Errorf("caFile: %w", err)
-		}
-		what = "caFile " + file
-	}
-	certs, err := trust.ParseCertificates(pem)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %s", what, trim(err))
-	}
-	pool := x509.NewCertPool()
-	for _, c := range certs {
-		pool.AddCert(c)
-	}
-	return pool, nil
-}
-
-func clientCertificates(r registrySettings) ([]tls.Certificate, error) {
-	if r.ClientCertFile == "" && r.ClientKeyFile == "" {
-		return nil, nil
-	}
-	if r.ClientCertFile == "" || r.ClientKeyFile == "" {
-		return nil, errors.New("clientCertFile and clientKeyFile belong together")
-	}
-	certPEM, err := readBounded(r.ClientCertFile, trust.MaxPEMBytes)
-	if err != nil {
-		return nil, fmt.Errorf("clientCertFile: %w", err)
-	}
-	keyPEM, err := readBounded(r.ClientKeyFile, trust.MaxPEMBytes)
-	if err != nil {
-		return nil, fmt.Errorf("clientKeyFile: %w", err)
-	}
-	cert, err := tls.X509KeyPair(certPEM, keyPEM)
-	if err != nil {
-		return nil, fmt.Errorf("clientCertFile %s and clientKeyFile %s: %w", r.ClientCertFile, r.ClientKeyFile, err)
-	}
-	return []tls.Certificate{cert}, nil
-}
-
-// readBounded reads a regular file: anything else might never end.
-func readBounded(path string, most int64) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a file", path)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err == nil && int64(len(b)) > most {
-		err = fmt.Errorf("%s has more than %d bytes", path, most)
-	}
-	return b, err
 }

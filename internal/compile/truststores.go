@@ -74,11 +74,11 @@ func declaredStores(v resource[v1beta1.VerifierSpec]) (stores []declared, proble
 // lenient is set, stores that have problems are there too, with the certificates
 // that could be had. lacking are the certificates that could not be fetched; their
 // stores are there without them in any case.
-func (k keyring) trustStores(v resource[v1beta1.VerifierSpec], p notationParameters, lenient bool) (stores []*trust.Store, names []string, problems, lacking strict.Problems) {
+func (k keyring) trustStores(v resource[v1beta1.VerifierSpec], p notationParameters, read *files, lenient bool) (stores []*trust.Store, names []string, problems, lacking strict.Problems) {
 	all, problems := declaredStores(v)
 	unclear := len(problems) > 0
 	if len(all) == 0 && len(problems) == 0 {
-		st, ps := fileStore(v, p, lenient)
+		st, ps := fileStore(v, p, read, lenient)
 		if st != nil {
 			stores = append(stores, st)
 		}
@@ -168,7 +168,7 @@ var errTooManyFiles = fmt.Errorf("more than %d files", maxCertFiles)
 
 // fileStore reads verificationCerts: paths of files, or of directories with all
 // that is below them.
-func fileStore(v resource[v1beta1.VerifierSpec], p notationParameters, lenient bool) (*trust.Store, strict.Problems) {
+func fileStore(v resource[v1beta1.VerifierSpec], p notationParameters, read *files, lenient bool) (*trust.Store, strict.Problems) {
 	if len(p.VerificationCerts) == 0 {
 		return nil, strict.Problems{v.problem(fieldCertStores, "it is missing, and so is verificationCerts: nobody would be trusted")}
 	}
@@ -176,7 +176,7 @@ func fileStore(v resource[v1beta1.VerifierSpec], p notationParameters, lenient b
 	var certs []*x509.Certificate
 	var problems strict.Problems
 	for i, path := range p.VerificationCerts {
-		found, err := readCertificates(path)
+		found, err := read.certificates(path)
 		if err != nil {
 			problems = append(problems, v.own(list.Items()[i].Problem("%s", trim(err))))
 		}

@@ -42,7 +42,7 @@ func (c *compiler) verifier(r resource[v1beta1.VerifierSpec]) {
 	}
 	tp := c.trustPolicy(r, p.TrustPolicyDoc)
 	hard := len(c.problems) > before
-	stores, names, problems, lacking := c.keys.trustStores(r, p, c.lenient)
+	stores, names, problems, lacking := c.keys.trustStores(r, p, c.files, c.lenient)
 	if !c.whole { // else the provider has a warning
 		problems = append(problems, lacking...)
 	}
@@ -111,11 +111,19 @@ func (c *compiler) unnamed(r resource[v1beta1.VerifierSpec], tp *notation.TrustP
 }
 
 func (c *compiler) expired(r resource[v1beta1.VerifierSpec], stores []*trust.Store) {
-	for _, s := range stores {
-		for _, text := range s.Problems(c.deps.Clock()) {
-			c.out.Warnings = append(c.out.Warnings, r.problem(fieldCertStores, "%s", text))
-		}
+	c.trusted = append(c.trusted, stores...)
+	for _, text := range c.expiring(stores) {
+		c.out.Warnings = append(c.out.Warnings, r.problem(fieldCertStores, "%s", text))
 	}
+}
+
+// expiring says which certificates are not valid now, or not for long.
+func (c *compiler) expiring(stores []*trust.Store) (texts []string) {
+	now := c.deps.Clock()
+	for _, s := range stores {
+		texts = append(texts, s.Problems(now)...)
+	}
+	return texts
 }
 
 // mediaType is the form of an artifact type (RFC 6838, section 4.2).

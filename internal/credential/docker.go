@@ -3,6 +3,7 @@ package credential
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -58,7 +59,7 @@ type Docker struct {
 
 // loaded is a file as it was read, with what its helpers answered since.
 type loaded struct {
-	info   fs.FileInfo
+	sum    [sha256.Size]byte // of the file
 	config *config
 
 	flight singleflight.Group
@@ -167,18 +168,21 @@ func (d *Docker) load() (*loaded, error) {
 		return nil, fmt.Errorf("the docker configuration: %w", err)
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("the docker configuration %s is not a file", d.path)
-	case d.current != nil && os.SameFile(info, d.current.info) && info.ModTime().Equal(d.current.info.ModTime()) && info.Size() == d.current.info.Size():
-		return d.current, nil
 	}
 	b, err := readFile(d.path)
 	if err != nil {
 		return nil, fmt.Errorf("the docker configuration: %w", err)
 	}
+	// Its content tells whether it is another one: a time and a size may be kept.
+	sum := sha256.Sum256(b)
+	if d.current != nil && d.current.sum == sum {
+		return d.current, nil
+	}
 	c, err := parseConfig(b)
 	if err != nil {
 		return nil, fmt.Errorf("the docker configuration %s: %w", d.path, err)
 	}
-	d.current = &loaded{info: info, config: c, kept: map[string]keptAnswer{}}
+	d.current = &loaded{sum: sum, config: c, kept: map[string]keptAnswer{}}
 	return d.current, nil
 }
 

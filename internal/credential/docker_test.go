@@ -273,4 +273,9 @@ func TestFileChanges(t *testing.T) {
 	expect("")
 	put("c")
 	expect("c")
+	// Written into the same file, whose time is put back.
+	if err := errors.Join(os.WriteFile(path, []byte(`{"auths":{"r.example":{"username":"d","password":"p"}}}`), 0o600), os.Chtimes(path, old, old)); err != nil {
+		t.Fatal(err)
+	}
+	expect("d")
 }

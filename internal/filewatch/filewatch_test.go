@@ -111,3 +111,55 @@ func TestPolling(t *testing.T) {
 	}
 	wait(t, changed, "content behind a link to another folder")
 }
+
+// TestFolders: files below a folder count by their names and content; a folder with too
+// many is not read.
+func TestFolders(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	put := func(name string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("a")
+	changed := start(t, filewatch.Options{Paths: []string{dir}, Settle: 10 * time.Millisecond, FolderFiles: 2})
+	put("b")
+	wait(t, changed, "a file in a folder")
+	put("c")
+	wait(t, changed, "too many files")
+	if err := os.Remove(filepath.Join(dir, "c")); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, changed, "a file that is gone")
+}
+
+// TestFollower: files that are watched from now on are, and others no more.
+func TestFollower(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	one, two := filepath.Join(dir, "one"), filepath.Join(dir, "two")
+	put := func(file, text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := filewatch.NewFollower(filewatch.Options{Settle: 10 * time.Millisecond, Poll: 50 * time.Millisecond})
+	ctx, cancel := context.WithCancel(context.Background())
+	changed, ended := make(chan struct{}, 16), make(chan struct{})
+	go func() { defer close(ended); f.Run(ctx, func() { changed <- struct{}{} }) }()
+	t.Cleanup(func() { cancel(); <-ended })
+	f.Watch([]string{one})
+	put(one, "1")
+	wait(t, changed, "the first")
+	f.Watch([]string{one}) // the same
+	f.Watch([]string{two})
+	put(one, "2")
+	put(two, "1")
+	wait(t, changed, "the second")
+	f.Watch([]string{one, two})
+	put(one, "3")
+	wait(t, changed, "the first again")
+}

@@ -98,6 +98,7 @@ func (s *Service) apply(c *compile.Cluster) map[compile.Key]*compile.Standing {
 	// Once wanted, it stays: a namespace that adds and removes such a policy is not
 	// to have every engine made anew, and every answer forgotten, each time.
 	s.recalls = s.recalls || policies.Recalls()
+	s.named.Watch(c.Files())
 	if s.keys.Use(c.Wants()); s.live.Load() == nil {
 		s.awaitKeys()
 	}

@@ -30,6 +30,7 @@ import (
 	"github.com/boltseal/boltseal/internal/strict"
 	"github.com/boltseal/boltseal/internal/tlsfiles"
 	"github.com/boltseal/boltseal/notation"
+	"github.com/boltseal/boltseal/trust"
 )
 
 // DefaultDrain is how long requests and connections may take once the server stops.
@@ -112,6 +113,7 @@ type Service struct {
 	reg       registration
 	unproven  string                 // the endpoints where nothing proves who asks
 	files     *filewatch.Watcher     // nil where a cluster is watched
+	named     *filewatch.Follower    // files that resources are made of
 	cluster   *controller.Controller // nil where files are
 	compiled  compile.Cache          // of the cluster's resources
 	recalls   bool                   // some policy of the cluster's wanted memory
@@ -144,6 +146,7 @@ func New(o Options) (*Service, error) {
 	o.Deps.Sources = &credential.Pool{}
 	o.Deps.Revocation = notation.NewRevocation(notation.RevocationOptions{Clock: o.Clock})
 	s := &Service{o: o, memory: lastgood.New(o.MemoryBytes, o.Clock), audit: audit.NewLog(o.Audit, 0), alike: lru.NewWhole[string, string](alikeBytes)}
+	s.named = filewatch.NewFollower(filewatch.Options{FileBytes: trust.MaxPEMBytes + 1})
 	s.metrics = server.NewMetrics(server.Sources{Live: &s.live, Memo: &s.stats, Memory: s.memory, Audit: s.audit, Clock: o.Clock})
 	so := o.Server
 	if o.Cluster != nil {
@@ -217,8 +220,10 @@ func (s *Service) Run(ctx context.Context) error {
 				leave()
 			}
 		})
+		wg.Go(func() { s.named.Run(watching, s.cluster.Recompile) })
 	} else {
 		wg.Go(func() { s.files.Run(watching, s.load) })
+		wg.Go(func() { s.named.Run(watching, s.load) })
 	}
 	if s.tlsFiles != nil {
 		wg.Go(func() { s.tlsFiles.Run(watching, s.reloadTLS) })
@@ -337,6 +342,7 @@ func (s *Service) compile() error {
 	if err != nil {
 		return err
 	}
+	s.named.Watch(set.Files())
 	if s.keys.Use(set.Wants()); !s.keys.Tried() {
 		return errAwaited
 	}

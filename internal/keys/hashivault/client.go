@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -36,7 +37,10 @@ type client struct {
 	namespace string
 	base      string // scheme and host
 	host      string
-	http      *http.Client
+
+	way   sync.Mutex
+	http  *http.Client
+	roots [sha256.Size]byte // of what http trusts
 
 	mu    sync.Mutex
 	token string    // of the method kubernetes; "" = not signed in
@@ -48,16 +52,44 @@ func newClient(p Parameters, env keys.Env, namespace string) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	pool, err := p.roots()
-	if err != nil {
-		return nil, err
+	return &client{p: p, env: env, namespace: namespace, base: u.String(), host: u.Host}, nil
+}
+
+// client is the way to the vault, by the authorities of its certificate as they are
+// now: where those in the file are others, no connection of before is used.
+func (c *client) client() (*http.Client, error) {
+	pem := []byte(c.p.CACert)
+	if c.p.CAFile != "" {
+		var err error
+		if pem, err = readFile(c.p.CAFile, trust.MaxPEMBytes); err != nil {
+			return nil, err
+		}
 	}
-	if pool != nil {
+	c.way.Lock()
+	defer c.way.Unlock()
+	sum := sha256.Sum256(pem)
+	if c.http != nil && c.roots == sum {
+		return c.http, nil
+	}
+	env := c.env
+	if len(pem) > 0 || c.p.CAFile != "" {
+		certs, err := trust.ParseCertificates(pem)
+		if err != nil {
+			return nil, &keys.Error{Op: "read", Target: c.p.CAFile, Err: boltseal.ErrMalformed, Detail: strings.TrimPrefix(err.Error(), "configuration: ")}
+		}
+		pool := x509.NewCertPool()
+		for _, cert := range certs {
+			pool.AddCert(cert)
+		}
 		if env.Transport, err = trusting(env.Transport, pool); err != nil {
 			return nil, err
 		}
 	}
-	return &client{p: p, env: env, namespace: namespace, base: u.String(), host: u.Host, http: env.Client()}, nil
+	if c.http != nil {
+		c.http.CloseIdleConnections()
+	}
+	c.http, c.roots = env.Client(), sum
+	return c.http, nil
 }
 
 // trusting is a transport like the given one, with other authorities.
@@ -72,28 +104,6 @@ func trusting(rt http.RoundTripper, pool *x509.CertPool) (http.RoundTripper, err
 	}
 	t.TLSClientConfig.RootCAs = pool
 	return t, nil
-}
-
-func (p Parameters) roots() (*x509.CertPool, error) {
-	pem := []byte(p.CACert)
-	if p.CAFile != "" {
-		var err error
-		if pem, err = readFile(p.CAFile, trust.MaxPEMBytes); err != nil {
-			return nil, err
-		}
-	}
-	if len(pem) == 0 {
-		return nil, nil
-	}
-	certs, err := trust.ParseCertificates(pem)
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	for _, c := range certs {
-		pool.AddCert(c)
-	}
-	return pool, nil
 }
 
 // readFile reads a regular file. Errors hold nothing of it.
@@ -212,7 +222,11 @@ func (c *client) do(ctx context.Context, method, op, path, token string, questio
 		}
 		req.Header.Set("X-Vault-Token", token)
 	}
-	resp, err := c.http.Do(req)
+	way, err := c.client()
+	if err != nil {
+		return err
+	}
+	resp, err := way.Do(req)
 	if err != nil {
 		return keys.NoAnswer(op, path, c.host, err)
 	}

@@ -3,6 +3,9 @@ package hashivault_test
 import (
 	"errors"
 	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -84,5 +87,31 @@ func TestSecretsGoWhereTheySay(t *testing.T) {
 				t.Errorf("%d requests, before it was clear that the token may be shown", requests)
 			}
 		})
+	}
+}
+
+// TestAuthoritiesInAFileAreReadAgain: those that are in caFile now are trusted, without
+// an edit of the provider, and those that were taken out are not.
+func TestAuthoritiesInAFileAreReadAgain(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	chain := testca.Test(t, testca.Options{})
+	h.vault.KV2("signing/ca", testcloud.KVVersion{Data: pem(chain)})
+	h.assert(t, testcloud.Claims{})
+	file := filepath.Join(t.TempDir(), "ca.crt")
+	p := h.params()
+	p.CACert, p.CAFile, p.KV = "", file, []hashivault.KV{{Path: "signing/ca"}}
+	v := h.open(t, p)
+	other := testca.Test(t, testca.Options{}).Root().PEM()
+	for i, content := range [][]byte{nil, other, h.CAPEM(), append(slices.Clone(other), h.CAPEM()...), other, h.CAPEM()} {
+		if content != nil {
+			if err := os.WriteFile(file, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := i == 2 || i == 3 || i == 5
+		if g := h.fetch(t, v); has(g, chain) != want || (g[0].Err == nil) != want {
+			t.Errorf("%d: %+v %v", i, g, g[0].Err)
+		}
 	}
 }
