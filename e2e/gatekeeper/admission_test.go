@@ -76,6 +76,45 @@ func TestPods(t *testing.T) {
 	admitted(t, "a signed ephemeral container", debug("good", signed))
 }
 
+// TestTagsAlone: what is trusted and named by a tag alone is admitted into no Pod, wherever it stands there, unless the
+// constraint says so; into what Pods are made of it is.
+func TestTagsAlone(t *testing.T) {
+	signed, digest := image("tags-signed", signer)
+	pinned := signed + "@" + digest
+	strict, lax := namespace(t), namespace(t)
+	demand(t, strict, "deny", "  parameters: {excludedImages: [\""+registry.Ref(repo, "tags-excluded")+"\"], allowTags: false}\n")
+	demand(t, lax, "deny", "")
+	apply := func(doc string) error { return cluster.Apply(t.Context(), doc) }
+	eventually(t, "the constraint is in force", func() error {
+		err := apply(pod(strict, "probe", signed))
+		if err == nil || !strings.Contains(err.Error(), "is trusted, but a tag") {
+			return fmt.Errorf("admitted, or for another reason: %w", err)
+		}
+		return nil
+	})
+	admitted(t, "a tag where that is admitted", apply(pod(lax, "tag", signed)))
+	admitted(t, "a digest", apply(pod(strict, "digest", registry.Host+"/"+repo+"@"+digest)))
+	admitted(t, "a tag with its digest", apply(pod(strict, "both", pinned)))
+	excluded, _ := image("tags-excluded")
+	admitted(t, "what is not looked at", apply(pod(strict, "excluded", excluded)))
+	spec := func(name, spec string) error {
+		return apply(fmt.Sprintf("{apiVersion: v1, kind: Pod, metadata: {name: %s, namespace: %s}, spec: %s}", name, strict, spec))
+	}
+	denied(t, "an init container", spec("init", fmt.Sprintf("{initContainers: [{name: first, image: %q}], containers: [{name: app, image: %q}]}", signed, pinned)), `init container "first"`, "is trusted, but a tag", "What to do")
+	denied(t, "an image volume", spec("volume", fmt.Sprintf("{containers: [{name: app, image: %q}], volumes: [{name: model, image: {reference: %q}}]}", pinned, signed)), `volume "model"`)
+	var p corev1.Pod
+	if err := cluster.Client().Get(t.Context(), client.ObjectKey{Namespace: strict, Name: "both"}, &p); err != nil {
+		t.Fatal(err)
+	}
+	q := p.DeepCopy()
+	q.Spec.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: "debug", Image: signed}}}
+	denied(t, "an ephemeral container", cluster.Client().SubResource("ephemeralcontainers").Update(t.Context(), q), `ephemeral container "debug"`)
+	q = p.DeepCopy()
+	q.Spec.Containers[0].Image = signed
+	denied(t, "a container that is changed", cluster.Client().Update(t.Context(), q), `container "app"`)
+	admitted(t, "a Deployment", apply(fmt.Sprintf("{apiVersion: apps/v1, kind: Deployment, metadata: {name: d, namespace: %s}, spec: {replicas: 0, selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: app, image: %q}]}}}}", strict, signed)))
+}
+
 func TestTemplatesOfPods(t *testing.T) {
 	ns := namespace(t)
 	demand(t, ns, "deny", "")

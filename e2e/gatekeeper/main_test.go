@@ -151,6 +151,12 @@ func namespace(t *testing.T) string {
 // demand applies a constraint on the namespace; more is further YAML of its spec.
 func demand(t *testing.T, ns, action, more string) {
 	t.Helper()
+	if !strings.Contains(more, "allowTags") { // Gatekeeper does not mutate here
+		if !strings.Contains(more, "  parameters:\n") {
+			more = "  parameters:\n" + more
+		}
+		more = strings.Replace(more, "  parameters:\n", "  parameters:\n    allowTags: true\n", 1)
+	}
 	text := fmt.Sprintf(`
 apiVersion: constraints.gatekeeper.sh/v1beta1
 kind: BoltsealTrustedImages

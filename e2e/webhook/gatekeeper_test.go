@@ -182,7 +182,7 @@ func TestGatekeeper(t *testing.T) {
 apiVersion: constraints.gatekeeper.sh/v1beta1
 kind: BoltsealTrustedImages
 metadata: {name: all}
-spec: {match: {kinds: [{apiGroups: [""], kinds: [Pod]}], namespaces: [%s]}}`, ns)); err != nil {
+spec: {match: {kinds: [{apiGroups: [""], kinds: [Pod]}], namespaces: [%s]}, parameters: {allowTags: true}}`, ns)); err != nil {
 		t.Fatal(err)
 	}
 	signed, _ := image("signed", signer)

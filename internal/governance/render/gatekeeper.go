@@ -70,7 +70,10 @@ type kinds struct {
 }
 
 type parameters struct {
-	ExcludedImages []string `json:"excludedImages"`
+	ExcludedImages []string `json:"excludedImages,omitempty"`
+	// AllowTags is written where the template has it: no mutation is rendered that
+	// would put digests in the place of tags.
+	AllowTags bool `json:"allowTags,omitempty"`
 }
 
 // template is a ConstraintTemplate that was read.
@@ -79,6 +82,7 @@ type template struct {
 	name   string
 	kind   string
 	images bool // it has a parameter excludedImages
+	tags   bool // it has a parameter allowTags
 }
 
 // readTemplate reads one ConstraintTemplate in YAML, and keeps of its metadata
@@ -112,12 +116,13 @@ func readTemplate(text []byte) (*template, error) {
 	}
 	schema, _, _ := unstructured.NestedMap(u.Object, "spec", "crd", "spec", "validation", "openAPIV3Schema", "properties")
 	_, images := schema["excludedImages"]
+	_, tags := schema["allowTags"]
 	kept := &unstructured.Unstructured{Object: map[string]any{"spec": u.Object["spec"]}}
 	kept.SetAPIVersion(u.GetAPIVersion())
 	kept.SetKind(templateKind)
 	kept.SetName(u.GetName())
 	kept.SetAnnotations(u.GetAnnotations())
-	return &template{object: kept, name: u.GetName(), kind: kind, images: images}, nil
+	return &template{object: kept, name: u.GetName(), kind: kind, images: images, tags: tags}, nil
 }
 
 // oneDocument refuses what stands behind a first document: it would be left out.
@@ -327,8 +332,8 @@ func (i *item) constraint(exempt []string) (*constraint, error) {
 				NamespaceSelector:  d.Match.NamespaceSelector, LabelSelector: d.Match.LabelSelector},
 		},
 	}
-	if len(d.ExcludedImages) > 0 {
-		c.Spec.Parameters = &parameters{ExcludedImages: d.ExcludedImages}
+	if len(d.ExcludedImages) > 0 || i.template.tags {
+		c.Spec.Parameters = &parameters{ExcludedImages: d.ExcludedImages, AllowTags: i.template.tags}
 	}
 	if i.action() == integrityv1.Warn {
 		c.Spec.EnforcementAction = scoped

@@ -133,6 +133,7 @@ spec:
       - Pod
     source: Original
   parameters:
+    allowTags: true
     excludedImages:
     - registry.example/base/*
   scopedEnforcementActions:
