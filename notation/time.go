@@ -130,6 +130,11 @@ func (w *work) readToken(stores []*trust.Store) (at *tspclient.Timestamp, chain 
 			err = fmt.Errorf("it cannot be read")
 		}
 	}()
+	done, err := boltseal.TakeTurn(w.ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer done()
 	token, err := tspclient.ParseSignedToken(w.env.Timestamp)
 	if err != nil {
 		return nil, nil, err

@@ -186,31 +186,9 @@ type work struct {
 // run makes the checks in order, and stops at the first that is enforced and
 // does not hold. An error is an outage.
 func (w *work) run(mediaType string, b []byte) error {
-	w.ev.Format = mediaType
-	if bad := w.read(mediaType, b); bad.Cause != boltseal.CauseNone {
-		w.check(checkIntegrity, enforce, bad)
-		return nil
-	}
-	// Looking a certificate up costs a hash; a signature's check costs up to a
-	// millisecond. Who is not trusted, and must be, gets no signature checked.
-	at, anchor := w.authenticity()
-	if anchor.Cause != boltseal.CauseNone && w.s.actions.authenticity == enforce {
-		w.ev.Checks = append(w.ev.Checks, boltseal.Check{Name: checkIntegrity, Outcome: boltseal.CheckSkipped, Detail: "not checked: the signer is not trusted"})
-		w.check(checkAuthenticity, enforce, anchor)
-		return nil
-	}
-	bad, err := w.integrity(at)
-	if err != nil {
+	anchor, goOn, err := w.signature(mediaType, b)
+	if err != nil || !goOn {
 		return err
-	}
-	if !w.check(checkIntegrity, enforce, bad) {
-		return nil
-	}
-	if anchor.Cause == boltseal.CauseNone {
-		w.v.chains.keep(w.env.Chain)
-	}
-	if !w.check(checkAuthenticity, w.s.actions.authenticity, anchor) {
-		return nil
 	}
 	if !w.check("identity", w.s.actions.authenticity, w.identity()) {
 		return nil
@@ -218,7 +196,7 @@ func (w *work) run(mediaType string, b []byte) error {
 	if !w.check(checkExpiry, w.s.actions.expiry, w.expiry()) {
 		return nil
 	}
-	bad, err = w.timestamp()
+	bad, err := w.timestamp()
 	if err != nil && w.s.actions.timestamp == enforce {
 		return err
 	} else if err != nil {
@@ -243,6 +221,43 @@ func (w *work) run(mediaType string, b []byte) error {
 		w.ev.Outcome = boltseal.Verified
 	}
 	return nil
+}
+
+// signature makes the checks of integrity and authenticity, in its turn: it uses a
+// processor, and waits for nothing. anchor is how authenticity ended.
+func (w *work) signature(mediaType string, b []byte) (anchor boltseal.Reason, goOn bool, err error) {
+	done, err := boltseal.TakeTurn(w.ctx)
+	if err != nil {
+		return anchor, false, err
+	}
+	defer done()
+	w.ev.Format = mediaType
+	if bad := w.read(mediaType, b); bad.Cause != boltseal.CauseNone {
+		w.check(checkIntegrity, enforce, bad)
+		return bad, false, nil
+	}
+	// Looking a certificate up costs a hash; a signature's check costs up to a
+	// millisecond. Who is not trusted, and must be, gets no signature checked.
+	at, anchor := w.authenticity()
+	if anchor.Cause != boltseal.CauseNone && w.s.actions.authenticity == enforce {
+		w.ev.Checks = append(w.ev.Checks, boltseal.Check{Name: checkIntegrity, Outcome: boltseal.CheckSkipped, Detail: "not checked: the signer is not trusted"})
+		w.check(checkAuthenticity, enforce, anchor)
+		return anchor, false, nil
+	}
+	bad, err := w.integrity(at)
+	if err != nil {
+		return anchor, false, err
+	}
+	if !w.check(checkIntegrity, enforce, bad) {
+		return anchor, false, nil
+	}
+	if anchor.Cause == boltseal.CauseNone {
+		w.v.chains.keep(w.env.Chain)
+	}
+	if !w.check(checkAuthenticity, w.s.actions.authenticity, anchor) {
+		return anchor, false, nil
+	}
+	return anchor, true, nil
 }
 
 // check records how a check ended; the zero Reason means that it held. It

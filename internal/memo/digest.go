@@ -19,13 +19,13 @@ func (m *Memo) Digest(ctx context.Context, e *boltseal.Engine, image string) (bo
 		m.o.Stats.Hits.Add(1)
 		return ref.WithDigest(a.Digest), nil
 	}
-	r := m.resolve(ctx, e, ref)
+	r := m.resolve(ctx, e, ref, nil)
 	if r.err != nil {
 		return boltseal.Reference{}, r.err
 	}
 	k := key{e, canonical(ref)}
 	if _, ok := m.get(k); !ok {
-		if w, leads, _ := m.join(k); leads {
+		if w, leads, _ := m.join(ctx, k, ref.Registry); leads {
 			go m.lead(k, w, ref)
 		}
 	}

@@ -2,6 +2,7 @@
 package memo
 
 import (
+	"container/list"
 	"context"
 	"fmt"
 	"runtime/debug"
@@ -14,6 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/fair"
 	"github.com/boltseal/boltseal/internal/lru"
 	"github.com/boltseal/boltseal/internal/signers"
 )
@@ -26,7 +28,7 @@ const (
 	DefaultUnknownTTL  = time.Second
 	DefaultTagTTL      = 10 * time.Second
 	DefaultWorkTimeout = 10 * time.Second
-	DefaultMaxWork     = 16_384
+	DefaultMaxWork     = 8192
 )
 
 // Options make a Memo. The zero value means the defaults and keeps no encodings.
@@ -43,7 +45,8 @@ type Options struct {
 	// WorkTimeout bounds one verification, which goes on when those who asked
 	// have left, so that it is there when they ask again. 0 means DefaultWorkTimeout.
 	WorkTimeout time.Duration
-	// MaxWork bounds the verifications under way. 0 means DefaultMaxWork.
+	// MaxWork bounds the verifications under way, a quarter of them for one
+	// namespace and at one registry host. 0 means DefaultMaxWork.
 	MaxWork int
 	// Encode is called once for each result, with the engine that it is of. Nil
 	// means no encodings.
@@ -95,8 +98,16 @@ type entry struct {
 
 // work is one verification under way.
 type work struct {
-	done   chan struct{}
-	answer *Answer // to be read after done
+	done    chan struct{}
+	answer  *Answer         // to be read after done
+	ctx     context.Context //nolint:containedctx // the work's own: those who wait for it have others
+	cancel  context.CancelFunc
+	counted bool // in Stats.InFlight
+
+	// Under Memo.mu.
+	asker, host string
+	at          *list.Element // its seat, nil where it has none
+	yielded     bool
 }
 
 // resolution is what a tag names, or the look for it under way.
@@ -114,8 +125,10 @@ type Memo struct {
 	tags *lru.Cache[key, *resolution]
 	// manifests are those that images of several platforms are made of.
 	manifests *manifests
+	turns     *fair.Slots
 	mu        sync.Mutex
 	ongoing   map[key]*work
+	seats     seats
 }
 
 // New makes a Memo.
@@ -133,7 +146,8 @@ func New(o Options) *Memo {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	return &Memo{o: o, kept: lru.New[key, entry](o.Bytes), tags: lru.New[key, *resolution](o.Bytes / 8), manifests: newManifests(o.Bytes / 4), ongoing: make(map[key]*work)}
+	return &Memo{o: o, kept: lru.New[key, entry](o.Bytes), tags: lru.New[key, *resolution](o.Bytes / 8), manifests: newManifests(o.Bytes / 4), ongoing: make(map[key]*work),
+		seats: newSeats(o.MaxWork), turns: fair.NewSlots(turnsAtATime())}
 }
 
 func or[T int | int64 | time.Duration](v *T, def T) {
@@ -185,11 +199,10 @@ func (m *Memo) Answer(ctx context.Context, e *boltseal.Engine, image string) *An
 			return a
 		}
 	}
-	w, leads, ok := m.join(k)
+	w, leads, refusal := m.join(ctx, k, ref.Registry)
 	switch {
-	case !ok:
-		m.o.Stats.Overloaded.Add(1)
-		return m.encode(e, &boltseal.Result{Decision: boltseal.Unknown, Reason: overloaded(m.o.MaxWork), Findings: boltseal.Findings{Image: image, Reference: ref}})
+	case refusal != nil:
+		return m.encode(e, &boltseal.Result{Decision: boltseal.Unknown, Reason: *refusal, Findings: boltseal.Findings{Image: image, Reference: ref}})
 	case leads:
 		go m.lead(k, w, ref)
 	default:
@@ -240,28 +253,39 @@ func (m *Memo) alias(k key, ref boltseal.Reference, a *Answer) {
 	m.kept.Put(k, entry{a, until}, int64(len(k.image))+entryCost)
 }
 
-// join returns the work on k, whether the caller is to do it, and false where
-// there is too much work already.
-func (m *Memo) join(k key) (w *work, leads, ok bool) {
+// join returns the work on k, and whether the caller, who asks in the name of ctx's
+// asker, is to do it; or why it is not to be done now.
+func (m *Memo) join(ctx context.Context, k key, host string) (w *work, leads bool, refusal *boltseal.Reason) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if w, ok := m.ongoing[k]; ok {
-		return w, false, true
+		return w, false, nil
 	}
-	if len(m.ongoing) >= m.o.MaxWork {
-		return nil, false, false
+	if w, refusal = m.newWork(ctx, host); refusal != nil {
+		return nil, false, refusal
+	}
+	m.ongoing[k] = w
+	return w, true, nil
+}
+
+// within is join for a part of work that has its seat and its time.
+func (m *Memo) within(k key) (w *work, leads bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if w, ok := m.ongoing[k]; ok {
+		return w, false
 	}
 	w = &work{done: make(chan struct{})}
 	m.ongoing[k] = w
-	return w, true, true
+	return w, true
 }
 
 // lead does the work on k, whoever waits for it.
 func (m *Memo) lead(k key, w *work, ref boltseal.Reference) {
 	m.o.Stats.InFlight.Add(1)
-	defer m.o.Stats.InFlight.Add(-1)
-	ctx, cancel := context.WithTimeout(context.Background(), m.o.WorkTimeout)
-	defer cancel()
+	w.counted = true
+	ctx := w.ctx
+	defer w.cancel()
 	defer m.finish(k, w, ref)
 	if ref.Digest != "" {
 		m.o.Stats.Verified.Add(1)
@@ -269,7 +293,7 @@ func (m *Memo) lead(k key, w *work, ref boltseal.Reference) {
 		w.answer = shared.within(m.judged(k.engine, e.Collect(ctx, ref)))
 		return
 	}
-	w.answer = m.tagged(ctx, k.engine, ref)
+	w.answer = m.tagged(w, k.engine, ref)
 }
 
 // finish publishes an answer. It runs deferred: a panic in the work becomes a
@@ -278,6 +302,14 @@ func (m *Memo) finish(k key, w *work, ref boltseal.Reference) {
 	if p := recover(); p != nil {
 		w.answer = &Answer{Reason: boltseal.ReasonOf(m.panicked(ref, p)), until: m.o.Clock().Add(m.o.UnknownTTL)}
 	}
+	m.mu.Lock()
+	m.seats.give(w)
+	if w.yielded && w.answer.Decision == boltseal.Unknown {
+		until := w.answer.until
+		w.answer = m.encode(k.engine, &boltseal.Result{Decision: boltseal.Unknown, Reason: yielded(), Findings: boltseal.Findings{Image: ref.String(), Reference: ref}})
+		w.answer.until = until
+	}
+	m.mu.Unlock()
 	until := w.answer.until
 	cost := entryCost + int64(len(k.image))
 	if ref.Digest == "" {
@@ -294,6 +326,9 @@ func (m *Memo) finish(k key, w *work, ref boltseal.Reference) {
 	m.mu.Lock()
 	delete(m.ongoing, k)
 	m.mu.Unlock()
+	if w.counted {
+		m.o.Stats.InFlight.Add(-1)
+	}
 	close(w.done)
 }
 
@@ -308,8 +343,9 @@ func (m *Memo) panicked(ref boltseal.Reference, p any) error {
 
 // tagged resolves the tag and answers for the digest, together with all who ask
 // for the digest itself.
-func (m *Memo) tagged(ctx context.Context, e *boltseal.Engine, ref boltseal.Reference) *Answer {
-	r := m.resolve(ctx, e, ref)
+func (m *Memo) tagged(mine *work, e *boltseal.Engine, ref boltseal.Reference) *Answer {
+	ctx := mine.ctx
+	r := m.resolve(ctx, e, ref, mine)
 	if r.err != nil {
 		f := boltseal.Findings{Image: ref.String(), Reference: ref, Failure: boltseal.ReasonOf(r.err), CollectedAt: m.o.Clock().UTC()}
 		return m.judged(e, f)
@@ -320,10 +356,7 @@ func (m *Memo) tagged(ctx context.Context, e *boltseal.Engine, ref boltseal.Refe
 	if a, ok := m.get(k); ok {
 		return a
 	}
-	w, leads, ok := m.join(k)
-	if !ok {
-		return m.encode(e, &boltseal.Result{Decision: boltseal.Unknown, Reason: overloaded(m.o.MaxWork), Findings: boltseal.Findings{Image: ref.String(), Reference: ref}})
-	}
+	w, leads := m.within(k)
 	if leads {
 		m.collect(ctx, k, w, pinned, desc)
 		return w.answer
@@ -337,8 +370,9 @@ func (m *Memo) tagged(ctx context.Context, e *boltseal.Engine, ref boltseal.Refe
 }
 
 // resolve finds out what a tag names, once for all who ask within TagTTL. A
-// failure is not kept: the answer that is made of it is.
-func (m *Memo) resolve(ctx context.Context, e *boltseal.Engine, ref boltseal.Reference) *resolution {
+// failure is not kept: the answer that is made of it is. mine is the caller's work
+// that this is a part of, nil where there is none.
+func (m *Memo) resolve(ctx context.Context, e *boltseal.Engine, ref boltseal.Reference, mine *work) *resolution {
 	k := key{e, canonical(ref)}
 	m.mu.Lock()
 	r, ok := m.tags.Get(k)
@@ -350,9 +384,17 @@ func (m *Memo) resolve(ctx context.Context, e *boltseal.Engine, ref boltseal.Ref
 		}
 	}
 	if !ok {
+		w := mine
+		if w == nil {
+			var refusal *boltseal.Reason
+			if w, refusal = m.newWork(ctx, ref.Registry); refusal != nil {
+				m.mu.Unlock()
+				return &resolution{err: fmt.Errorf("%w: %s", boltseal.ErrUnavailable, refusal.Message)}
+			}
+		}
 		r = &resolution{done: make(chan struct{})}
 		m.tags.Put(k, r, entryCost+int64(len(k.image)))
-		go m.look(e, ref, r)
+		go m.look(e, ref, r, w, mine == nil)
 	}
 	m.mu.Unlock()
 	select {
@@ -363,16 +405,23 @@ func (m *Memo) resolve(ctx context.Context, e *boltseal.Engine, ref boltseal.Ref
 	}
 }
 
-func (m *Memo) look(e *boltseal.Engine, ref boltseal.Reference, r *resolution) {
+// look resolves a tag as a part of w, which is all of it where alone is set.
+func (m *Memo) look(e *boltseal.Engine, ref boltseal.Reference, r *resolution, w *work, alone bool) {
 	defer close(r.done)
+	if alone {
+		defer func() {
+			w.cancel()
+			m.mu.Lock()
+			m.seats.give(w)
+			m.mu.Unlock()
+		}()
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			r.err = m.panicked(ref, p)
 		}
 	}()
-	ctx, cancel := context.WithTimeout(context.Background(), m.o.WorkTimeout)
-	defer cancel()
-	r.desc, r.err = e.Resolve(ctx, ref)
+	r.desc, r.err = e.Resolve(w.ctx, ref)
 	r.until = m.o.Clock().Add(m.o.TagTTL)
 }
 

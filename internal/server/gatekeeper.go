@@ -119,7 +119,9 @@ func (s *Server) verify(in question) reply {
 	defer s.giveBack(b)
 	s.take(b, snap, q)
 	as, items, answers := b.asked, b.items, b.answers
-	s.ask(in.within, snap.Memo, len(as), func(i int) (*boltseal.Engine, string) { return as[i].engine, as[i].key.Image },
+	s.ask(in, snap.Memo, len(as), func(i int) (*boltseal.Engine, string, string) {
+		return as[i].engine, as[i].key.Image, as[i].key.Namespace
+	},
 		func(i int, a *memo.Answer) { answers[i] = a })
 	allowed := 0
 	for i, a := range answers {
@@ -160,7 +162,7 @@ func (s *Server) mutate(in question) reply {
 		if as[i].engine == nil {
 			return
 		}
-		ref, err := snap.Memo.Digest(ctx, as[i].engine, as[i].key.Image)
+		ref, err := snap.Memo.Digest(boltseal.WithAsker(ctx, in.asker(as[i].key.Namespace)), as[i].engine, as[i].key.Image)
 		if err != nil {
 			r := boltseal.ReasonOf(err)
 			items[i].Error = r.Message + ": " + r.Remedy

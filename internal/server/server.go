@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -143,7 +144,7 @@ func New(o Options) *Server {
 		bodies:  sync.Pool{New: func() any { b := make([]byte, 0, firstBuffer); return &b }},
 		batches: sync.Pool{New: func() any { return &batch{} }}}
 	o.Metrics.gauge("boltseal_request_bytes_held", "Bytes of requests and answers that are held now.", func() float64 { return float64(s.room.held()) })
-	if o.Webhook != nil {
+	if o.Webhook != nil || o.TrustWebhook {
 		s.room.reserved = o.BodyBytes / reservedPart
 	}
 	return s
@@ -172,6 +173,17 @@ type question struct {
 	ctx             context.Context //nolint:containedctx // it is the request's, and goes where the question goes
 	body            []byte
 	start, deadline time.Time
+	from            netip.Addr // who asks
+	proven          bool       // and has proven who that is
+}
+
+// asker is in whose name images of a namespace are verified: what others claim takes
+// nothing of what is a namespace's own.
+func (q question) asker(namespace string) string {
+	if q.proven {
+		return namespace
+	}
+	return namespace + " from " + q.from.String()
 }
 
 // within returns a context that ends at the deadline. Most questions are
@@ -199,7 +211,10 @@ func (s *Server) handle(endpoint string, maxBytes int, answer func(q question) r
 	succeeded := s.o.Metrics.requests.WithLabelValues(endpoint, "200")
 	// Behind the webhook's gate is the API server, for whom there is room before
 	// others, Gatekeeper included, which asks because the API server waits for it.
-	proven := s.o.Webhook != nil && (endpoint == endpointValidate || endpoint == endpointPin) || s.o.Provider != nil && (endpoint == "verify" || endpoint == "mutate")
+	proven := s.o.Provider != nil || s.o.TrustProvider
+	if endpoint == endpointValidate || endpoint == endpointPin {
+		proven = s.o.Webhook != nil || s.o.TrustWebhook
+	}
 	return func(w http.ResponseWriter, r *http.Request) {
 		start := s.o.Clock()
 		mine := s.room.enter(w, remote(r.RemoteAddr), proven)
@@ -284,7 +299,7 @@ func (s *Server) answer(r *http.Request, mine *share, endpoint string, maxBytes 
 		return refuse(http.StatusBadRequest, "the request did not arrive whole")
 	}
 	defer answering(r.Context())()
-	return answer(question{ctx: r.Context(), body: body, start: start, deadline: deadline})
+	return answer(question{ctx: r.Context(), from: mine.from, proven: mine.proven, body: body, start: start, deadline: deadline})
 }
 
 func full() reply {
@@ -310,13 +325,13 @@ func (s *Server) budget(endpoint string, r *http.Request) time.Duration {
 }
 
 // ask finds the answers for images, those that are known at once and the others
-// side by side. i numbers the images; one without an engine is left out. within
-// makes the context, where it is needed.
-func (s *Server) ask(within func() (context.Context, context.CancelFunc), m *memo.Memo, n int, image func(i int) (e *boltseal.Engine, image string), answered func(i int, a *memo.Answer)) {
+// side by side. i numbers the images, each with the namespace that it is asked for;
+// one without an engine is left out.
+func (s *Server) ask(in question, m *memo.Memo, n int, image func(i int) (e *boltseal.Engine, image, namespace string), answered func(i int, a *memo.Answer)) {
 	var open []int
 	now := s.o.Clock()
 	for i := range n {
-		e, text := image(i)
+		e, text, _ := image(i)
 		if e == nil {
 			continue
 		}
@@ -329,11 +344,11 @@ func (s *Server) ask(within func() (context.Context, context.CancelFunc), m *mem
 	if len(open) == 0 {
 		return
 	}
-	ctx, cancel := within()
+	ctx, cancel := in.within()
 	defer cancel()
 	parallel(len(open), func(j int) {
-		e, text := image(open[j])
-		answered(open[j], m.Answer(ctx, e, text))
+		e, text, namespace := image(open[j])
+		answered(open[j], m.Answer(boltseal.WithAsker(ctx, in.asker(namespace)), e, text))
 	})
 }
 

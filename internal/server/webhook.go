@@ -133,11 +133,11 @@ func (s *Server) images(in question, snap *snapshot.Snapshot, policies []*integr
 		asking.deadline = in.deadline.Add(-min(in.deadline.Sub(in.start)/5, 300*time.Millisecond))
 	}
 	ask := func(e *boltseal.Engine) (refused bool) {
-		s.ask(asking.within, snap.Memo, len(images), func(i int) (*boltseal.Engine, string) {
+		s.ask(asking, snap.Memo, len(images), func(i int) (*boltseal.Engine, string, string) {
 			if slices.ContainsFunc(policies, func(p *integrity.Policy) bool { return !p.Excludes(images[i].Image) }) {
-				return e, images[i].Image
+				return e, images[i].Image, q.Namespace
 			}
-			return nil, ""
+			return nil, "", ""
 		}, func(i int, a *memo.Answer) {
 			images[i].Found = integrity.Found{Decision: a.Decision, Reason: a.Reason, Digest: a.Digest}
 			encoded[i] = a.Encoded

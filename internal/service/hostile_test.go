@@ -1,9 +1,11 @@
 package service_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -11,9 +13,12 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/boltseal/boltseal/internal/memo"
+	"github.com/boltseal/boltseal/internal/server"
 	"github.com/boltseal/boltseal/internal/service"
 	"github.com/boltseal/boltseal/internal/testca"
 	"github.com/boltseal/boltseal/internal/testhouse"
+	"github.com/boltseal/boltseal/internal/testregistry"
 	"github.com/boltseal/boltseal/notation"
 )
 
@@ -146,5 +151,39 @@ func TestImagesOfStrangersCostNoVerdict(t *testing.T) {
 	}
 	if said := <-done; strings.HasPrefix(said, "true") || !strings.Contains(said, "not trusted") {
 		t.Error(said)
+	}
+}
+
+// TestOneTenantStarvesNobody: one namespace that names many images of a registry
+// which never answers, by either way into the webhook, keeps no other's image from
+// being verified.
+func TestOneTenantStarvesNobody(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{server.PathValidate, server.PathPin} {
+		r := start(t, testhouse.Options{}, service.Options{Memo: memo.Options{MaxWork: 400}}, policy("prod", ""))
+		silent := testhouse.New(t, testhouse.Options{})
+		t.Cleanup(silent.Registry.Inject(testregistry.Fault{Kind: testregistry.Hang}))
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		for n := range 6 {
+			var images []string
+			for i := range 100 {
+				images = append(images, silent.Registry.Ref("x", fmt.Sprintf("t%d-%d", n, i)))
+			}
+			q := r.request(ctx, path+"?timeout=10s", reviewOf(pod("attacker", images...)))
+			go func() {
+				if resp, err := r.client.Do(q); err == nil {
+					_ = resp.Body.Close()
+				}
+			}()
+		}
+		eventually(t, "some of them are refused", func() bool {
+			n, _ := strconv.ParseFloat(r.metric("boltseal_overloaded_total"), 64)
+			return n >= 500
+		})
+		tag, _ := r.Signed("good", r.Signer)
+		if v := r.validate("shop", tag); !v.Allowed {
+			t.Errorf("%s: another namespace's image: %v", path, v.Result)
+		}
 	}
 }
