@@ -2,17 +2,25 @@ package governance
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/boltseal/boltseal/internal/governance/agent/hubtoken"
 )
 
 // TestStolenCredential: who has an agent's credential can lie about its own cluster, and nothing else. It ends with
@@ -73,6 +81,15 @@ func TestStolenCredential(t *testing.T) {
 	remove := func(u *unstructured.Unstructured) func() error {
 		return func() error { return thief.Delete(t.Context(), u) }
 	}
+	kube, err := kubernetes.NewForConfig(config)
+	need(t, err)
+	renew := func(account string) func() error {
+		return func() error {
+			_, err := kube.CoreV1().ServiceAccounts("boltseal-system").CreateToken(t.Context(), account, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+			return err
+		}
+	}
+	need(t, os.WriteFile(file+".other", []byte(ok(t, "cluster", "kubeconfig", "--name", "other", "--lifetime", "1h")), 0o600))
 	exemption := object("PolicyExemption", "mine")
 	exemption.Object["spec"] = map[string]any{"policyAssignmentId": "bait", "exemptionCategory": "Waiver"}
 	for name, c := range map[string]struct {
@@ -96,6 +113,9 @@ func TestStolenCredential(t *testing.T) {
 		"exempt itself":                 {create(exemption), false},
 		"read secrets":                  {list(bare("", "Secret", "boltseal-system", "")), false},
 		"list Pods":                     {list(bare("", "Pod", "", "")), false},
+		"renew its own credential":      {renew("boltseal-agent-robbed"), true},
+		"get another's credential":      {renew("boltseal-agent-other"), false},
+		"get Boltseal's own credential": {renew("boltseal"), false},
 		"list ServiceAccounts":          {list(bare("", "ServiceAccount", "", "")), false},
 		"give itself the right to more": {create(bare("rbac.authorization.k8s.io", "ClusterRoleBinding", "", "mine")), false},
 	} {
@@ -105,10 +125,39 @@ func TestStolenCredential(t *testing.T) {
 		}
 	}
 
+	// The agent renews it by itself, half an hour later, and stores it.
+	kubeconfig := hubtoken.File{Path: file}
+	before, err := kubeconfig.Read()
+	need(t, err)
+	var later atomic.Int64
+	source, _, err := hubtoken.New(hubtoken.Options{Hub: config, Read: kubeconfig.Read, Save: kubeconfig.Save, Log: slog.Default(),
+		Clock: func() time.Time { return time.Now().Add(time.Duration(later.Load())) }, After: func(time.Duration) <-chan time.Time { return time.After(100 * time.Millisecond) }})
+	need(t, err)
+	later.Store(int64(31 * time.Minute))
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = source.Run(ctx) }()
+	eventually(t, "the credential is renewed and stored", func() error {
+		if token, err := kubeconfig.Read(); err != nil || token == before {
+			return os.ErrNotExist
+		}
+		return nil
+	})
+	cancel()
+	<-ended
+	renewed, err := clientcmd.BuildConfigFromFlags("", file)
+	need(t, err)
+	again, err := client.New(renewed, client.Options{})
+	need(t, err)
+	need(t, again.Get(t.Context(), client.ObjectKey{Name: "robbed"}, object("ClusterBundle", "robbed")))
+
 	// As somebody does who knows kubectl only; 'cluster unregister' is the way of the other one.
 	need(t, hub.cluster.Client().Delete(t.Context(), object("Cluster", "robbed")))
 	eventually(t, "the credential has ended", func() error {
 		if err := get(object("ClusterBundle", "robbed"))(); !apierrors.IsUnauthorized(err) && !apierrors.IsForbidden(err) {
+			return os.ErrExist
+		}
+		if err := again.Get(t.Context(), client.ObjectKey{Name: "robbed"}, object("ClusterBundle", "robbed")); !apierrors.IsUnauthorized(err) && !apierrors.IsForbidden(err) {
 			return os.ErrExist
 		}
 		return nil

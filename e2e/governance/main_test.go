@@ -67,7 +67,7 @@ func TestMain(m *testing.M) {
 		defer way.shutdown()
 		return m.Run()
 	}
-	os.Exit(kit.Main(run, kit.Options{Controllers: []string{}}, &hub.cluster))
+	os.Exit(kit.Main(run, kit.Options{Controllers: []string{"garbage-collector-controller", "serviceaccount-controller"}}, &hub.cluster))
 }
 
 func install(ctx context.Context) (err error) {

@@ -30,7 +30,8 @@ const (
 
 type agentFlags struct {
 	from                clusterFlags
-	hub, cluster, addOn string
+	hub, hubSecret      string
+	cluster, addOn      string
 	exempt              []string
 	metrics             string
 	logFormat, logLevel string
@@ -72,6 +73,7 @@ Every flag can be set by an environment variable too: --cluster is BOLTSEAL_CLUS
 	fl := cmd.Flags()
 	fl.SortFlags = false
 	fl.StringVar(&f.hub, "hub-kubeconfig", "", "`FILE` that names the hub cluster with the assignments")
+	registerHubSecret(fl, &f.hubSecret)
 	fl.StringVar(&f.cluster, "cluster", "", "`NAME` of this cluster at its hub")
 	fl.StringVar(&f.from.kubeconfig, "kubeconfig", "", "`FILE` that names this cluster")
 	fl.BoolVar(&f.from.inCluster, "in-cluster", false, "this cluster is the one that this Pod runs in; the default in a Pod")
@@ -100,7 +102,7 @@ func runAgent(cmd *cobra.Command, env Env, f agentFlags) error {
 	if err != nil {
 		return bad(err)
 	}
-	at, err := hubConfig(f.hub)
+	at, renewal, err := renewedHub(f.hub, f.hubSecret, member.Namespace, member.Config, log)
 	if err != nil {
 		return bad(err)
 	}
@@ -123,13 +125,22 @@ func runAgent(cmd *cobra.Command, env Env, f agentFlags) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
+	metrics := a.Metrics()
+	if renewal != nil {
+		metrics = append(metrics, renewal.Metrics()...)
+	}
 	if f.metrics != "" {
-		wg.Go(func() { serveMetrics(ctx, f.metrics, a.Metrics(), log) })
+		wg.Go(func() { serveMetrics(ctx, f.metrics, metrics, log) })
 	}
 	lock := &resourcelock.LeaseLock{LeaseMeta: metav1.ObjectMeta{Namespace: member.Namespace, Name: agentLease}, Client: kube.CoordinationV1(),
 		LockConfig: resourcelock.ResourceLockConfig{Identity: member.Identity}}
 	for ctx.Err() == nil {
 		if err := elect(ctx, lock, func(ctx context.Context) {
+			var wg sync.WaitGroup
+			defer wg.Wait()
+			if renewal != nil {
+				wg.Go(func() { _ = renewal.Run(ctx) }) // it ends with ctx, and only then
+			}
 			if err := a.Run(ctx); err != nil && ctx.Err() == nil {
 				log.Error("the agent stopped, and is started again", "error", err.Error())
 			}

@@ -49,11 +49,12 @@ func newClusterKubeconfig(env Env) *cobra.Command {
 read what is assigned to that cluster, and write how far that cluster is, and nothing
 else: a credential that is stolen can lie about its own cluster.
 
-It makes a ServiceAccount, a ClusterRole and a binding, all called
+It makes a ServiceAccount, its roles and their bindings, all called
 boltseal-agent-NAME, at the hub. They belong to the Cluster object: deleting that, with
 "boltseal cluster unregister" or kubectl, ends every credential of the agent. Each
-credential ends by itself, too (--lifetime; the API server may shorten it). Run the
-command again for a new one; earlier ones stay good until their end.`,
+credential ends by itself, too (--lifetime; the API server may shorten it), and the
+agent renews it for as long again after half of that time. Run the command again for
+another one; earlier ones stay good until their end.`,
 		Example: `    boltseal cluster kubeconfig --name fra1 > fra1.kubeconfig`,
 		Args:    usage(cobra.NoArgs),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return runClusterKubeconfig(cmd, env, f) },
@@ -172,9 +173,36 @@ func agentCredential(ctx context.Context, kube *kubernetes.Clientset, c *v1alpha
 	} else if err != nil {
 		return nil, err
 	}
+	if err := grantRenewal(ctx, kube, meta, f.namespace); err != nil {
+		return nil, err
+	}
 	seconds := int64(f.lifetime / time.Second)
 	return kube.CoreV1().ServiceAccounts(f.namespace).CreateToken(ctx, name,
 		&authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &seconds}}, metav1.CreateOptions{})
+}
+
+// grantRenewal lets an agent's account ask for further tokens of its own, and of nobody
+// else's: it renews its credential before that ends.
+func grantRenewal(ctx context.Context, kube *kubernetes.Clientset, meta metav1.ObjectMeta, namespace string) error {
+	role := &rbacv1.Role{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"serviceaccounts/token"}, ResourceNames: []string{meta.Name}, Verbs: []string{"create"}}}}
+	role.Namespace = namespace
+	roles := kube.RbacV1().Roles(namespace)
+	if _, err := roles.Create(ctx, role, metav1.CreateOptions{}); apierrors.IsAlreadyExists(err) {
+		if _, err = roles.Update(ctx, role, metav1.UpdateOptions{}); err != nil {
+			return err
+		}
+	} else if err != nil {
+		return err
+	}
+	binding := &rbacv1.RoleBinding{ObjectMeta: meta, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: meta.Name},
+		Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: meta.Name, Namespace: namespace}}}
+	binding.Namespace = namespace
+	bindings := kube.RbacV1().RoleBindings(namespace)
+	_, err := bindings.Create(ctx, binding, metav1.CreateOptions{})
+	if apierrors.IsAlreadyExists(err) {
+		_, err = bindings.Update(ctx, binding, metav1.UpdateOptions{})
+	}
+	return err
 }
 
 func newClusterUnregister(env Env) *cobra.Command {
@@ -218,6 +246,8 @@ func runClusterUnregister(cmd *cobra.Command, env Env, f kubeconfigFlags) error 
 	none := metav1.DeleteOptions{}
 	err = errors.Join(
 		client.IgnoreNotFound(kube.CoreV1().ServiceAccounts(f.namespace).Delete(ctx, account, none)),
+		client.IgnoreNotFound(kube.RbacV1().RoleBindings(f.namespace).Delete(ctx, account, none)),
+		client.IgnoreNotFound(kube.RbacV1().Roles(f.namespace).Delete(ctx, account, none)),
 		client.IgnoreNotFound(kube.RbacV1().ClusterRoleBindings().Delete(ctx, account, none)),
 		client.IgnoreNotFound(kube.RbacV1().ClusterRoles().Delete(ctx, account, none)))
 	if err != nil {

@@ -31,7 +31,8 @@ const maxNotifyHeader = 64 << 10
 // governFlags say who governs a cluster.
 type governFlags struct {
 	govern               bool
-	hub, cluster         string
+	hub, hubSecret       string
+	cluster              string
 	notify               []string
 	notifyHeader, caFile string
 }
@@ -39,6 +40,7 @@ type governFlags struct {
 func (f *governFlags) register(fl *pflag.FlagSet) {
 	fl.BoolVar(&f.govern, "govern", true, "put into force what the assignments (policy.boltseal.dev) demand of this cluster; in a cluster only")
 	fl.StringVar(&f.hub, "hub-kubeconfig", "", "`FILE` that names the hub cluster with the assignments; without it, this cluster is its own hub, and that of others")
+	registerHubSecret(fl, &f.hubSecret)
 	fl.StringVar(&f.cluster, "cluster", "", "`NAME` of this cluster at its hub (default "+ownCluster+", for its own hub)")
 	fl.StringArrayVar(&f.notify, "notify", nil, "https `URL` that is told, by CloudEvents, of changes of compliance; at the hub; may be repeated")
 	fl.StringVar(&f.notifyHeader, "notify-header-file", "", "`FILE` with the header that is sent along, such as a line 'Authorization: Bearer …'")
@@ -48,7 +50,7 @@ func (f *governFlags) register(fl *pflag.FlagSet) {
 // set adds the work that the flags ask for to a cluster's server.
 func (f *governFlags) set(o *service.Options, cmd *cobra.Command, version string) error {
 	if o.Cluster == nil || !f.govern {
-		for _, name := range []string{"hub-kubeconfig", "cluster", "notify"} {
+		for _, name := range []string{"hub-kubeconfig", "hub-kubeconfig-secret", "cluster", "notify"} {
 			if cmd.Flags().Changed(name) {
 				return fmt.Errorf("--%s is for a cluster that is governed: name one with --kubeconfig, and leave --govern", name)
 			}
@@ -68,9 +70,12 @@ func (f *governFlags) set(o *service.Options, cmd *cobra.Command, version string
 	o.Cluster.Alone = map[string]service.Alone{}
 	at := o.Cluster.Config
 	if f.hub != "" {
-		var err error
-		if at, err = hubConfig(f.hub); err != nil {
+		way, renewal, err := renewedHub(f.hub, f.hubSecret, o.Cluster.Namespace, o.Cluster.Config, o.Log)
+		if err != nil {
 			return err
+		}
+		if at = way; renewal != nil {
+			o.Cluster.Alone["the renewal of the credential for the hub"] = renewal
 		}
 	} else if err := f.setHub(o, name, version); err != nil {
 		return err
