@@ -428,3 +428,35 @@ func TestReferrersMalformedDescriptors(t *testing.T) {
 		wantError(t, err, boltseal.ErrUnusable, host)
 	}
 }
+
+// A registry whose API fails is asked for the tag first from then on, and for the API
+// where the tag has nothing, so that it costs no further round trip.
+func TestFailingAPIIsRemembered(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	for _, code := range []int{400, 401, 403, 405, 406, 410, 415, 424, 500, 501} {
+		i := newImage(t, testregistry.Options{NoReferrersAPI: true}, 1)
+		i.reg.Inject(testregistry.Fault{Kind: testregistry.Status, Status: code, Class: testregistry.Referrers})
+		at := now
+		r := newRegistry(t, oci.Options{Clock: func() time.Time { return at }})
+		for n, requests := range []int{3, 1, 1} {
+			i.reg.ResetLog()
+			got, err := r.Referrers(within(t), i.byDigest(), i.desc.Digest, []string{notation})
+			if err != nil || len(got.Referrers) != 1 || got.Incomplete == nil || i.reg.Count(testregistry.Any) > requests {
+				t.Errorf("%d, %d: %+v, %d requests, %v", code, n, got, i.reg.Count(testregistry.Any), err)
+			}
+		}
+		// Another Store learns nothing of it.
+		i.reg.ResetLog()
+		if _, err := newRegistry(t, oci.Options{}).Referrers(within(t), i.byDigest(), i.desc.Digest, []string{notation}); err != nil || i.reg.Count(testregistry.Referrers) == 0 {
+			t.Errorf("%d: %d requests by another Store, %v", code, i.reg.Count(testregistry.Referrers), err)
+		}
+		// It may have been passing.
+		at = now.Add(time.Hour)
+		i.reg.ClearFaults()
+		i.reg.ResetLog()
+		if got, err := r.Referrers(within(t), i.byDigest(), i.desc.Digest, []string{notation}); err != nil || got.Incomplete != nil || i.reg.Count(testregistry.Referrers) != 1 {
+			t.Errorf("%d: %+v, %v", code, got, err)
+		}
+	}
+}

@@ -339,7 +339,10 @@ func (q *request) refusal(resp *http.Response, s shown) (wait time.Duration, err
 	default:
 		err = fmt.Errorf("%w: neither the content nor \"it is not there\"", boltseal.ErrUnusable)
 	}
-	return wait, f.add(err, s.secrets()...)
+	if err = f.add(err, s.secrets()...); resp.StatusCode == http.StatusProxyAuthRequired {
+		err = advise(err, "a proxy asks for a user and a password: set HTTPS_PROXY of Boltseal's Pod, with them, from a Secret, or name a proxy that asks for none in the Store's parameters")
+	}
+	return wait, err
 }
 
 // maxRetryAfter stands for all longer waits.

@@ -48,6 +48,7 @@ func TestDecide(t *testing.T) {
 		policy    policy.Options
 		evidence  []boltseal.Evidence
 		truncated string
+		part      bool // the registry did not give all of the list
 		want      boltseal.Decision
 		cause     boltseal.Cause
 		says      string
@@ -59,6 +60,15 @@ func TestDecide(t *testing.T) {
 		{name: "any: all bad", policy: anyOf, evidence: evidence(typeA, bad, bad), want: boltseal.Deny, cause: boltseal.CauseUntrustedSigner, says: "2 signatures, none of them trusted"},
 		{name: "any: cut listing does not hide a good one", policy: anyOf, truncated: "cut", evidence: evidence(typeA, good), want: boltseal.Allow},
 		{name: "any: cut listing is told", policy: anyOf, truncated: "10 pages", evidence: evidence(typeA, bad), want: boltseal.Deny, cause: boltseal.CauseUntrustedSigner, says: "10 pages"},
+		{name: "nothing, of a part", policy: anyOf, part: true, want: boltseal.Unknown, cause: boltseal.CauseUnusable, says: "page 2"},
+		{name: "nothing, of a part, all", policy: allOf, part: true, want: boltseal.Unknown, cause: boltseal.CauseUnusable},
+		{name: "nothing, cut", policy: anyOf, truncated: "only 2000", want: boltseal.Deny, cause: boltseal.CauseLimit, says: "only 2000"},
+		{name: "any: one good of a part suffices", policy: anyOf, part: true, evidence: evidence(typeA, bad, good), want: boltseal.Allow},
+		{name: "any: all bad of a part", policy: anyOf, part: true, evidence: evidence(typeA, bad, bad), want: boltseal.Unknown, cause: boltseal.CauseUnusable, says: "2 of 2 signatures that could be read are not trusted, and there may be others: page 2"},
+		{name: "all: all good of a part", policy: allOf, part: true, evidence: evidence(typeA, good, good), want: boltseal.Unknown, cause: boltseal.CauseUnusable},
+		{name: "all: one bad of a part", policy: allOf, part: true, evidence: evidence(typeA, good, bad), want: boltseal.Deny, cause: boltseal.CauseUntrustedSigner},
+		{name: "demanded type is not in a part", policy: policy.Options{Default: policy.Any, ByType: map[string]policy.Rule{typeB: policy.Any}}, part: true, evidence: evidence(typeA, good), want: boltseal.Unknown, cause: boltseal.CauseUnusable},
+		{name: "demanded type, cut", policy: policy.Options{Default: policy.Any, ByType: map[string]policy.Rule{typeB: policy.Any}}, truncated: "cut", evidence: evidence(typeA, good), want: boltseal.Deny, cause: boltseal.CauseLimit},
 		{name: "all: all good", policy: allOf, evidence: evidence(typeA, good, good), want: boltseal.Allow},
 		{name: "all: one bad", policy: allOf, evidence: evidence(typeA, good, bad), want: boltseal.Deny, cause: boltseal.CauseUntrustedSigner, says: "1 of 2 do not"},
 		{name: "all: bad beats open", policy: allOf, evidence: evidence(typeA, open, bad), want: boltseal.Deny, cause: boltseal.CauseUntrustedSigner},
@@ -73,7 +83,11 @@ func TestDecide(t *testing.T) {
 		{name: "mixed rules, all fails", policy: policy.Options{Default: policy.All, ByType: map[string]policy.Rule{typeA: policy.Any}}, evidence: append(evidence(typeA, bad, good), evidence(typeB, good, bad)...), want: boltseal.Deny, cause: boltseal.CauseUntrustedSigner},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got, reason := mustNew(t, tc.policy).Decide(&boltseal.Findings{Evidence: tc.evidence, Truncated: tc.truncated})
+			f := &boltseal.Findings{Evidence: tc.evidence, Truncated: tc.truncated}
+			if tc.part {
+				f.Incomplete = boltseal.Reason{Cause: boltseal.CauseUnusable, Message: "page 2 could not be read", Remedy: "ask"}
+			}
+			got, reason := mustNew(t, tc.policy).Decide(f)
 			if got != tc.want || reason.Cause != tc.cause {
 				t.Fatalf("got %v (%q: %s), want %v (%q)", got, reason.Cause, reason.Message, tc.want, tc.cause)
 			}

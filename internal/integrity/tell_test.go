@@ -47,6 +47,32 @@ func told(t *testing.T, v integrity.Verdict) {
 	}
 }
 
+// What could not be judged is not said to be not trusted.
+func TestHeadlineOfADenial(t *testing.T) {
+	t.Parallel()
+	found := func(decision boltseal.Decision, cause boltseal.Cause) integrity.Found {
+		return integrity.Found{Decision: decision, Reason: boltseal.Reason{Cause: cause, Message: "m"}}
+	}
+	bad, unusable, refused := found(boltseal.Deny, boltseal.CauseUntrustedSigner), found(boltseal.Unknown, boltseal.CauseUnusable), found(boltseal.Unknown, boltseal.CauseUnauthorized)
+	for want, images := range map[string][]integrity.Found{
+		"the image is not trusted":                                 {bad},
+		"the image could not be judged":                            {unusable},
+		"2 of 2 images could not be judged":                        {unusable, refused},
+		"2 of 2 images are not trusted":                            {bad, bad},
+		"1 of 3 images are not trusted, and 2 could not be judged": {bad, unusable, refused},
+		"1 of 2 images could not be judged":                        {refused, found(boltseal.Allow, "")},
+	} {
+		var all []integrity.Image
+		for i, f := range images {
+			all = append(all, image(fmt.Sprint("c", i), f))
+		}
+		v := judge(t, v1alpha1.ImageIntegrityPolicySpec{}, all...)
+		if !strings.HasPrefix(v.Message, want+"\n") && !strings.HasPrefix(v.Message, want+" (") {
+			t.Errorf("%q, want %q", v.Message, want)
+		}
+	}
+}
+
 func TestMessagesAreBounded(t *testing.T) {
 	t.Parallel()
 	var images []integrity.Image
