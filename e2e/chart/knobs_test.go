@@ -1,6 +1,7 @@
 package chart
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -82,20 +83,10 @@ func TestEveryValueChangesAnObject(t *testing.T) {
 		if noKnobs[path] != "" {
 			continue
 		}
-		needs := knobNeeds[path]
-		if i := strings.LastIndexByte(path, '.'); needs == "" && i > 0 {
-			for at := path[:i]; needs == "" && at != ""; {
-				needs = knobNeeds[at+".*"]
-				j := strings.LastIndexByte(at, '.')
-				at = at[:max(j, 0)]
-			}
-		}
+		needs := neededFor(path)
 		value, ok := knobs[path]
 		if !ok {
 			value = leaves[path].other(valueAt(defaults, path))
-		}
-		if needs == "" {
-			needs = "{}"
 		}
 		if made[needs] == "" {
 			made[needs] = whatIsMade(t, needs)
@@ -104,6 +95,19 @@ func TestEveryValueChangesAnObject(t *testing.T) {
 			t.Errorf("%s: %s changes nothing", path, value)
 		}
 	}
+}
+
+// neededFor are the values without which another one has no say.
+func neededFor(path string) string {
+	needs := knobNeeds[path]
+	if i := strings.LastIndexByte(path, '.'); needs == "" && i > 0 {
+		for at := path[:i]; needs == "" && at != ""; {
+			needs = knobNeeds[at+".*"]
+			j := strings.LastIndexByte(at, '.')
+			at = at[:max(j, 0)]
+		}
+	}
+	return cmp.Or(needs, "{}")
 }
 
 func whatIsMade(t *testing.T, values ...string) string {
