@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	"k8s.io/client-go/rest"
@@ -19,8 +18,8 @@ import (
 	"github.com/boltseal/boltseal/e2e/process"
 )
 
-// DefaultStartTimeout bounds Start once the programs are built.
-const DefaultStartTimeout = 90 * time.Second
+// DefaultStartTimeout bounds Start once the programs are built, for a start that hangs.
+const DefaultStartTimeout = 5 * time.Minute
 
 // Options says how to run a cluster. The zero value is a cluster in a temporary folder with the default
 // controllers, which is what tests want.
@@ -44,6 +43,8 @@ type Options struct {
 	StartTimeout time.Duration
 	// Clock gives the certificates' time. Nil: time.Now.
 	Clock func() time.Time
+
+	choosePorts func(n int) ([]int, error) // nil: freePorts
 }
 
 // defaultControllers are those whose work shows in a cluster without nodes.
@@ -105,6 +106,9 @@ func Start(ctx context.Context, o Options) (_ *Cluster, err error) {
 	if o.Controllers == nil {
 		o.Controllers = defaultControllers()
 	}
+	if o.choosePorts == nil {
+		o.choosePorts = freePorts
+	}
 	set, err := binaries.Build(ctx, binaries.Options{CacheDir: o.CacheDir, Progress: o.Progress, Clock: o.Clock})
 	if err != nil {
 		return nil, err
@@ -121,10 +125,17 @@ func Start(ctx context.Context, o Options) (_ *Cluster, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, o.StartTimeout,
 		fmt.Errorf("the control plane was not ready after %s", o.StartTimeout))
 	defer cancel()
-	if err := c.prepare(); err != nil {
-		return nil, err
-	}
-	if err := c.startControlPlane(ctx); err != nil {
+	err = untilBound(func() error {
+		if err := c.prepare(); err != nil {
+			return err
+		}
+		err := c.startControlPlane(ctx)
+		if portTaken(err) {
+			err = errors.Join(err, c.Crash())
+		}
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -142,7 +153,7 @@ func (c *Cluster) prepare() error {
 			return fmt.Errorf("make the cluster's folders: %w", err)
 		}
 	}
-	free, err := freePorts(4)
+	free, err := c.o.choosePorts(4)
 	if err != nil {
 		return err
 	}
@@ -189,8 +200,7 @@ func (c *Cluster) prepare() error {
 	return nil
 }
 
-// Stop ends everything that was started, what was started last first, and removes the temporary folder. It
-// returns when no process and no file is left. Calling it again does nothing.
+// Stop ends everything that was started, the control plane last, and removes the temporary folder. It returns when no process and no file is left. Calling it again does nothing.
 func (c *Cluster) Stop() error {
 	c.mu.Lock()
 	if c.stopped {
@@ -202,11 +212,12 @@ func (c *Cluster) Stop() error {
 	c.mu.Unlock()
 
 	var errs []error
-	for _, p := range extra { // so that they end side by side
-		errs = append(errs, p.Signal(syscall.SIGTERM))
+	stopped := make(chan error)
+	for _, p := range extra {
+		go func() { stopped <- p.Stop(0) }()
 	}
-	for i := len(extra) - 1; i >= 0; i-- {
-		errs = append(errs, extra[i].Stop(0))
+	for range extra {
+		errs = append(errs, <-stopped)
 	}
 	// The control plane's state is thrown away, so it needs no time to end in good order.
 	for i := len(control) - 1; i >= 0; i-- {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -193,6 +194,53 @@ func TestStopLeavesNothing(t *testing.T) {
 	}
 	if _, err := c.Run(process.Spec{Name: "late", Path: "/bin/sleep"}); err == nil {
 		t.Error("a stopped cluster started a process")
+	}
+}
+
+// TestPortsThatAreTaken: where others have the ports that were chosen, others are chosen.
+func TestPortsThatAreTaken(t *testing.T) {
+	t.Parallel()
+	var taken []int
+	for range 4 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		taken = append(taken, l.Addr().(*net.TCPAddr).Port)
+	}
+	times := 0
+	// At first one program does not get its port, then another, then none.
+	choose := func(n int) ([]int, error) {
+		ports, err := freePorts(n)
+		if times < n-1 {
+			ports[times] = taken[times]
+		}
+		times++
+		return ports, err
+	}
+	c, err := Start(t.Context(), Options{choosePorts: choose})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := c.Stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if times != 4 || len(c.Processes()) != 3 {
+		t.Errorf("%d starts, %d processes", times, len(c.Processes()))
+	}
+	times = 0
+	gk, err := c.StartGatekeeper(t.Context(), GatekeeperOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if times != 3 {
+		t.Errorf("Gatekeeper was started %d times", times)
+	}
+	if err := gk.Stop(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 

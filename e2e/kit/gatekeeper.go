@@ -24,7 +24,7 @@ const (
 	// GatekeeperNamespace is where Gatekeeper keeps its state.
 	GatekeeperNamespace = "gatekeeper-system"
 	// GatekeeperStartTimeout bounds StartGatekeeper.
-	GatekeeperStartTimeout = 60 * time.Second
+	GatekeeperStartTimeout = 5 * time.Minute
 	// DefaultAuditInterval is how often the kit's Gatekeeper audits; its own default is a minute.
 	DefaultAuditInterval = 2 * time.Second
 	// gatekeeperAccount is the ServiceAccount of Gatekeeper's manifests.
@@ -83,7 +83,16 @@ func (c *Cluster) StartGatekeeper(ctx context.Context, o GatekeeperOptions) (_ *
 		return nil, err
 	}
 	g := &Gatekeeper{c: c, podSpec: m.podSpec, certDir: c.path("gatekeeper", "certs")}
-	port, err := g.start(ctx, o)
+	var port int
+	err = untilBound(func() (err error) {
+		if port, err = g.start(ctx, o); err != nil {
+			return err
+		}
+		if err = g.waitReady(ctx); err != nil {
+			err = errors.Join(err, g.process.Kill())
+		}
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -92,9 +101,6 @@ func (c *Cluster) StartGatekeeper(ctx context.Context, o GatekeeperOptions) (_ *
 			err = errors.Join(err, g.process.Kill())
 		}
 	}()
-	if err := g.waitReady(ctx); err != nil {
-		return nil, err
-	}
 	config, err := webhookConfig(m.webhook, "https://"+hostPort(port), g.ca.PEM(), o)
 	if err != nil {
 		return nil, err
@@ -139,7 +145,7 @@ func (g *Gatekeeper) start(ctx context.Context, o GatekeeperOptions) (int, error
 	if err := WriteKubeconfig(kubeconfig, account); err != nil {
 		return 0, err
 	}
-	free, err := freePorts(3)
+	free, err := c.o.choosePorts(3)
 	if err != nil {
 		return 0, err
 	}

@@ -232,7 +232,25 @@ func (c *Cluster) Crash() error {
 }
 
 // Restart starts a control plane that crashed, with its data, keys and ports, and returns when it takes requests.
+// Where another program has taken a port meanwhile, it is waited for.
 func (c *Cluster) Restart(ctx context.Context) error {
+	for {
+		err := c.restart(ctx)
+		if !portTaken(err) {
+			return err
+		}
+		if err := c.Crash(); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pollEvery):
+		}
+	}
+}
+
+func (c *Cluster) restart(ctx context.Context) error {
 	if err := errors.Join(c.startControl(binaries.Etcd, c.etcdArgs()), c.startControl(binaries.KubeAPIServer, c.apiserverArgs())); err != nil {
 		return err
 	}

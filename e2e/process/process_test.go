@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	case "stubborn": // does not end when asked
 		signal.Ignore(syscall.SIGTERM)
 		fmt.Println("ready")
-		time.Sleep(time.Hour) // not select {}: the runtime would end a process in which nothing can happen
+		time.Sleep(time.Hour) // waits: to be killed; not select {}: the runtime would end a process in which nothing can happen
 	}
 	os.Exit(m.Run())
 }
@@ -70,7 +70,7 @@ func TestChildDiesWithItsParent(t *testing.T) {
 		if t.Context().Err() != nil {
 			t.Fatal("the child outlived its parent")
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond) // waits: the time between two looks
 	}
 }
 
@@ -108,7 +108,7 @@ func TestStopKillsTheStubborn(t *testing.T) {
 	t.Parallel()
 	p := start(t, Spec{Name: "stubborn", Path: os.Args[0], Env: append(os.Environ(), envRole+"=stubborn")})
 	for !strings.Contains(p.LogTail(), "ready") {
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond) // waits: the time between two looks
 	}
 	if err := p.Stop(time.Millisecond); err == nil || !strings.Contains(err.Error(), "was killed") {
 		t.Errorf("got %v", err)

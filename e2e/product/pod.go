@@ -44,26 +44,21 @@ func StartPod(ctx context.Context, c *kit.Cluster, binary, name, namespace strin
 	}
 	args[i] = "--kubeconfig=" + kubeconfig
 	s := &Server{}
-	for flag, to := range map[string]*string{"--listen=": &s.URL, "--health-listen=": &s.Health, "--metrics-listen=": &s.Metrics} {
+	var what []string
+	for flag, w := range map[string]string{"--listen=": Main, "--health-listen=": Health, "--metrics-listen=": Metrics} {
 		i := slices.IndexFunc(args, func(a string) bool { return strings.HasPrefix(a, flag) })
 		if i < 0 {
 			continue
 		}
-		port, err := kit.FreePort()
-		if err != nil {
-			return nil, err
-		}
-		args[i] = fmt.Sprintf("%s127.0.0.1:%d", flag, port)
-		*to = fmt.Sprintf("http://127.0.0.1:%d", port)
+		args[i] = flag + AnyPort
+		what = append(what, w)
 	}
-	if s.URL != "" {
-		s.URL = strings.Replace(s.URL, "http:", "https:", 1)
+	if slices.Contains(what, Main) {
 		args = append(args, "--namespace="+namespace)
 	}
 	env := os.Environ()
 	for _, e := range container.Env {
 		env = append(env, e.Name+"="+e.Value)
 	}
-	s.Process, err = c.Run(process.Spec{Name: name, Path: binary, Args: args, Env: env})
-	return s, err
+	return s, s.run(ctx, c, process.Spec{Name: name, Path: binary, Args: args, Env: env}, what...)
 }

@@ -27,8 +27,11 @@ const (
 	// module is Boltseal's.
 	module = "github.com/boltseal/boltseal"
 	// readyTimeout bounds Ready.
-	readyTimeout = 30 * time.Second
+	readyTimeout = 2 * time.Minute
 	pollEvery    = 20 * time.Millisecond
+	// ShutdownTimeout is how long a replica waits for clients that hold connections, where nothing is lost that a test
+	// would miss.
+	ShutdownTimeout = "3s"
 )
 
 // Root is the folder of Boltseal's module. The working folder must be in the module of this package.
@@ -103,7 +106,7 @@ type Server struct {
 }
 
 // Start runs a replica that serves TLS on the loopback interface and reads the cluster's resources, with the
-// rights of Install. It does not wait for it to be ready.
+// rights of Install. It returns when the replica listens, and does not wait for it to be ready.
 func Start(ctx context.Context, c *kit.Cluster, binary string, o Options) (*Server, error) {
 	if o.Name == "" {
 		o.Name = "boltseal"
@@ -140,18 +143,31 @@ func Start(ctx context.Context, c *kit.Cluster, binary string, o Options) (*Serv
 		}
 	}
 	s := &Server{CA: ca.PEM()}
-	for flag, to := range map[string]*string{"--listen": &s.URL, "--health-listen": &s.Health, "--metrics-listen": &s.Metrics} {
-		port, err := kit.FreePort()
-		if err != nil {
-			return nil, err
-		}
-		*to = fmt.Sprintf("http://127.0.0.1:%d", port)
-		args = append(args, flag, fmt.Sprintf("127.0.0.1:%d", port))
+	args = append(args, "--listen", AnyPort, "--health-listen", AnyPort, "--metrics-listen", AnyPort, "--shutdown-timeout", ShutdownTimeout, "--audit-log", filepath.Join(dir, "audit.jsonl"))
+	return s, s.run(ctx, c, process.Spec{Name: o.Name, Path: binary, Args: append(args, o.Args...)}, Main, Health, Metrics)
+}
+
+// run starts the process, and waits until it has said where it listens for each of what.
+func (s *Server) run(ctx context.Context, c *kit.Cluster, spec process.Spec, what ...string) (err error) {
+	offset := LogSize(c.LogFile(spec.Name))
+	if s.Process, err = c.Run(spec); err != nil || len(what) == 0 {
+		return err
 	}
-	s.URL = strings.Replace(s.URL, "http:", "https:", 1)
-	args = append(args, "--audit-log", filepath.Join(dir, "audit.jsonl"))
-	s.Process, err = c.Run(process.Spec{Name: o.Name, Path: binary, Args: append(args, o.Args...)})
-	return s, err
+	at, err := Listening(ctx, s.Process, offset, what...)
+	if err != nil {
+		return err
+	}
+	for _, w := range what {
+		switch w {
+		case Main:
+			s.URL = "https://" + at[w]
+		case Health:
+			s.Health = "http://" + at[w]
+		case Metrics:
+			s.Metrics = "http://" + at[w]
+		}
+	}
+	return nil
 }
 
 // Ready waits until the replica says that it is.

@@ -24,34 +24,17 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/boltseal/boltseal/e2e/await"
 	"github.com/boltseal/boltseal/internal/testca"
 )
-
-// waitTimeout is how long a test waits for something that is to happen at once.
-const waitTimeout = 60 * time.Second
 
 // eventually waits until f returns nil.
 func eventually(t testing.TB, what string, f func() error) {
 	t.Helper()
-	poll(t, 20*time.Millisecond, what, f)
-}
-
-// immediately is eventually for what is measured.
-func immediately(t testing.TB, what string, f func() error) {
-	t.Helper()
-	poll(t, 2*time.Millisecond, what, f)
-}
-
-func poll(t testing.TB, every time.Duration, what string, f func() error) {
-	t.Helper()
-	var err error
-	for deadline := time.Now().Add(waitTimeout); time.Now().Before(deadline); time.Sleep(every) {
-		if err = f(); err == nil {
-			return
-		}
-	}
-	log, _ := os.ReadFile(boltseal.process.LogFile())
-	t.Fatalf("did not happen: %s: %v\nthe log's end:\n%s", what, err, log[max(0, len(log)-3000):])
+	await.Until(t, what, f, func() string {
+		log, _ := os.ReadFile(boltseal.process.LogFile())
+		return string(log[max(0, len(log)-3000):])
+	})
 }
 
 func want(ok bool, format string, a ...any) error {
@@ -85,6 +68,7 @@ func (s *server) ready(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("boltseal is not ready: %d %s: %w", status, text, errors.Join(err, ctx.Err()))
+		// waits: the time between two questions
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

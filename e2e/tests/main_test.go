@@ -8,8 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
 
+	"github.com/boltseal/boltseal/e2e/await"
 	"github.com/boltseal/boltseal/e2e/kit"
 	"github.com/boltseal/boltseal/e2e/process"
 	"github.com/boltseal/boltseal/e2e/product"
@@ -21,7 +21,8 @@ var (
 	crds     string // the CustomResourceDefinitions
 )
 
-const startTimeout = 60 * time.Second
+// startTimeout bounds what comes before the tests, for what hangs.
+const startTimeout = 3 * await.Limit
 
 func TestMain(m *testing.M) {
 	run := func() int {
@@ -75,7 +76,7 @@ type server struct {
 
 // start runs a replica with the ServiceAccount's rights. apiServer is the address
 // that it asks; "" is the API server's own.
-func start(ctx context.Context, binary, name, apiServer string) (*server, error) {
+func start(ctx context.Context, binary, name, apiServer string, args ...string) (*server, error) {
 	config, err := cluster.ServiceAccountConfig(ctx, "boltseal-system", "boltseal")
 	if err != nil {
 		return nil, err
@@ -87,16 +88,16 @@ func start(ctx context.Context, binary, name, apiServer string) (*server, error)
 	if err := kit.WriteKubeconfig(kubeconfig, config); err != nil {
 		return nil, err
 	}
-	var address [3]string
-	for i := range address {
-		port, err := kit.FreePort()
-		if err != nil {
-			return nil, err
-		}
-		address[i] = fmt.Sprintf("127.0.0.1:%d", port)
+	s, offset := &server{binary: binary}, product.LogSize(cluster.LogFile(name))
+	s.process, err = cluster.Run(process.Spec{Name: name, Path: binary, Args: append([]string{"serve", "--kubeconfig", kubeconfig, "--insecure-http",
+		"--listen", product.AnyPort, "--health-listen", product.AnyPort, "--metrics-listen", product.AnyPort, "--shutdown-timeout", product.ShutdownTimeout, "--audit-log", "off", "--pprof"}, args...)})
+	if err != nil {
+		return nil, err
 	}
-	s := &server{binary: binary, base: "http://" + address[0], health: "http://" + address[1], metrics: "http://" + address[2]}
-	s.process, err = cluster.Run(process.Spec{Name: name, Path: binary, Args: []string{"serve", "--kubeconfig", kubeconfig, "--insecure-http",
-		"--listen", address[0], "--health-listen", address[1], "--metrics-listen", address[2], "--audit-log", "off", "--pprof"}})
-	return s, err
+	at, err := product.Listening(ctx, s.process, offset, product.Main, product.Health, product.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	s.base, s.health, s.metrics = "http://"+at[product.Main], "http://"+at[product.Health], "http://"+at[product.Metrics]
+	return s, nil
 }

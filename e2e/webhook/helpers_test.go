@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -15,19 +14,14 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/boltseal/boltseal/e2e/await"
 	"github.com/boltseal/boltseal/internal/testca"
 )
 
 // eventually waits until f returns nil.
 func eventually(t testing.TB, what string, f func() error) {
 	t.Helper()
-	var err error
-	for deadline := time.Now().Add(waitTimeout); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if err = f(); err == nil {
-			return
-		}
-	}
-	t.Fatalf("did not happen: %s: %v\n%s", what, err, logs())
+	await.Until(t, what, f, logs)
 }
 
 func want(ok bool, format string, a ...any) error {

@@ -11,12 +11,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/go-logr/logr"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/boltseal/boltseal/e2e/await"
 	"github.com/boltseal/boltseal/e2e/kit"
 	"github.com/boltseal/boltseal/e2e/process"
 	"github.com/boltseal/boltseal/e2e/product"
@@ -26,8 +28,7 @@ import (
 
 const (
 	system         = "boltseal-system"
-	installTimeout = 2 * time.Minute
-	waitTimeout    = 40 * time.Second // longer than the lease of a replica that was killed
+	installTimeout = 3 * await.Limit
 	repo           = "team/app"
 	// shutdownDelay must be longer than the service needs to notice.
 	shutdownDelay = "1s"
@@ -104,6 +105,7 @@ func install(ctx context.Context) (err error) {
 type replica struct {
 	name, address, health, metrics string
 	process                        *process.Process
+	left                           bool // it was told to stop
 }
 
 // start runs a replica with the ServiceAccount's rights.
@@ -118,19 +120,17 @@ func start(ctx context.Context, args ...string) (*replica, error) {
 	if err := kit.WriteKubeconfig(kubeconfig, config); err != nil {
 		return nil, err
 	}
-	for _, to := range []*string{&r.address, &r.health, &r.metrics} {
-		port, err := kit.FreePort()
-		if err != nil {
-			return nil, err
-		}
-		*to = fmt.Sprintf("127.0.0.1:%d", port)
-	}
-	args = append([]string{"serve", "--kubeconfig", kubeconfig, "--listen", r.address, "--health-listen", r.health, "--metrics-listen", r.metrics,
+	args = append([]string{"serve", "--kubeconfig", kubeconfig, "--listen", product.AnyPort, "--health-listen", product.AnyPort, "--metrics-listen", product.AnyPort,
 		"--audit-log", filepath.Join(cluster.Dir(), r.name+".audit"), "--log-level", "debug", "--webhook", "enforce",
-		"--service", fmt.Sprintf("boltseal:%d", front.port()), "--tls-names", "localhost", "--shutdown-delay", shutdownDelay}, args...)
+		"--service", fmt.Sprintf("boltseal:%d", front.port()), "--tls-names", "localhost", "--shutdown-delay", shutdownDelay, "--shutdown-timeout", product.ShutdownTimeout}, args...)
 	if r.process, err = cluster.Run(process.Spec{Name: r.name, Path: binary, Args: args}); err != nil {
 		return nil, err
 	}
+	at, err := product.Listening(ctx, r.process, 0, product.Main, product.Health, product.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	r.address, r.health, r.metrics = at[product.Main], at[product.Health], at[product.Metrics]
 	front.add(r)
 	return r, nil
 }
@@ -154,16 +154,29 @@ func (r *replica) waitReady(ctx context.Context) error {
 			return errors.Join(fmt.Errorf("%s is not ready: %w", r.name, err), ctx.Err())
 		case <-r.process.Exited():
 			return r.process.Err()
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(20 * time.Millisecond): // waits: the time between two questions
 		}
 	}
 }
 
-// stop ends a replica as Kubernetes does: by SIGTERM.
+// leave tells a replica to stop as Kubernetes does: by SIGTERM. A second signal would end it at once.
+func (r *replica) leave() error {
+	r.left = true
+	return r.process.Signal(syscall.SIGTERM)
+}
+
+// stop ends a replica, and returns when it has ended.
 func (r *replica) stop() error {
-	err := r.process.Stop(0)
-	front.remove(r)
-	return err
+	defer front.remove(r)
+	if !r.left {
+		return r.process.Stop(0)
+	}
+	select {
+	case <-r.process.Exited():
+		return nil
+	case <-time.After(process.DefaultGrace):
+		return errors.Join(fmt.Errorf("%s does not end", r.name), r.process.Kill())
+	}
 }
 
 // kill ends a replica at once.
