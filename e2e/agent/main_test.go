@@ -21,14 +21,14 @@ import (
 	integrity "github.com/boltseal/boltseal/api/integrity/v1alpha1"
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
 	chart "github.com/boltseal/boltseal/charts/boltseal"
+	"github.com/boltseal/boltseal/e2e/await"
 	"github.com/boltseal/boltseal/e2e/kit"
 	"github.com/boltseal/boltseal/internal/governance/agent"
 	"github.com/boltseal/boltseal/internal/governance/hub"
 )
 
 const (
-	waitTimeout = 30 * time.Second
-	namespace   = "boltseal-system"
+	namespace = "boltseal-system"
 )
 
 var (
@@ -170,17 +170,7 @@ func forget(t *testing.T) {
 
 func eventually(t testing.TB, what string, ask func() error) {
 	t.Helper()
-	end := time.Now().Add(waitTimeout)
-	for {
-		err := ask()
-		if err == nil {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("%s: %v", what, err)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	await.Until(t, what, ask)
 }
 
 // stands waits until an object is as it is wanted.

@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/boltseal/boltseal/api/integrity/v1alpha1"
+	"github.com/boltseal/boltseal/e2e/await"
 	"github.com/boltseal/boltseal/internal/testca"
 )
 
@@ -41,16 +42,7 @@ func apply(t testing.TB, docs ...string) {
 // eventually waits until f returns nil.
 func eventually(t testing.TB, what string, f func() error) time.Duration {
 	t.Helper()
-	var err error
-	begin := time.Now()
-	for time.Since(begin) < waitTimeout {
-		if err = f(); err == nil {
-			return time.Since(begin)
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	t.Fatalf("did not happen: %s: %v\nthe log's end:\n%s", what, err, logEnd())
-	return 0
+	return await.Until(t, what, f, logEnd)
 }
 
 func logText() string {

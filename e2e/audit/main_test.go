@@ -16,6 +16,7 @@ import (
 	openreports "github.com/openreports/reports-api/apis/openreports.io/v1alpha1"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/boltseal/boltseal/e2e/await"
 	"github.com/boltseal/boltseal/e2e/kit"
 	"github.com/boltseal/boltseal/e2e/product"
 	"github.com/boltseal/boltseal/internal/testca"
@@ -23,8 +24,7 @@ import (
 )
 
 const (
-	installTimeout = 3 * time.Minute
-	waitTimeout    = 60 * time.Second // longer than the back-off after an outage and the lease of a replica that is gone
+	installTimeout = 3 * await.Limit
 	repo           = "team/app"
 	interval       = 3 * time.Second
 )

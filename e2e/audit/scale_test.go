@@ -26,6 +26,7 @@ import (
 
 	openreports "github.com/openreports/reports-api/apis/openreports.io/v1alpha1"
 
+	"github.com/boltseal/boltseal/e2e/await"
 	"github.com/boltseal/boltseal/e2e/process"
 	"github.com/boltseal/boltseal/e2e/product"
 	"github.com/boltseal/boltseal/internal/testregistry"
@@ -91,7 +92,7 @@ func TestScale(t *testing.T) {
 		if time.Since(begin) > s.within {
 			t.Fatalf("%d Pods with %d images were not audited within %s: %+v %v\n%s", s.pods, s.images, s.within, audit, err, logEnd())
 		}
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(100 * time.Millisecond) // waits: the time between two looks
 	}
 	took, asked := time.Since(begin), registry.Count(testregistry.Any)-requests
 	stop()
@@ -249,7 +250,7 @@ func newAdmission(t *testing.T, server *product.Server) *admission {
 	if !pool.AppendCertsFromPEM(server.CA) {
 		t.Fatal("no CA")
 	}
-	a := &admission{t: t, url: server.URL, client: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, MaxIdleConnsPerHost: 64}}}
+	a := &admission{t: t, url: server.URL, client: &http.Client{Timeout: await.Limit, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, MaxIdleConnsPerHost: 64}}}
 	_, a.warm = image("admitted", signer)
 	eventually(t, "the policy is in force", func() error {
 		ok, err := a.ask(t.Context(), registry.Host+"/nothing/here:v1")

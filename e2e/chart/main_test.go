@@ -8,19 +8,18 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/go-logr/logr"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/boltseal/boltseal/e2e/await"
 	"github.com/boltseal/boltseal/e2e/kit"
 	"github.com/boltseal/boltseal/e2e/product"
 	"github.com/boltseal/boltseal/e2e/render"
 )
 
 const (
-	installTimeout = 3 * time.Minute
-	waitTimeout    = 60 * time.Second
+	installTimeout = 3 * await.Limit
 )
 
 var (
@@ -74,13 +73,7 @@ func rendered(t *testing.T, o render.Options) *render.Rendered {
 // eventually waits until f returns nil.
 func eventually(t *testing.T, what string, f func() error) {
 	t.Helper()
-	var err error
-	for deadline := time.Now().Add(waitTimeout); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if err = f(); err == nil {
-			return
-		}
-	}
-	t.Fatalf("did not happen: %s: %v", what, err)
+	await.Until(t, what, f)
 }
 
 // set is a set of values.

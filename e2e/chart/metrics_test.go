@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 	"sigs.k8s.io/yaml"
 
+	"github.com/boltseal/boltseal/e2e/await"
 	"github.com/boltseal/boltseal/e2e/render"
 )
 
@@ -33,7 +34,7 @@ func series(t *testing.T) map[string]map[string]bool {
 		t.Fatal(err)
 	}
 	// Some appear when there is something to count.
-	c := &http.Client{Timeout: waitTimeout, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	c := &http.Client{Timeout: await.Limit, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	for _, path := range []string{"/admission/validate", "/ratify/gatekeeper/v1/verify"} {
 		resp, err := c.Post(s.URL+path, "application/json", strings.NewReader("{}"))
 		if err != nil {

@@ -2,9 +2,9 @@
 package doctor
 
 import (
-	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/boltseal/boltseal/e2e/await"
 	"github.com/boltseal/boltseal/e2e/kit"
 	"github.com/boltseal/boltseal/e2e/product"
 	"github.com/boltseal/boltseal/internal/demo"
@@ -161,19 +162,13 @@ func TestDoctor(t *testing.T) {
 	if err := cluster.Apply(ctx, broken); err != nil {
 		t.Fatal(err)
 	}
-	deadline, cancel := context.WithTimeout(ctx, 60*time.Second)
-	defer cancel()
-	for {
+	await.Until(t, "a broken edit is found", func() error {
 		fs, status = examine(t, binary)
-		err := find(fs, "configuration", "problem", "Verifier verifier-notation", "release-root", "did you mean")
-		if err == nil && find(fs, "cluster", "problem", "have no status") != nil {
-			break
+		if find(fs, "cluster", "problem", "have no status") == nil {
+			return errors.New("resources have no status yet")
 		}
-		if deadline.Err() != nil {
-			t.Fatalf("a broken edit: %v", fs)
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
+		return find(fs, "configuration", "problem", "Verifier verifier-notation", "release-root", "did you mean")
+	}, func() string { return fmt.Sprintf("%+v", fs) })
 	if status != 1 {
 		t.Errorf("status %d", status)
 	}
@@ -192,15 +187,10 @@ func TestDoctor(t *testing.T) {
 	if err := cluster.Client().Delete(ctx, verifier); err != nil {
 		t.Fatal(err)
 	}
-	for {
+	await.Until(t, "nothing can be trusted", func() error {
 		fs, status = examine(t, binary, "--image", d.Image("signed"))
-		if find(fs, "admission", "problem", "would be refused now", "validate.boltseal.dev") == nil {
-			break
-		}
-		if deadline.Err() != nil {
-			t.Fatalf("nothing can be trusted: %+v", fs)
-		}
-	}
+		return find(fs, "admission", "problem", "would be refused now", "validate.boltseal.dev")
+	}, func() string { return fmt.Sprintf("%+v", fs) })
 	expect("nothing can be trusted", fs, "demand", "ok", "only-trusted-images")
 	expect("nothing can be trusted", fs, "trust", "problem", "every image is refused", "there is no Verifier")
 	if status != 1 {
@@ -211,15 +201,10 @@ func TestDoctor(t *testing.T) {
 	if err := cluster.Apply(ctx, string(d.Config)); err != nil {
 		t.Fatal(err)
 	}
-	for {
+	await.Until(t, "all is well", func() error {
 		fs, _ = examine(t, binary, "--image", d.Image("signed"), "--image", d.Image("unsigned"))
-		if find(fs, "admission", "ok", "signed", "would be admitted now") == nil && find(fs, "admission", "warning", "unsigned", "nothing signed") == nil {
-			break
-		}
-		if deadline.Err() != nil {
-			t.Fatalf("all is well: %+v", fs)
-		}
-	}
+		return errors.Join(find(fs, "admission", "ok", "signed", "would be admitted now"), find(fs, "admission", "warning", "unsigned", "nothing signed"))
+	}, func() string { return fmt.Sprintf("%+v", fs) })
 
 	// Somebody who may read little is told what is not known.
 	config, err := cluster.UserConfig("reader")

@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/boltseal/boltseal/api/integrity/v1alpha1"
+	"github.com/boltseal/boltseal/e2e/await"
 	"github.com/boltseal/boltseal/internal/testca"
 )
 
@@ -32,14 +33,10 @@ func need(t testing.TB, err error) {
 
 func eventually(t testing.TB, what string, f func() error) {
 	t.Helper()
-	var err error
-	for deadline := time.Now().Add(waitTimeout); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		if err = f(); err == nil {
-			return
-		}
-	}
-	log, _ := os.ReadFile(cluster.LogFile("boltseal"))
-	t.Fatalf("did not happen: %s: %v\n%s", what, err, log[max(0, len(log)-3000):])
+	await.Until(t, what, f, func() string {
+		log, _ := os.ReadFile(cluster.LogFile("boltseal"))
+		return string(log[max(0, len(log)-3000):])
+	})
 }
 
 // config trusts the signer for all images, and exempts until a time.

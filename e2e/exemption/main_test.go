@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/boltseal/boltseal/e2e/await"
 	"github.com/boltseal/boltseal/e2e/kit"
 	"github.com/boltseal/boltseal/e2e/product"
 	"github.com/boltseal/boltseal/internal/testca"
@@ -20,8 +21,7 @@ import (
 )
 
 const (
-	installTimeout = 2 * time.Minute
-	waitTimeout    = 60 * time.Second
+	installTimeout = 3 * await.Limit
 	repo           = "team/app"
 	interval       = 3 * time.Second // of the audit
 )

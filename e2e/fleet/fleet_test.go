@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -15,12 +16,11 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
+	"github.com/boltseal/boltseal/e2e/await"
 	"github.com/boltseal/boltseal/internal/governance/agent"
 	"github.com/boltseal/boltseal/internal/governance/agent/observe"
 	"github.com/boltseal/boltseal/internal/governance/hub"
 )
-
-const waitTimeout = 5 * time.Minute
 
 func made(kind, name string, spec map[string]any) *unstructured.Unstructured {
 	u := &unstructured.Unstructured{Object: map[string]any{"spec": spec}}
@@ -92,9 +92,9 @@ func TestFleet(t *testing.T) {
 	last := time.Since(assigned)
 	after := measure(t, kube)
 
-	time.Sleep(hub.DefaultStatusEvery + 2*time.Second) // statuses follow at their own pace
+	time.Sleep(hub.DefaultStatusEvery + 2*time.Second) // waits: statuses follow at their own pace; what follows later is measured, and allowed for
 	calm, sentBefore := measure(t, kube), sent.Load()
-	time.Sleep(rest)
+	time.Sleep(rest) // waits: what is sent at rest is counted, and compared with how long the rest was
 	end, beats := measure(t, kube), sent.Load()-sentBefore
 	seconds := end.at.Sub(calm.at).Seconds()
 
@@ -129,12 +129,12 @@ func taken(members []*member, generation int64) bool {
 
 func until(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for end := time.Now().Add(waitTimeout); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		if f() {
-			return
+	await.Until(t, what, func() error {
+		if !f() {
+			return errors.New("not yet")
 		}
-	}
-	t.Fatal("did not happen: " + what)
+		return nil
+	})
 }
 
 func need(t *testing.T, err error) {

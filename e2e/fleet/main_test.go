@@ -25,6 +25,7 @@ import (
 
 	integrity "github.com/boltseal/boltseal/api/integrity/v1alpha1"
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
+	"github.com/boltseal/boltseal/e2e/await"
 	"github.com/boltseal/boltseal/e2e/kit"
 	"github.com/boltseal/boltseal/e2e/product"
 	"github.com/boltseal/boltseal/internal/governance/agent"
@@ -49,8 +50,8 @@ func TestMain(m *testing.M) {
 	}, kit.Options{Controllers: []string{}}, &cluster))
 }
 
-// startTimeout bounds what comes before the tests.
-const startTimeout = 4 * time.Minute
+// startTimeout bounds what comes before the tests, for what hangs.
+const startTimeout = 3 * await.Limit
 
 // install runs the real program as the hub, a process of its own.
 func install(ctx context.Context) error {

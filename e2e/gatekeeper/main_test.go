@@ -8,12 +8,12 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/boltseal/boltseal/e2e/await"
 	"github.com/boltseal/boltseal/e2e/kit"
 	"github.com/boltseal/boltseal/e2e/product"
 	"github.com/boltseal/boltseal/internal/testca"
@@ -21,8 +21,7 @@ import (
 )
 
 const (
-	installTimeout = 2 * time.Minute
-	waitTimeout    = 30 * time.Second
+	installTimeout = 3 * await.Limit
 	repo           = "team/app"
 )
 
@@ -195,13 +194,7 @@ func pod(ns, name, image string) string {
 // eventually waits until f returns nil.
 func eventually(t *testing.T, what string, f func() error) {
 	t.Helper()
-	var err error
-	for deadline := time.Now().Add(waitTimeout); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		if err = f(); err == nil {
-			return
-		}
-	}
-	t.Fatalf("%s: %v", what, err)
+	await.Until(t, what, f)
 }
 
 // violations are what Gatekeeper's last audit lists under a constraint.

@@ -13,6 +13,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	policy "github.com/boltseal/boltseal/api/policy/v1alpha1"
+
+	"github.com/boltseal/boltseal/e2e/await"
 )
 
 // TestHubCrashed: the hub's etcd, API server and Boltseal die at once, and come again on what etcd has on its disk.
@@ -36,12 +38,12 @@ func TestHubCrashed(t *testing.T) {
 	if _, err := boltseal(t.Context(), "policy", "assignment", "list"); err == nil {
 		t.Error("the hub answers")
 	}
-	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	await.Throughout(3*time.Second, func() {
 		fra1.is(t, "without a hub", ns1, unsigned, false)
 		fra1.is(t, "without a hub, exempt", exempt, unsigned, true)
 		fra2.is(t, "without a hub", ns2, unsigned, true)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), await.Limit)
 	defer cancel()
 	begin := time.Now()
 	need(t, hub.cluster.Restart(ctx))

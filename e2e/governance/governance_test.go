@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/boltseal/boltseal/api/integrity/v1alpha1"
+	"github.com/boltseal/boltseal/e2e/await"
 	"github.com/boltseal/boltseal/e2e/product"
 )
 
@@ -151,10 +152,9 @@ func TestHubKilled(t *testing.T) {
 
 	need(t, hub.server.Process.Kill())
 	assign(t, "second", "/emea/fra2") // the API server takes it; nobody acts on it
-	for range 20 {
+	await.Throughout(time.Second, func() {
 		fra1.is(t, "without the hub", ns1, unsigned, false)
-		time.Sleep(50 * time.Millisecond)
-	}
+	})
 	fra2.is(t, "without the hub", ns2, unsigned, true)
 
 	need(t, hub.start(t.Context()))
@@ -187,7 +187,7 @@ func TestMemberCutOff(t *testing.T) {
 
 	way.close()
 	defer way.open()
-	need(t, fra2.server.Process.Stop(waitTimeout))
+	need(t, fra2.server.Process.Stop(await.Limit))
 	need(t, fra2.start(t.Context()))
 	need(t, fra2.cluster.Client().Delete(t.Context(), fra2.webhook()))
 	need(t, fra2.cluster.Client().Create(t.Context(), fra2.webhook()))
@@ -199,9 +199,9 @@ func TestMemberCutOff(t *testing.T) {
 	fra2.restored(t, len(before))
 	fra2.until(t, "cut off and started anew: denied", ns, unsigned, false)
 	ok(t, "policy", "exemption", "create", "--name", "meanwhile", "--policy-assignment", "kept", "--exemption-category", "Waiver", "--namespace", ns, "--expires-on", time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
-	for end := time.Now().Add(length); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+	await.Throughout(length, func() {
 		fra2.is(t, "cut off", ns, unsigned, false)
-	}
+	})
 	way.open()
 	fra2.until(t, "it has caught up", ns, unsigned, true)
 	ok(t, "policy", "exemption", "delete", "--name", "meanwhile")

@@ -16,6 +16,7 @@ import (
 
 	"github.com/boltseal/boltseal/api/integrity/v1alpha1"
 	policy "github.com/boltseal/boltseal/api/policy/v1alpha1"
+	"github.com/boltseal/boltseal/e2e/await"
 )
 
 func need(t testing.TB, err error) {
@@ -36,22 +37,15 @@ func ok(t testing.TB, args ...string) string {
 // eventually waits for something, and returns how long that took.
 func eventually(t testing.TB, what string, f func() error) time.Duration {
 	t.Helper()
-	var err error
-	begin := time.Now()
-	for time.Since(begin) < waitTimeout {
-		if err = f(); err == nil {
-			took := time.Since(begin)
-			t.Logf("%s: after %s", what, took.Round(time.Millisecond))
-			return took
+	took := await.Until(t, what, f, func() (all string) {
+		for _, s := range []*site{hub, fra1, fra2} {
+			log, _ := os.ReadFile(s.server.Process.LogFile())
+			all += s.name + ":\n" + string(log[max(0, len(log)-2500):])
 		}
-		time.Sleep(25 * time.Millisecond)
-	}
-	for _, s := range []*site{hub, fra1, fra2} {
-		log, _ := os.ReadFile(s.server.Process.LogFile())
-		t.Logf("%s:\n%s", s.name, log[max(0, len(log)-2500):])
-	}
-	t.Fatalf("did not happen: %s: %v", what, err)
-	return 0
+		return all
+	})
+	t.Logf("%s: after %s", what, took.Round(time.Millisecond))
+	return took
 }
 
 // namespace makes one that is judged.
@@ -160,10 +154,18 @@ func (s *site) restored(t testing.TB, n int) {
 	t.Helper()
 	eventually(t, s.name+": what was deleted by hand is there again", func() error {
 		made, err := s.governed(t.Context())
-		if err == nil && len(made) != n {
-			err = fmt.Errorf("%v", made)
+		if err != nil || len(made) != n {
+			return errors.Join(fmt.Errorf("%v", made), err)
 		}
-		return err
+		for name := range made { // who has a status was seen by Boltseal, which makes none for what is gone
+			u := object(v1alpha1.KindImageIntegrityPolicy, name)
+			if err := s.cluster.Client().Get(t.Context(), client.ObjectKey{Name: name}, u); err != nil {
+				return err
+			}
+			if c, _, _ := unstructured.NestedSlice(u.Object, "status", "conditions"); len(c) == 0 {
+				return fmt.Errorf("%s has no status", name)
+			}
+		}
+		return nil
 	})
-	time.Sleep(time.Second) // until Boltseal has seen both, and not the deletion alone
 }

@@ -21,11 +21,10 @@ import (
 
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
 	chart "github.com/boltseal/boltseal/charts/boltseal"
+	"github.com/boltseal/boltseal/e2e/await"
 	"github.com/boltseal/boltseal/e2e/kit"
 	"github.com/boltseal/boltseal/internal/governance/hub"
 )
-
-const waitTimeout = 30 * time.Second
 
 var (
 	cluster *kit.Cluster
@@ -139,13 +138,7 @@ func grant(ctx context.Context, user string, rules []rbacv1.PolicyRule) error {
 
 func eventually(t testing.TB, what string, f func() error) {
 	t.Helper()
-	var err error
-	for deadline := time.Now().Add(waitTimeout); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if err = f(); err == nil {
-			return
-		}
-	}
-	t.Fatalf("did not happen: %s: %v", what, err)
+	await.Until(t, what, f)
 }
 
 // stands waits until an object is as it is wanted.

@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -63,11 +64,13 @@ func TestExpiry(t *testing.T) {
 	expires(`"CN=soon`)
 	event(t, name, "CertificateExpires", "soon")
 	// It is fetched many times more.
-	for from := len(cloud.Requests(vaultHost)); len(cloud.Requests(vaultHost)) < from+5; time.Sleep(20 * time.Millisecond) {
-		if t.Context().Err() != nil {
-			t.Fatal("it is not fetched any more")
+	from := len(cloud.Requests(vaultHost))
+	eventually(t, "it is fetched five times more", func() error {
+		if n := len(cloud.Requests(vaultHost)) - from; n < 5 {
+			return fmt.Errorf("%d times", n)
 		}
-	}
+		return nil
+	})
 	if n, messages := announced(t, name); n != 1 {
 		t.Errorf("announced %d times: %q", n, messages)
 	}

@@ -23,17 +23,17 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/boltseal/boltseal/e2e/await"
 	"github.com/boltseal/boltseal/e2e/kit"
 	"github.com/boltseal/boltseal/e2e/product"
 	"github.com/boltseal/boltseal/internal/testcloud"
 )
 
 const (
-	waitTimeout = 60 * time.Second
-	vaultHost   = "acme.vault.azure.net"
-	tenant      = "00000000-0000-4000-8000-00000000000a"
-	identity    = "00000000-0000-4000-8000-00000000000c"
-	subject     = "system:serviceaccount:boltseal-system:boltseal"
+	vaultHost = "acme.vault.azure.net"
+	tenant    = "00000000-0000-4000-8000-00000000000a"
+	identity  = "00000000-0000-4000-8000-00000000000c"
+	subject   = "system:serviceaccount:boltseal-system:boltseal"
 )
 
 var (
@@ -48,7 +48,7 @@ var (
 func asking() *http.Client {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(boltseal.CA)
-	return &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,
+	return &http.Client{Timeout: await.Limit, Transport: &http.Transport{DisableKeepAlives: true,
 		TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{caller}, MinVersion: tls.VersionTLS12}}}
 }
 
@@ -130,14 +130,10 @@ func install(ctx context.Context, p *process) error {
 
 func eventually(t testing.TB, what string, f func() error) {
 	t.Helper()
-	var err error
-	for deadline := time.Now().Add(waitTimeout); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if err = f(); err == nil {
-			return
-		}
-	}
-	log, _ := os.ReadFile(boltseal.Process.LogFile())
-	t.Fatalf("did not happen: %s: %v\nthe log's end:\n%s", what, err, log[max(0, len(log)-3000):])
+	await.Until(t, what, f, func() string {
+		log, _ := os.ReadFile(boltseal.Process.LogFile())
+		return string(log[max(0, len(log)-3000):])
+	})
 }
 
 // verdict asks as Gatekeeper does.

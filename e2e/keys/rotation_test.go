@@ -36,7 +36,7 @@ func TestRotations(t *testing.T) {
 	becomes(t, mine, true)
 	var took []time.Duration
 	for i := 1; i <= rotations(t); i++ {
-		time.Sleep(time.Duration(i*37%100) * 10 * time.Millisecond) // at any moment of the interval
+		time.Sleep(time.Duration(i*37%100) * 10 * time.Millisecond) // waits: at any moment of the interval; the times are told, and not judged
 		start := time.Now()
 		vault.Add(name, testcloud.Version{Chain: chains[i%2].X509()})
 		becomes(t, images[i%2], true)

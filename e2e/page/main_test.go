@@ -12,7 +12,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/go-logr/logr"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -20,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/boltseal/boltseal/e2e/await"
 	"github.com/boltseal/boltseal/e2e/kit"
 	"github.com/boltseal/boltseal/e2e/product"
 	"github.com/boltseal/boltseal/internal/testca"
@@ -27,8 +27,7 @@ import (
 )
 
 const (
-	startTimeout = 3 * time.Minute
-	waitTimeout  = 60 * time.Second
+	startTimeout = 3 * await.Limit
 	repo         = "team/app"
 	scope        = "/subscriptions/S/resourceGroups/G"
 )
@@ -162,12 +161,8 @@ func commands(t *testing.T) map[string][]string {
 
 func eventually(t *testing.T, what string, f func() error) {
 	t.Helper()
-	var err error
-	for deadline := time.Now().Add(waitTimeout); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
-		if err = f(); err == nil {
-			return
-		}
-	}
-	log, _ := os.ReadFile(server.Process.LogFile())
-	t.Fatalf("did not happen: %s: %v\n%s", what, err, log[max(0, len(log)-3000):])
+	await.Until(t, what, f, func() string {
+		log, _ := os.ReadFile(server.Process.LogFile())
+		return string(log[max(0, len(log)-3000):])
+	})
 }

@@ -28,7 +28,7 @@ func live(t testing.TB, s *server, edit, image string, trusted bool) time.Durati
 	t.Helper()
 	begin := time.Now()
 	apply(t, edit)
-	immediately(t, fmt.Sprintf("%s is trusted: %t", image, trusted), func() error {
+	eventually(t, fmt.Sprintf("%s is trusted: %t", image, trusted), func() error {
 		got, text, err := s.verdict(image)
 		if err != nil {
 			t.Fatal(err)
@@ -77,7 +77,7 @@ func TestEditsUnderLoad(t *testing.T) {
 					count.failed.Add(1)
 					t.Errorf("a wrong answer or none: %s %v", text, err)
 				}
-				time.Sleep(time.Millisecond)
+				time.Sleep(time.Millisecond) // waits: the pace of those who ask
 			}
 		})
 	}

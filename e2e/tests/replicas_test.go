@@ -1,14 +1,15 @@
 package tests
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -16,13 +17,14 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/boltseal/boltseal/e2e/await"
 	"github.com/boltseal/boltseal/internal/testhouse"
 )
 
 // another starts a replica, and stops it with the test.
-func another(t *testing.T, name, apiServer string) *server {
+func another(t *testing.T, name, apiServer string, args ...string) *server {
 	t.Helper()
-	s, err := start(t.Context(), boltseal.binary, name, apiServer)
+	s, err := start(t.Context(), boltseal.binary, name, apiServer, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,6 +113,60 @@ func TestTheOtherReplicaTakesOver(t *testing.T) {
 	stands(t, "Store", "", "broken", true)
 	if resourceVersion(t, "Store", "", "store") != settled {
 		t.Error("a status is written again although nothing changed")
+	}
+}
+
+// TestAReplicaThatLeavesFollowsEdits: after the signal to stop it answers for its delay, by what applies then, and
+// not by what applied when it was told. The lease is another's at once.
+func TestAReplicaThatLeavesFollowsEdits(t *testing.T) {
+	clean(t)
+	house := testhouse.New(t, testhouse.Options{})
+	signed, _ := house.Signed("signed", house.Signer)
+	_, unsigned := house.Signed("unsigned")
+	apply(t, provider("", "roots", house.Signer), store(""), verifier("", "verifier", "roots"))
+	leaves := another(t, "boltseal-leaves", "", "--shutdown-delay", "1h")
+	if err := leaves.ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if ok, text := leaves.admits(t, "default", unsigned); !ok {
+		t.Fatal("denied without a policy: ", text)
+	}
+	if err := leaves.process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is not ready", func() error {
+		status, text, err := get(t.Context(), leaves.health+"/readyz")
+		return want(err == nil && status == http.StatusServiceUnavailable, "%d %s %v", status, text, err)
+	})
+	admits := func(what string, allowed bool) {
+		t.Helper()
+		eventually(t, what, func() error {
+			ok, text := leaves.admits(t, "default", unsigned)
+			return want(ok == allowed, "allowed: %t %s", ok, text)
+		})
+	}
+	trusts := func(what string, trusted bool) {
+		t.Helper()
+		eventually(t, what, func() error {
+			ok, text, err := leaves.verdict(signed)
+			return want(err == nil && ok == trusted, "trusted: %t %s %v", ok, text, err)
+		})
+	}
+	trusts("a signed image is trusted", true)
+	for range 2 {
+		apply(t, document("ImageIntegrityPolicy", "", "only-trusted-images", "enforcementAction: deny"))
+		admits("a policy that is applied now denies", false)
+		apply(t, provider("", "roots", house.Stranger))
+		trusts("who is trusted no more is not trusted here", false)
+		remove(t, "ImageIntegrityPolicy", "", "only-trusted-images")
+		admits("what it denied is admitted when it is gone", true)
+		apply(t, provider("", "roots", house.Signer))
+		trusts("who is trusted again is trusted here", true)
+	}
+	// Whoever is left writes statuses.
+	stands(t, "KeyManagementProvider", "", "roots", true)
+	if err := leaves.process.Err(); err != nil {
+		t.Error("it ended within its delay: ", err)
 	}
 }
 
@@ -220,10 +276,9 @@ func TestAReplicaLosesTheAPIServer(t *testing.T) {
 	way.set(true)
 	apply(t, provider("", "roots", house.Stranger)) // which far cannot know
 	becomes(t, image, false)
-	ctx, stop := context.WithTimeout(t.Context(), 3*time.Second)
-	defer stop()
 	asked := 0
-	for ; ctx.Err() == nil; asked++ {
+	await.Throughout(3*time.Second, func() {
+		asked++
 		if trusted, text, err := far.verdict(image); err != nil || !trusted {
 			t.Fatalf("%t %s %v", trusted, text, err)
 		}
@@ -233,7 +288,7 @@ func TestAReplicaLosesTheAPIServer(t *testing.T) {
 		if ok, text := far.admits(t, ns, image); !ok {
 			t.Fatal(text)
 		}
-	}
+	})
 	t.Logf("%d rounds of requests without the API server", asked)
 	if status, text, err := get(t.Context(), far.health+"/readyz"); err != nil || status != 200 {
 		t.Errorf("not ready without the API server: %d %s %v", status, text, err)
@@ -316,9 +371,7 @@ func TestDefinitionsComeAndGo(t *testing.T) {
 				_, text, err := get(t.Context(), boltseal.health+"/readyz?verbose")
 				return want(err == nil && strings.Contains(text, "does not know kinds any more"), "%s %v", text, err)
 			})
-			for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-				denied() // whatever is looked at again meanwhile
-			}
+			await.Throughout(3*time.Second, denied) // whatever is looked at again meanwhile
 			if err := cluster.Apply(t.Context(), crds); err != nil {
 				t.Fatal(err)
 			}

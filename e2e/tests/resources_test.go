@@ -24,7 +24,7 @@ func TestVerifyConfigOfTheDocuments(t *testing.T) {
 	begin := time.Now()
 	kubectl(t, "apply", "-f", "../../examples/verify-config.yaml")
 	applied := time.Now()
-	immediately(t, "the unsigned image is found to be unsigned", func() error {
+	eventually(t, "the unsigned image is found to be unsigned", func() error {
 		trusted, text, err := boltseal.verdict(unsigned)
 		return want(err == nil && !trusted && strings.Contains(text, "no referrers found"), "%t %s %v", trusted, text, err)
 	})
@@ -64,7 +64,7 @@ func TestVerifyConfigWithAnotherRoot(t *testing.T) {
 	begin := time.Now()
 	kubectl(t, "apply", "-f", file)
 	applied := time.Now()
-	immediately(t, "the signed image is trusted", func() error {
+	eventually(t, "the signed image is trusted", func() error {
 		trusted, text, err := boltseal.verdict(signed)
 		return want(err == nil && trusted, "%t %s %v", trusted, text, err)
 	})

@@ -16,6 +16,7 @@ import (
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/client-go/rest"
 
+	"github.com/boltseal/boltseal/e2e/await"
 	"github.com/boltseal/boltseal/e2e/kit"
 	"github.com/boltseal/boltseal/e2e/render"
 )
@@ -82,7 +83,7 @@ func install(t *testing.T, chart string, more ...string) error {
 		t.Fatal(err)
 	}
 	i := action.NewInstall(helm(t))
-	i.ReleaseName, i.Namespace, i.Timeout, i.WaitStrategy, i.PostRenderer = release, system, waitTimeout, kube.StatusWatcherStrategy, loopback{}
+	i.ReleaseName, i.Namespace, i.Timeout, i.WaitStrategy, i.PostRenderer = release, system, await.Limit, kube.StatusWatcherStrategy, loopback{}
 	_, err = i.RunWithContext(t.Context(), c, valuesOf(t, more))
 	return err
 }
@@ -94,7 +95,7 @@ func upgrade(t *testing.T, chart string, more ...string) error {
 		t.Fatal(err)
 	}
 	u := action.NewUpgrade(helm(t))
-	u.Namespace, u.Timeout, u.WaitStrategy, u.PostRenderer = system, waitTimeout, kube.StatusWatcherStrategy, loopback{}
+	u.Namespace, u.Timeout, u.WaitStrategy, u.PostRenderer = system, await.Limit, kube.StatusWatcherStrategy, loopback{}
 	_, err = u.RunWithContext(t.Context(), release, c, valuesOf(t, more))
 	return err
 }
@@ -102,14 +103,14 @@ func upgrade(t *testing.T, chart string, more ...string) error {
 func rollback(t *testing.T, revision int) error {
 	t.Helper()
 	r := action.NewRollback(helm(t))
-	r.Version, r.Timeout, r.WaitStrategy = revision, waitTimeout, kube.StatusWatcherStrategy
+	r.Version, r.Timeout, r.WaitStrategy = revision, await.Limit, kube.StatusWatcherStrategy
 	return r.Run(release)
 }
 
 func uninstall(t *testing.T) error {
 	t.Helper()
 	u := action.NewUninstall(helm(t))
-	u.Timeout, u.WaitStrategy = waitTimeout, kube.StatusWatcherStrategy
+	u.Timeout, u.WaitStrategy = await.Limit, kube.StatusWatcherStrategy
 	_, err := u.Run(release)
 	return err
 }

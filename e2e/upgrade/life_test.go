@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/boltseal/boltseal/e2e/await"
 	"github.com/boltseal/boltseal/e2e/kit"
 	"github.com/boltseal/boltseal/internal/testca"
 	"github.com/boltseal/boltseal/internal/testregistry"
@@ -25,13 +26,7 @@ import (
 // eventually waits until f returns nil.
 func eventually(t testing.TB, what string, f func() error) {
 	t.Helper()
-	var err error
-	for deadline := time.Now().Add(waitTimeout); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if err = f(); err == nil {
-			return
-		}
-	}
-	t.Fatalf("did not happen: %s: %v", what, err)
+	await.Until(t, what, f)
 }
 
 func want(ok bool, format string, a ...any) error {
@@ -78,7 +73,7 @@ func load(t *testing.T, ns, signed, unsigned string) (stop func() int) {
 						}
 					}
 					mu.Unlock()
-					time.Sleep(5 * time.Millisecond)
+					time.Sleep(5 * time.Millisecond) // waits: the pace of the load
 				}
 			})
 		}
@@ -106,7 +101,7 @@ func refused(ns, image string) func() time.Duration {
 					first = last
 				}
 			}
-			time.Sleep(5 * time.Millisecond)
+			time.Sleep(5 * time.Millisecond) // waits: the pace of the load
 		}
 	}()
 	return func() time.Duration {

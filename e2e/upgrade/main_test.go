@@ -10,11 +10,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/go-logr/logr"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/boltseal/boltseal/e2e/await"
 	"github.com/boltseal/boltseal/e2e/kit"
 	"github.com/boltseal/boltseal/e2e/product"
 	"github.com/boltseal/boltseal/e2e/render"
@@ -23,8 +23,7 @@ import (
 const (
 	system         = "boltseal-system"
 	release        = "boltseal"
-	installTimeout = 3 * time.Minute
-	waitTimeout    = 60 * time.Second
+	installTimeout = 3 * await.Limit
 	oldVersion     = "0.0.9"
 )
 

@@ -57,7 +57,7 @@ func newNode(ctx context.Context, binaries map[string]string) (*node, error) {
 	n.wg.Go(func() {
 		for ctx.Err() == nil {
 			n.look(ctx)
-			time.Sleep(lookEvery)
+			time.Sleep(lookEvery) // waits: the time between two looks
 		}
 	})
 	go func() {

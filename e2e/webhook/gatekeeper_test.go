@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/boltseal/boltseal/e2e/await"
 	"github.com/boltseal/boltseal/e2e/kit"
 )
 
@@ -67,7 +68,7 @@ func ask(t *testing.T, path string, pair *kit.KeyPair) (int, string) {
 		}
 		config.Certificates = []tls.Certificate{cert}
 	}
-	c := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}}
+	c := &http.Client{Timeout: await.Limit, Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}}
 	resp, err := c.Post(fmt.Sprintf("https://localhost:%d%s", front.port(), path), "application/json", strings.NewReader("{}"))
 	if err != nil {
 		t.Fatal(err)
@@ -214,7 +215,7 @@ spec: {match: {kinds: [{apiGroups: [""], kinds: [Pod]}], namespaces: [%s]}, para
 	useCertificate(t, gk, second, pair)
 	// And while both sides renew, so does Boltseal its own.
 	renew(t, "certificate")
-	time.Sleep(3 * time.Second)
+	time.Sleep(3 * time.Second) // waits: the load goes on beside the renewal; a slow machine makes fewer requests
 	t.Logf("%d creates by Gatekeeper's leave while its CA changed", stop())
 	logs := []byte(nil)
 	for _, r := range standing {

@@ -3,46 +3,113 @@ package webhook
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/boltseal/boltseal/e2e/process"
 )
 
-// roll replaces the replicas one after the other, as a Deployment does: a new one is started, and when it is ready
-// an old one is told to stop.
+// roll replaces the replicas one after the other, and returns when the old ones have ended.
 func roll(t *testing.T, args ...string) {
+	t.Helper()
+	var old []*replica
+	for range len(standing) {
+		old = append(old, replaceOldest(t, args...))
+	}
+	ended(t, old)
+}
+
+// replaceOldest does as a Deployment does: a new replica is started, and when it is ready the oldest one is told to
+// stop. It does not wait until that one has ended.
+func replaceOldest(t *testing.T, args ...string) (old *replica) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), installTimeout)
 	defer cancel()
-	for range len(standing) {
-		r, err := start(ctx, args...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := r.waitReady(ctx); err != nil {
-			t.Fatal(err)
-		}
-		old := standing[0]
-		standing = append(standing[1:], r)
-		eventually(t, "the new replica is in the service", func() error { return want(front.endpoints() == len(standing)+1, "%d endpoints", front.endpoints()) })
-		if err := old.stop(); err != nil {
-			t.Fatal(err)
+	r, err := start(ctx, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.waitReady(ctx); err != nil {
+		t.Fatal(err)
+	}
+	old = standing[0]
+	standing = append(standing[1:], r)
+	eventually(t, "the new replica is in the service", func() error { return want(front.leadsTo(r), "it is not ready") })
+	if err := old.leave(); err != nil {
+		t.Fatal(err)
+	}
+	return old
+}
+
+// ended waits until replicas that were told to stop have ended.
+func ended(t *testing.T, old []*replica) {
+	t.Helper()
+	for _, r := range old {
+		if err := r.stop(); err != nil {
+			t.Error(err)
 		}
 	}
 }
 
-// TestRollingRestart replaces all replicas twice while Pods are created.
+// TestRollingRestart replaces replicas twenty times while Pods are created by few workers, whose connections idle,
+// and by more than the API server keeps connections for, and all processors are busy with something else. Not one
+// request may be lost, up to the end of the last replica.
 func TestRollingRestart(t *testing.T) {
 	settled(t)
 	signed, _ := image("signed", signer)
 	ns := namespace(t, "prod")
-	for _, workers := range []int{3, 30} { // few, whose connections idle, and more than are kept open
+	// As the chart has it, with a delay that is long for a service that looks every 50 ms.
+	chart := []string{"--shutdown-delay", "5s", "--shutdown-timeout", "100s"}
+	roll(t, chart...)
+	quiet := busy(t)
+	var old []*replica
+	for _, workers := range []int{3, 30} {
 		stop := load(t, workers, ns, signed)
-		roll(t)
-		t.Logf("%d workers: %d creates during a rolling restart", workers, stop())
+		for range 10 {
+			old = append(old, replaceOldest(t, chart...))
+		}
+		if workers == 30 {
+			ended(t, old)
+		}
+		t.Logf("%d workers: %d creates during ten restarts", workers, stop())
 	}
+	quiet()
+	// Nobody asks any more, and nothing is lost by an end at once.
+	last := standing
+	standing = nil
+	restart(t)
+	for _, r := range last {
+		if err := r.kill(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// busy keeps all processors at work until quiet is called.
+func busy(t *testing.T) (quiet func()) {
+	t.Helper()
+	var loops []*process.Process
+	for i := range 3 * runtime.NumCPU() {
+		p, err := cluster.Run(process.Spec{Name: fmt.Sprint("busy-", i), Path: "/bin/sh", Args: []string{"-c", "while :; do :; done"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		loops = append(loops, p)
+	}
+	quiet = sync.OnceFunc(func() {
+		for _, p := range loops {
+			if err := p.Kill(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	t.Cleanup(quiet)
+	return quiet
 }
 
 // TestAllReplicasDown kills all replicas at once.

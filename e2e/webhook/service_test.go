@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/boltseal/boltseal/e2e/await"
 )
 
 // probeEvery is how often the service asks whether its replicas are ready: as a kubelet does, but sooner.
@@ -45,7 +47,7 @@ func newService() (*service, error) {
 	go func() {
 		for {
 			s.probe()
-			time.Sleep(probeEvery)
+			time.Sleep(probeEvery) // waits: the time between two probes
 		}
 	}()
 	return s, nil
@@ -81,10 +83,11 @@ func (s *service) probe() {
 	s.ready = ready
 }
 
-func (s *service) endpoints() int {
+// leadsTo reports whether connections are made to a replica.
+func (s *service) leadsTo(r *replica) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.ready)
+	return slices.Contains(s.ready, r)
 }
 
 func (s *service) connect(c net.Conn) {
@@ -109,4 +112,4 @@ func (s *service) connect(c net.Conn) {
 	_, _ = io.Copy(c, b)
 }
 
-var probes = &http.Client{Timeout: 5 * time.Second}
+var probes = &http.Client{Timeout: await.Limit}

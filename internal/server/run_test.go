@@ -181,6 +181,7 @@ func TestRestartsLoseNoRequest(t *testing.T) {
 			r := &replicas{config: certificate(t), proto: proto}
 			// Fewer connections are kept than are used, so that new ones are made all the
 			// time, and some stay idle; these are let go of, as the API server does.
+			// waits: a server is waited for longer than a client keeps a connection, whatever the two are
 			transport := &http.Transport{DialTLSContext: r.dial, MaxIdleConnsPerHost: 25, IdleConnTimeout: 2 * time.Second, ForceAttemptHTTP2: true}
 			client := &http.Client{Transport: transport, Timeout: hang}
 			graces := []time.Duration{0, 3 * time.Second}
@@ -196,7 +197,8 @@ func TestRestartsLoseNoRequest(t *testing.T) {
 						select {
 						case <-stop:
 							return
-						case <-time.After(time.Duration(w*n%10) * time.Millisecond): // so that connections idle for a while
+						// waits: so that connections idle for a while; the pace of those who ask
+						case <-time.After(time.Duration(w*n%10) * time.Millisecond):
 						}
 						asked.Add(1)
 						if err := post(client, body); err != nil && lost.Add(1) <= 3 {
