@@ -30,6 +30,48 @@ type storeScope struct {
 	identities []identity
 }
 
+// Scopes are scopes that are taken, and by whom. The zero value is ready.
+type Scopes struct {
+	owner map[string]string // name of the store, by scope
+}
+
+// Take takes the scopes of a store. Where one of them is no scope, or is another store's
+// already, it takes none; the error wraps [ErrConfiguration]. It costs the same however
+// many are taken.
+func (s *Scopes) Take(store ScopedStore) error {
+	taken, err := s.take(store)
+	if err != nil {
+		for _, sc := range taken {
+			delete(s.owner, sc.key())
+		}
+	}
+	return err
+}
+
+// take returns the scopes that were taken, beside an error too.
+func (s *Scopes) take(store ScopedStore) (taken []storeScope, err error) {
+	scopes := store.Scopes
+	if len(scopes) == 0 {
+		scopes = []string{"*"}
+	}
+	if s.owner == nil {
+		s.owner = make(map[string]string)
+	}
+	for _, text := range scopes {
+		sc, err := parseStoreScope(text)
+		if err != nil {
+			return taken, fmt.Errorf("%w: store %q: %v", ErrConfiguration, store.Name, err)
+		}
+		key := sc.key()
+		if other, is := s.owner[key]; is {
+			return taken, fmt.Errorf("%w: stores %q and %q both serve %q", ErrConfiguration, other, store.Name, key)
+		}
+		s.owner[key] = store.Name
+		taken = append(taken, sc)
+	}
+	return taken, nil
+}
+
 // storeTable is sorted from the most specific scope to the least.
 type storeTable []storeScope
 
@@ -38,27 +80,18 @@ func newStoreTable(stores []ScopedStore) (storeTable, error) {
 		return nil, fmt.Errorf("%w: no store: no image could be read", ErrConfiguration)
 	}
 	var t storeTable
-	owner := make(map[string]string)
+	var scopes Scopes
 	for _, s := range stores {
-		scopes := s.Scopes
-		if len(scopes) == 0 {
-			scopes = []string{"*"}
-		}
 		identities, err := parseIdentities(s.Identities)
 		if err != nil {
 			return nil, fmt.Errorf("%w: store %q: %w", ErrConfiguration, s.Name, err)
 		}
-		for _, text := range scopes {
-			sc, err := parseStoreScope(text)
-			if err != nil {
-				return nil, fmt.Errorf("%w: store %q: %v", ErrConfiguration, s.Name, err)
-			}
+		taken, err := scopes.take(s)
+		if err != nil {
+			return nil, err
+		}
+		for _, sc := range taken {
 			sc.name, sc.store, sc.identities = s.Name, s.Store, identities
-			key := sc.key()
-			if other, taken := owner[key]; taken {
-				return nil, fmt.Errorf("%w: stores %q and %q both serve %q", ErrConfiguration, other, s.Name, key)
-			}
-			owner[key] = s.Name
 			t = append(t, sc)
 		}
 	}

@@ -22,7 +22,7 @@ type Cache struct {
 // result is what became of one Store, Verifier or Policy.
 type result struct {
 	current, good *Resource
-	wrapped       bool
+	wrapped, over bool
 	lookups       []lookup
 	standing      Standing
 	stores        []boltseal.ScopedStore // at most one, as of the rest
@@ -64,7 +64,7 @@ func (x *clusterCompiler) cached(e Entry, do func()) {
 	key := e.Current.key
 	ns := key.Namespace
 	// Where the resource works, what was before it has no say.
-	if r := x.cache.results[key]; r != nil && r.current == e.Current && (r.good == e.Good || r.standing.OK()) && r.wrapped == (x.deps.Wrap != nil) && x.same(r.lookups) && (r.nodes == nil || r.nodes.same(x.deps.Nodes)) && x.files.same(r.files) && slices.Equal(r.expiring, x.expiring(r.trusted)) {
+	if r := x.cache.results[key]; r != nil && r.current == e.Current && (r.good == e.Good || r.standing.OK() || r.over) && r.wrapped == (x.deps.Wrap != nil) && r.over == x.cluster.over[key] && x.same(r.lookups) && (r.nodes == nil || r.nodes.same(x.deps.Nodes)) && x.files.same(r.files) && slices.Equal(r.expiring, x.expiring(r.trusted)) {
 		x.stores[ns] = append(x.stores[ns], r.stores...)
 		x.verifiers[ns] = append(x.verifiers[ns], r.verifiers...)
 		if r.policy != nil {
@@ -79,13 +79,13 @@ func (x *clusterCompiler) cached(e Entry, do func()) {
 	stores, verifiers, policy := len(x.stores[ns]), len(x.verifiers[ns]), x.policies[ns]
 	x.lookups, x.asked, x.files.used, x.trusted = nil, nil, nil, nil
 	do()
-	r := &result{current: e.Current, good: e.Good, wrapped: x.deps.Wrap != nil, lookups: x.lookups, standing: *x.cluster.standing[key], nodes: x.asked, files: x.files.used, trusted: x.trusted, expiring: x.expiring(x.trusted),
+	r := &result{current: e.Current, good: e.Good, wrapped: x.deps.Wrap != nil, over: x.cluster.over[key], lookups: x.lookups, standing: *x.cluster.standing[key], nodes: x.asked, files: x.files.used, trusted: x.trusted, expiring: x.expiring(x.trusted),
 		stores: slices.Clone(x.stores[ns][stores:]), verifiers: slices.Clone(x.verifiers[ns][verifiers:])}
 	r.standing.Problems = slices.Clone(r.standing.Problems)
 	if p := x.policies[ns]; p != policy {
 		r.policy = p
 	}
-	if e.Current.key.base() == v1beta1.KindStore && !r.standing.OK() {
+	if key.base() == v1beta1.KindStore && !r.standing.OK() && !r.over {
 		return // it is tried again: what it lacks may not be in its text
 	}
 	x.results[key] = r

@@ -2,10 +2,12 @@ package compile
 
 import (
 	"crypto/x509"
+	"fmt"
 	"slices"
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/api/config/v1beta1"
+	"github.com/boltseal/boltseal/api/integrity/v1alpha1"
 	"github.com/boltseal/boltseal/internal/integrity"
 	"github.com/boltseal/boltseal/internal/keys"
 	"github.com/boltseal/boltseal/internal/strict"
@@ -58,12 +60,19 @@ type ClusterOptions struct {
 	CertificateStores []string
 }
 
+// MaxOfNamespace is how many resources of one namespace are in force, of all kinds
+// together: the oldest. A younger one is replaced by a stand-in, which costs next to
+// nothing, so that nobody's resources put off what others change.
+const MaxOfNamespace = 500
+
 // Cluster is all resources of a cluster.
 type Cluster struct {
 	o        ClusterOptions
 	entries  []Entry
 	standing map[Key]*Standing
 	policies []*integrity.Policy
+	// over are those beyond MaxOfNamespace.
+	over map[Key]bool
 }
 
 // NewCluster takes resources together, in any order. In contrast to files, what
@@ -78,20 +87,32 @@ type Cluster struct {
 // verdict of a configuration that was in force and is still what is written
 // elsewhere.
 func NewCluster(o ClusterOptions, entries []Entry) *Cluster {
-	c := &Cluster{o: o, entries: slices.Clone(entries), standing: make(map[Key]*Standing, len(entries))}
+	c := &Cluster{o: o, entries: slices.Clone(entries), standing: make(map[Key]*Standing, len(entries)), over: map[Key]bool{}}
 	slices.SortFunc(c.entries, func(a, b Entry) int {
 		if d := a.Current.created.Compare(b.Current.created); d != 0 {
 			return d
 		}
 		return a.Current.key.Compare(b.Current.key)
 	})
+	count, stricter := map[string]int{}, map[string]bool{}
 	for _, e := range c.entries {
+		ns := e.Current.key.Namespace
 		st := &Standing{Problems: placed(e.Current.problems), Serving: ServingCurrent}
 		c.standing[e.Current.key] = st
+		if count[ns]++; ns != "" && count[ns] > MaxOfNamespace {
+			c.over[e.Current.key] = true
+			st.Problems, st.Serving = tooMany(ns), ServingStandIn
+		}
 		if !e.Current.key.integrity() {
 			continue
 		}
 		switch {
+		case c.over[e.Current.key]:
+			if !stricter[ns] { // one says what all of them could
+				stricter[ns] = true
+				everything, _ := integrity.Compile(e.Current.key.Name, v1alpha1.ImageIntegrityPolicySpec{})
+				c.policies = append(c.policies, everything.Of(ns))
+			}
 		case st.OK():
 			c.policies = append(c.policies, e.Current.set.integrity...)
 		case e.Good != nil && len(e.Good.problems) == 0:
@@ -103,6 +124,11 @@ func NewCluster(o ClusterOptions, entries []Entry) *Cluster {
 		}
 	}
 	return c
+}
+
+// tooMany says that a resource is one too many.
+func tooMany(namespace string) strict.Problems {
+	return strict.Problems{{Message: fmt.Sprintf("the namespace %s has more than %d resources of Boltseal's, and the oldest of them are in force: delete this one, or older ones that are not needed", namespace, MaxOfNamespace)}}
 }
 
 // placed makes problems speak to somebody who looks at the resource: it has no
@@ -173,6 +199,10 @@ func (x *clusterCompiler) attempt(f func()) (ps strict.Problems, warnings []stri
 // of it, else by a stand-in. add reports whether it added anything.
 func (x *clusterCompiler) try(e Entry, add func(*Resource) bool, deny func(Entry, strict.Problems)) {
 	st := x.cluster.standing[e.Current.key]
+	if x.cluster.over[e.Current.key] {
+		deny(e, st.Problems)
+		return
+	}
 	x.lenient = false
 	if st.OK() {
 		ps, warnings := x.attempt(func() { add(e.Current) })
@@ -266,6 +296,9 @@ func (x *clusterCompiler) providers() {
 // false where the text is wrong and there is no other.
 func (x *clusterCompiler) provide(e Entry) (has provided, ok bool) {
 	st := x.cluster.standing[e.Current.key]
+	if x.cluster.over[e.Current.key] {
+		return provided{}, false
+	}
 	if st.OK() {
 		src, err := e.Current.source()
 		if err == nil {
@@ -353,13 +386,11 @@ func (x *clusterCompiler) untangle(namespace string) {
 		stores = append(stores, owned{s, x.owners[namespace][i]})
 	}
 	slices.SortStableFunc(stores, func(a, b owned) int { return rank(a.Store) - rank(b.Store) })
-	probe := boltseal.Options{Verifiers: []boltseal.Verifier{&denyVerifier{}}, Policy: denyPolicy{}}
+	var taken boltseal.Scopes
 	var kept []boltseal.ScopedStore
 	for _, s := range stores {
-		probe.Stores = append(slices.Clip(kept), s.ScopedStore)
-		if _, err := boltseal.New(probe); err == nil {
-			kept = probe.Stores
-			continue
+		if err := taken.Take(s.ScopedStore); err == nil {
+			kept = append(kept, s.ScopedStore)
 		} else if rank(s.Store) == 0 {
 			st := x.cluster.standing[s.key]
 			st.Problems = append(st.Problems, strict.Problem{Field: "spec.parameters.scopes", Message: trim(err) + ": the older Store stays in force"})

@@ -116,11 +116,13 @@ type compiler struct {
 	problems  strict.Problems
 	out       *Compiled
 	stores    map[string][]boltseal.ScopedStore // by namespace
+	taken     map[string]*boltseal.Scopes       // by those, in files
 	verifiers map[string][]boltseal.Verifier
 	policies  map[string]boltseal.Policy
 	asked     *Nodes // those that a Policy was made with; nil = none asked
 	files     *files
-	trusted   []*trust.Store // of the Verifier that is compiled now
+	trusted   []*trust.Store            // of the Verifier that is compiled now
+	documents map[string]strict.Problem // the first of each namespace, in files; nil = not needed yet
 	// lenient makes do with trust stores that lack certificates: they trust less.
 	lenient bool
 	// whole says that the configuration stands or falls as a whole. That something
@@ -143,7 +145,7 @@ func newCompiler(deps Deps) *compiler {
 	}
 	return &compiler{deps: deps, files: newFiles(), out: &Compiled{namespaces: map[string]*boltseal.Engine{},
 		perPod: map[*boltseal.Engine]*podEngines{}, strangers: map[*boltseal.Engine]*strangerEngine{}, pods: kube.NewPods(deps.Cloud.Objects, deps.Clock), forgot: deps.Forgot}, stores: map[string][]boltseal.ScopedStore{},
-		verifiers: map[string][]boltseal.Verifier{}, policies: map[string]boltseal.Policy{}}
+		taken: map[string]*boltseal.Scopes{}, verifiers: map[string][]boltseal.Verifier{}, policies: map[string]boltseal.Policy{}}
 }
 
 // Compile makes the engines. The error is [strict.Problems]: all that was found,
@@ -246,12 +248,15 @@ func (c *compiler) incomplete(namespace string, store bool) {
 		c.out.Warnings = append(c.out.Warnings, strict.Problem{Message: "no cluster-wide " + lacks + ": images are denied in namespaces that have none of their own"})
 		return
 	}
-	for _, has := range c.set.documents() {
-		if has.Object.Namespace == namespace {
-			has.Message = fmt.Sprintf("no %s serves its namespace: add a %s, or a %s%s to the namespace", lacks, lacks, v1beta1.NamespacedPrefix, lacks)
-			c.fail(has)
-			return
+	if c.documents == nil {
+		c.documents = map[string]strict.Problem{}
+		for _, p := range slices.Backward(c.set.documents()) { // the first of each namespace is told
+			c.documents[p.Object.Namespace] = p
 		}
+	}
+	if has, ok := c.documents[namespace]; ok {
+		has.Message = fmt.Sprintf("no %s serves its namespace: add a %s, or a %s%s to the namespace", lacks, lacks, v1beta1.NamespacedPrefix, lacks)
+		c.fail(has)
 	}
 }
 

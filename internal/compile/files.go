@@ -138,6 +138,9 @@ func (s *Set) Files() []string {
 func (c *Cluster) Files() []string {
 	var out []string
 	for _, e := range c.entries {
+		if c.over[e.Current.key] {
+			continue
+		}
 		for _, r := range []*Resource{e.Current, e.Good} {
 			if r != nil {
 				out = append(out, r.fileNames()...)

@@ -269,6 +269,9 @@ func (c *Cluster) Wants() []keys.Want {
 	var out []keys.Want
 	seen := map[string]bool{}
 	for _, e := range c.entries {
+		if c.over[e.Current.key] {
+			continue
+		}
 		for _, r := range []*Resource{e.Current, e.Good} {
 			if r == nil || len(r.problems) > 0 || len(r.set.providers) == 0 {
 				continue

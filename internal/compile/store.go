@@ -173,16 +173,10 @@ func registryHost(text string) (string, error) {
 	return ref.Registry, nil
 }
 
-// probe makes an engine of stores alone, to see whether their scopes fit.
-func probe(stores ...boltseal.ScopedStore) error {
-	_, err := boltseal.New(boltseal.Options{Stores: stores, Verifiers: []boltseal.Verifier{&denyVerifier{}}, Policy: denyPolicy{}})
-	return err
-}
-
 func (c *compiler) scopes(r resource[v1beta1.StoreSpec], scopes []string) {
 	list, _ := r.node.Get(strings.Split(fieldScopes, ".")...)
 	for i, n := range list.Items() {
-		if err := probe(boltseal.ScopedStore{Name: r.name, Scopes: scopes[i : i+1]}); err != nil {
+		if err := new(boltseal.Scopes).Take(boltseal.ScopedStore{Name: r.name, Scopes: scopes[i : i+1]}); err != nil {
 			c.fail(r.own(n.Problem("%s is no scope: write *, a host, *.domain or host/path", strict.Label(scopes[i]))))
 		}
 	}
@@ -195,7 +189,12 @@ func (c *compiler) collide(r resource[v1beta1.StoreSpec]) {
 	if len(stores) == 0 || stores[len(stores)-1].Name != r.name {
 		return
 	}
-	if err := probe(stores...); err != nil {
+	taken := c.taken[r.namespace]
+	if taken == nil {
+		taken = &boltseal.Scopes{}
+		c.taken[r.namespace] = taken
+	}
+	if err := taken.Take(stores[len(stores)-1]); err != nil {
 		c.fail(r.problem(fieldScopes, "%s: give one of them other scopes", trim(err)))
 		c.stores[r.namespace] = stores[:len(stores)-1]
 	}
