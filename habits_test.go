@@ -43,10 +43,11 @@ func TestRegistriesAsTheyAre(t *testing.T) {
 			if habit.Report == "" {
 				t.Error("no report says so")
 			}
-			h := newHouse(t, houseOptions{Registry: testregistry.Options{NoReferrersAPI: habit.Tags}})
+			h := newHouse(t, houseOptions{Registry: testregistry.Options{NoReferrersAPI: habit.Tags, PageSize: habit.PageSize, Token: &testregistry.TokenOptions{Anonymous: true}}})
 			signed, foreign := h.Registry.PushImage(repo, "signed", 0), h.Registry.PushImage(repo, "foreign", 0)
-			h.Registry.Sign(repo, signed, h.Signer, testca.SignOptions{})
+			h.Registry.Sign(repo, signed, h.Stranger, testca.SignOptions{})
 			h.Registry.PushReferrer(repo, signed, "application/spdx+json", []byte("{}"))
+			h.Registry.Sign(repo, signed, h.Signer, testca.SignOptions{})
 			h.Registry.Sign(repo, foreign, h.Stranger, testca.SignOptions{})
 			plain := h.Registry.PushImage(repo, "plain", 0)
 			h.Registry.Adopt(habit)

@@ -3,7 +3,6 @@ package oci
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"regexp"
 	"strings"
@@ -48,7 +47,7 @@ type failure struct {
 // readFailure reads the body of an error in the forms that registries and token
 // servers have (distribution-spec, "Error Codes"; RFC 6749, section 5.2).
 func readFailure(resp *http.Response) failure {
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBytes))
+	b, err := readBody(resp, maxErrorBytes)
 	if err != nil || len(b) == 0 {
 		return failure{}
 	}

@@ -279,7 +279,7 @@ func (t *tokens) exchange(h *host, req *http.Request, transport *http.Transport,
 	if isHTML(resp) {
 		return tokenEntry{}, fail(resp.StatusCode, strange(resp, "a token"))
 	}
-	b, err := readAll(resp, t.opts.Limits.TokenBytes)
+	b, err := readBody(resp, t.opts.Limits.TokenBytes)
 	if errors.Is(err, boltseal.ErrLimit) {
 		err = fmt.Errorf("%w: the token server's answer is too long", boltseal.ErrUnusable)
 	}

@@ -13,10 +13,10 @@ import (
 	"github.com/boltseal/boltseal"
 )
 
-// body reads an answer whose size nobody promised, and takes off the encoding that
+// readBody reads an answer whose size nobody promised, and takes off the encoding that
 // some servers add though nobody asks for one (RFC 9110, section 8.4): digests are of
 // what is below it. limit is in bytes, of what was sent and of what is returned.
-func (r *Registry) body(resp *http.Response, limit int64) ([]byte, error) {
+func readBody(resp *http.Response, limit int64) ([]byte, error) {
 	b, err := readAll(resp, limit)
 	if err != nil {
 		return nil, err

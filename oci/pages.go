@@ -36,7 +36,7 @@ func (a *asking) api(filter bool) (t told) {
 			if isHTML(resp) {
 				return strange(resp, "a list of referrers")
 			}
-			b, err := a.r.body(resp, min(a.r.opts.Limits.IndexBytes, left))
+			b, err := readBody(resp, min(a.r.opts.Limits.IndexBytes, left))
 			if err != nil {
 				return err
 			}
@@ -112,7 +112,7 @@ func (a *asking) tag(attempts int) told {
 		if err != nil {
 			return err
 		}
-		b, err := a.r.body(resp, a.r.opts.Limits.IndexBytes)
+		b, err := readBody(resp, a.r.opts.Limits.IndexBytes)
 		if err != nil {
 			return err
 		}

@@ -82,7 +82,7 @@ func (r *Registry) content(ctx context.Context, op string, ref boltseal.Referenc
 		encoded := resp.Header.Get("Content-Encoding") != ""
 		switch {
 		case unsized || encoded:
-			if b, err = r.body(resp, limit); err == nil {
+			if b, err = readBody(resp, limit); err == nil {
 				err = verifyDigest(d.Digest, b, boltseal.ErrUnusable)
 			}
 		case resp.ContentLength >= 0 && resp.ContentLength != d.Size:

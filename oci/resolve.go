@@ -102,7 +102,7 @@ func (r *Registry) getDescriptor(resp *http.Response, want digest.Digest) (desc 
 	if err != nil {
 		return desc, err
 	}
-	b, err := r.body(resp, r.opts.Limits.ManifestBytes)
+	b, err := readBody(resp, r.opts.Limits.ManifestBytes)
 	if err != nil {
 		return desc, err
 	}

@@ -71,7 +71,7 @@ func TestRoundTrips(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c.o.Latency = 60 * time.Millisecond // so that what runs together is seen to
+			c.o.Latency = 150 * time.Millisecond // so that what runs together is seen to
 			reg := testregistry.New(t, c.o)
 			chain := testca.Test(t, testca.Options{})
 			r := newRegistry(t, oci.Options{Credentials: rightPassword, Hosts: map[string]oci.HostOptions{reg.Host: {RootCAs: reg.RootCAs(), PlainHTTP: !c.o.TLS}}})

@@ -22,12 +22,14 @@ type Habit struct {
 	Product, Report string
 	// Tags says that clients keep the referrers under tags there.
 	Tags bool
+	// PageSize is how many referrers a page holds there, 0 for all.
+	PageSize int
 
 	faults func(*Registry) []Fault
 }
 
 // Adopt makes the registry have the habit from now on. A habit with Tags needs
-// Options.NoReferrersAPI.
+// Options.NoReferrersAPI, one with a PageSize Options.PageSize.
 func (r *Registry) Adopt(h Habit) {
 	for _, f := range h.faults(r) {
 		r.Inject(f)
@@ -61,7 +63,7 @@ func Habits() []Habit {
 		out = append(out, Habit{Name: fmt.Sprintf("the API answers %d", m.status), Product: m.product, Report: m.report, Tags: true,
 			faults: always(Fault{Kind: Status, Class: Referrers, Status: m.status})})
 	}
-	return append(append(append(out, listHabits()...), answerHabits()...), contentHabits()...)
+	return append(append(append(append(append(out, listHabits()...), pageHabits()...), answerHabits()...), contentHabits()...), tokenHabits()...)
 }
 
 func always(fs ...Fault) func(*Registry) []Fault { return func(*Registry) []Fault { return fs } }
@@ -139,6 +141,52 @@ func listHabits() []Habit {
 		{Name: "a filter that is claimed and not applied", Product: "Harbor", Report: "goharbor/harbor#20530", faults: changed(Referrers, func(a *Answer) { a.Header.Set("OCI-Filters-Applied", "artifactType") })},
 		{Name: "an empty list beside a tag", Product: "a registry that got the API later", Report: "distribution-spec 1.1, Enabling the Referrers API", Tags: true,
 			faults: always(Fault{Kind: Custom, Class: Referrers, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { writeIndex(w, nil) })})},
+	}
+}
+
+func pageHabits() []Habit {
+	link := func(target func(a *Answer, query string) string) func(*Registry) []Fault {
+		return changed(Referrers, func(a *Answer) {
+			if _, after, ok := strings.Cut(a.Header.Get("Link"), "?"); ok {
+				query, _, _ := strings.Cut(after, ">")
+				a.Header["Link"] = []string{target(a, query)}
+			}
+		})
+	}
+	return []Habit{
+		{Name: "links to http", Product: "Harbor behind a TLS proxy", Report: "goharbor/harbor#20530", PageSize: 1, faults: link(func(a *Answer, q string) string {
+			return "<http://" + a.Request.Host + a.Request.URL.Path + "?" + q + `>; rel="next"`
+		})},
+		{Name: "links to the name behind the proxy", Product: "Sonatype Nexus", Report: "sonatype/nexus-public#1011", PageSize: 1, faults: link(func(a *Answer, q string) string {
+			return "<https://nexus.internal:8443/repository/docker" + a.Request.URL.Path + "?" + q + `>; rel="next"`
+		})},
+		{Name: "links with a port", Product: "a registry behind a proxy", Report: "RFC 9110, section 4.2.3", PageSize: 1, faults: link(func(a *Answer, q string) string {
+			return "<https://registry.example:443" + a.Request.URL.Path + "?" + q + ">; rel=next"
+		})},
+		{Name: "links without the proxy's prefix", Product: "JFrog Artifactory", Report: "google/go-containerregistry#2446", PageSize: 1, faults: link(func(a *Answer, q string) string {
+			return "</v2/referrers/" + a.Target + "?" + q + `>; rel="next"`
+		})},
+		{Name: "links that are a query", Product: "a registry of one's own", Report: "RFC 3986, section 4.2", PageSize: 1, faults: link(func(_ *Answer, q string) string {
+			return `<?` + q + `>; title="x, y"; rel="prev next", <?first>; rel="first"`
+		})},
+	}
+}
+
+func tokenHabits() []Habit {
+	token := func(change func(map[string]any)) func(*Registry) []Fault {
+		return changed(Token, func(a *Answer) {
+			var doc map[string]any
+			if json.Unmarshal(a.Body, &doc) == nil {
+				change(doc)
+				a.Body, _ = json.Marshal(doc)
+			}
+		})
+	}
+	return []Habit{
+		{Name: "a token's life as text", Product: "a token server of one's own", Report: "distribution-spec, token authentication", faults: token(func(m map[string]any) { m["expires_in"] = "300" })},
+		{Name: "a token's date as a number", Product: "a token server of one's own", Report: "distribution-spec, token authentication", faults: token(func(m map[string]any) { m["issued_at"] = 1772366100 })},
+		{Name: "a token without a life", Product: "GitLab", Report: "distribution-spec, token authentication", faults: token(func(m map[string]any) { delete(m, "expires_in"); delete(m, "issued_at") })},
+		{Name: "only access_token", Product: "Azure Container Registry", Report: "RFC 6749, section 5.1", faults: token(func(m map[string]any) { delete(m, "token") })},
 	}
 }
 
