@@ -52,7 +52,7 @@ func ParseCertificates(b []byte) ([]*x509.Certificate, error) {
 		// The decoder passes over blocks that it cannot read, and a trust store
 		// must not silently lack one of its certificates.
 		if bytes.Count(b[:len(b)-len(rest)], begin) > 1 {
-			return nil, brokenBlock(n)
+			return nil, brokenBlock(b[:len(b)-len(rest)], n)
 		}
 		b = rest
 		if block.Type != "CERTIFICATE" {
@@ -60,6 +60,9 @@ func ParseCertificates(b []byte) ([]*x509.Certificate, error) {
 		}
 		c, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
+			if other := within(block.Bytes, n); other != nil {
+				return nil, other
+			}
 			return nil, fmt.Errorf("%w: block %d is %w: it says CERTIFICATE, but what it holds is none (%.*s)", boltseal.ErrConfiguration, n, ErrBadCertificate, maxDetail, err)
 		}
 		if certs = append(certs, c); len(certs) > MaxCertificates {
@@ -73,7 +76,16 @@ const maxKind = 40
 
 var begin = []byte("-----BEGIN")
 
-func brokenBlock(n int) error {
+// brokenBlock is why the first block in b cannot be read.
+func brokenBlock(b []byte, n int) error {
+	if first := bytes.Index(b, begin); first >= 0 {
+		if next := bytes.Index(b[first+len(begin):], begin); next >= 0 {
+			b = b[:first+len(begin)+next]
+		}
+	}
+	if err := damage(b, n); err != nil {
+		return err
+	}
 	return fmt.Errorf("%w: block %d is %w: it is cut off or its base64 is broken", boltseal.ErrConfiguration, n, ErrBadCertificate)
 }
 
@@ -89,6 +101,9 @@ func wrongBlock(kind string, n int) error {
 	if len(kind) > maxKind || strings.ContainsFunc(kind, func(r rune) bool { return r != ' ' && (r < 'A' || r > 'Z') && (r < '0' || r > '9') }) {
 		kind = "something else" // it may be a piece of a key, and is not repeated
 	}
+	if do := otherBlock(kind); do != "" {
+		return fmt.Errorf("%w: block %d is %w but %q: %s", boltseal.ErrConfiguration, n, ErrBadCertificate, kind, do)
+	}
 	return fmt.Errorf("%w: block %d is %w but %q", boltseal.ErrConfiguration, n, ErrBadCertificate, kind)
 }
 
@@ -96,9 +111,12 @@ func wrongBlock(kind string, n int) error {
 // cut off must not be passed over as text.
 func finish(rest []byte, n int, certs []*x509.Certificate) error {
 	if bytes.Contains(rest, begin) {
-		return brokenBlock(n)
+		return brokenBlock(rest, n)
 	}
 	if len(certs) == 0 {
+		if err := damage(rest, n); err != nil {
+			return err
+		}
 		return fmt.Errorf("%w: %w: it has no \"-----BEGIN CERTIFICATE-----\"", boltseal.ErrConfiguration, ErrNoCertificate)
 	}
 	return nil

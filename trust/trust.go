@@ -85,6 +85,12 @@ func Admit(kind Type, c *x509.Certificate) error {
 	return fmt.Errorf("is neither a CA's nor self-signed: put the CA that issued it here")
 }
 
+// Anchors are the certificates that may stand in a store of the given type: of a
+// chain, its CAs, and not the signer's own certificate.
+func Anchors(kind Type, certs []*x509.Certificate) []*x509.Certificate {
+	return slices.DeleteFunc(slices.Clone(certs), func(c *x509.Certificate) bool { return Admit(kind, c) != nil })
+}
+
 // Lacking returns a store with the same certificates that says, when it is asked,
 // which others could not be had, and why: a sentence for a person.
 func (s *Store) Lacking(why string) *Store {

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -92,7 +93,9 @@ func source(p resource[v1beta1.KeyManagementProviderSpec]) (*providerSource, err
 	var params keys.Parameters
 	switch kind {
 	case typeInline:
-		src.inline, err = provideInline(p)
+		if src.inline, err = provideInline(p); err == nil {
+			src.warnings = notAnchors(p, src.inline)
+		}
 	case azurekeyvault.Name:
 		params, src.warnings, err = azureParameters(p)
 	case file.Name:
@@ -157,6 +160,26 @@ func provideInline(p resource[v1beta1.KeyManagementProviderSpec]) ([]*x509.Certi
 		return nil, p.problem("spec.parameters.value", "%v", trim(err))
 	}
 	return certs, nil
+}
+
+// notAnchors names the certificates that no Verifier trusts by themselves, where
+// others beside them are CAs'.
+func notAnchors(p resource[v1beta1.KeyManagementProviderSpec], certs []*x509.Certificate) (warnings []strict.Problem) {
+	anchors := trust.Anchors(trust.TypeCA, certs)
+	if len(anchors) == 0 {
+		return nil // the Verifier that names it has a problem
+	}
+	for _, c := range certs {
+		if trust.Admit(trust.TypeCA, c) == nil {
+			continue
+		}
+		if i := slices.IndexFunc(anchors, func(a *x509.Certificate) bool { return c.CheckSignatureFrom(a) == nil }); i >= 0 {
+			warnings = append(warnings, p.problem("spec.parameters.value", "%q is a signer's own certificate: it is not trusted by itself; its CA %q is, and so is every signer of that CA that trustedIdentities let pass", c.Subject, anchors[i].Subject))
+			continue
+		}
+		warnings = append(warnings, p.problem("spec.parameters.value", "%q is neither a CA's nor self-signed, and its CA is not here: it is not trusted. Put the CA that issued it here", c.Subject))
+	}
+	return warnings
 }
 
 // azureKeyVaultParameters are those of the provider "azurekeyvault", with

@@ -148,12 +148,11 @@ func (k keyring) certificates(v resource[v1beta1.VerifierSpec], d declared) (cer
 		case found.lacks != "":
 			lacking = append(lacking, v.own(n.Problem("the trust store %s lacks certificates of %s: %s", strict.Label(d.name), strict.Label(provider), found.lacks)))
 		}
-		for _, c := range found.certs {
-			// A chain that was fetched may hold what only other stores take.
-			if !found.fetched || trust.Admit(d.kind, c) == nil {
-				certs = append(certs, c)
-			}
+		roots := trust.Anchors(d.kind, found.certs)
+		if len(roots) == 0 && !found.fetched {
+			roots = found.certs // whoever makes the store says why they may not stand there
 		}
+		certs = append(certs, roots...)
 	}
 	return certs, problems, lacking
 }
@@ -184,6 +183,9 @@ func fileStore(v resource[v1beta1.VerifierSpec], p notationParameters, read *fil
 	}
 	if len(problems) > 0 && (!lenient || len(certs) == 0) {
 		return nil, problems
+	}
+	if roots := trust.Anchors(trust.TypeCA, certs); len(roots) > 0 {
+		certs = roots
 	}
 	st, err := trust.NewStore(trust.TypeCA, fileStoreName, certs)
 	if err != nil {
