@@ -93,12 +93,11 @@ type Controller struct {
 	nodes      *nodes
 	kinds      *kinds
 	discovery  *discovery.DiscoveryClient
-	direct     client.Client   // asks the API server, not the cache
-	suspected  atomic.Bool     // some kind may not be there any more
-	unsettled  bool            // what went is to be looked at again; of the loop's
-	lookAgain  time.Duration   // when; of the loop's
-	twice      map[string]bool // kinds whose last resources went, and were looked for once; of the loop's
-	spawn      func(func())    // set by Run
+	direct     client.Client // asks the API server, not the cache
+	suspected  atomic.Bool   // some kind may not be there any more
+	unsettled  bool          // what went is to be looked at again; of the loop's
+	lookAgain  time.Duration // when; of the loop's
+	spawn      func(func())  // set by Run
 }
 
 // contacted notes when the API server answered.
@@ -151,7 +150,7 @@ func New(o Options) (*Controller, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the way to the cluster: %w", err)
 	}
-	c := &Controller{o: o, table: newTable(), nodes: newNodes(), kinds: newKinds(), discovery: disco, twice: map[string]bool{}, changed: make(chan struct{}, 1), contact: contact,
+	c := &Controller{o: o, table: newTable(), nodes: newNodes(), kinds: newKinds(), discovery: disco, changed: make(chan struct{}, 1), contact: contact,
 		resources: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "boltseal_resources",
 			Help: "Resources of the cluster, by kind and by whether they are in force as they are written."}, []string{"kind", "ready"})}
 	c.expiring = prometheus.NewGauge(prometheus.GaugeOpts{Name: "boltseal_expiring_certificates",
@@ -276,7 +275,7 @@ func (c *Controller) resourceHandler(gvk schema.GroupVersionKind) toolscache.Res
 		UpdateFunc: func(_, in any) { observe(in) },
 		DeleteFunc: func(in any) {
 			// It is forgotten once it is clear that its kind is still there.
-			if o := deleted(in); o != nil && c.table.mark(compile.Key{Kind: gvk.Kind, Namespace: o.GetNamespace(), Name: o.GetName()}) {
+			if o := deleted(in); o != nil && c.table.mark(compile.Key{Kind: gvk.Kind, Namespace: o.GetNamespace(), Name: o.GetName()}, c.o.Clock()) {
 				c.poke()
 			}
 		},

@@ -17,11 +17,8 @@ import (
 
 	"github.com/boltseal/boltseal/api/config/v1beta1"
 	"github.com/boltseal/boltseal/internal/compile"
+	"github.com/boltseal/boltseal/internal/served"
 )
-
-// lastAgain is when the last resources of a kind that went are looked for again: by
-// then an API server says so where their definition is going, too.
-const lastAgain = 300 * time.Millisecond
 
 // lookTimeout bounds a question after the kinds that the cluster knows.
 const lookTimeout = 10 * time.Second
@@ -32,7 +29,12 @@ const maxProblem = 300
 // optional reports whether a cluster may do without a kind. Ratify's may be absent;
 // Boltseal's own come with it, and where one is not known, nobody knows whether
 // there are policies.
-func optional(gvk schema.GroupVersionKind) bool { return gvk.Group == v1beta1.GroupVersion.Group }
+func optional(gvk schema.GroupVersionKind) bool { return mayBeAbsent(gvk.Kind) }
+
+// mayBeAbsent is optional by the kind's name.
+func mayBeAbsent(kind string) bool {
+	return groupVersion(kind).Group == v1beta1.GroupVersion.Group
+}
 
 // kinds is what is known of the kinds themselves. It is safe for concurrent use.
 type kinds struct {
@@ -139,37 +141,38 @@ func (c *Controller) suspect(err error) {
 // force; the others are forgotten. It reports whether anything changed, and has
 // itself called again while something is open.
 func (c *Controller) confirm(ctx context.Context) (changed bool) {
-	gone := c.table.marked()
 	suspected := c.suspected.Swap(false)
 	c.kinds.mu.Lock()
 	was := maps.Clone(c.kinds.vanished)
 	c.kinds.mu.Unlock()
-	c.unsettled, c.lookAgain = false, retryKind
+	// The API server may say that a definition is on its way out a moment after its
+	// resources went. A policy stays in force until then.
+	gone, fresh := c.table.marked(c.o.Clock().Add(-served.Lag), func(kind string) bool { return was[kind] || !mayBeAbsent(kind) })
+	c.unsettled, c.lookAgain = fresh, served.Lag
 	if len(gone) == 0 && !suspected && len(was) == 0 {
 		return false
 	}
 	now := map[string]bool{}
-	served := map[schema.GroupVersion]map[string]bool{}
+	asked := map[schema.GroupVersion]map[string]bool{}
 	for _, gvk := range Kinds() {
 		keys := gone[gvk.Kind]
-		if len(keys) == 0 {
-			delete(c.twice, gvk.Kind)
-			if !was[gvk.Kind] && !(suspected && c.table.has(gvk.Kind)) {
-				continue
-			}
+		if len(keys) == 0 && !was[gvk.Kind] && !(suspected && c.table.has(gvk.Kind)) {
+			continue
 		}
-		there, err := c.there(ctx, gvk, len(keys) > 0 && (was[gvk.Kind] || !optional(gvk)), served)
+		there, err := c.there(ctx, gvk, len(keys) > 0 && (was[gvk.Kind] || !optional(gvk)), asked)
+		if there != present {
+			c.unsettled = true
+		}
 		switch {
 		case err != nil:
 			c.o.Log.Warn("whether resources went with their kind could not be found out, and is asked again; they stay in force", "kind", gvk.Kind, "error", err.Error())
-			now[gvk.Kind], c.unsettled = was[gvk.Kind], true
+			now[gvk.Kind], c.lookAgain = was[gvk.Kind], retryKind
 		case there == vanished:
-			now[gvk.Kind], c.unsettled = true, true
+			now[gvk.Kind], c.lookAgain = true, retryKind
 		case there == unclear:
-			now[gvk.Kind], c.unsettled = was[gvk.Kind], true
+			now[gvk.Kind] = was[gvk.Kind]
 		default:
 			changed = c.table.sweep(keys) || changed
-			delete(c.twice, gvk.Kind)
 		}
 	}
 	maps.DeleteFunc(now, func(_ string, v bool) bool { return !v })
@@ -193,29 +196,25 @@ const (
 	present
 )
 
-// there looks for a kind. careful is set where none of its resources may be left: the
-// API server may say that a definition is on its way out a moment after its resources
-// went, and the watch may not have told of those that came since. So they are looked
-// for twice, and at the API server itself.
-func (c *Controller) there(ctx context.Context, gvk schema.GroupVersionKind, careful bool, served map[schema.GroupVersion]map[string]bool) (presence, error) {
+// there looks for a kind. careful is set where the watch may not have told yet of
+// resources that came since others went: the API server is asked for them where none
+// would be left.
+func (c *Controller) there(ctx context.Context, gvk schema.GroupVersionKind, careful bool, asked map[schema.GroupVersion]map[string]bool) (presence, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	known, ok := served[gvk.GroupVersion()]
+	known, ok := asked[gvk.GroupVersion()]
 	if !ok {
 		var err error
-		if known, err = c.served(ctx, gvk.GroupVersion()); err != nil {
+		if known, err = served.Kinds(ctx, c.discovery, gvk.GroupVersion()); err != nil {
 			return unclear, err
 		}
-		served[gvk.GroupVersion()] = known
+		asked[gvk.GroupVersion()] = known
 	}
 	switch {
 	case !known[gvk.Kind]:
 		return vanished, nil
 	case !careful || !c.table.last(gvk.Kind):
 		return present, nil
-	case !c.twice[gvk.Kind]:
-		c.twice[gvk.Kind], c.lookAgain = true, lastAgain
-		return unclear, nil
 	}
 	list := &metav1.PartialObjectMetadataList{}
 	list.SetGroupVersionKind(gvk.GroupVersion().WithKind(gvk.Kind + "List"))
@@ -226,29 +225,6 @@ func (c *Controller) there(ctx context.Context, gvk schema.GroupVersionKind, car
 		return unclear, nil // the watch will tell of it
 	}
 	return present, nil
-}
-
-// served are the kinds of a version that the cluster serves, but for those whose
-// definitions are on their way out.
-func (c *Controller) served(ctx context.Context, gv schema.GroupVersion) (map[string]bool, error) {
-	list, err := c.discovery.ServerResourcesForGroupVersionWithContext(ctx, gv.String())
-	if err != nil && !apierrors.IsNotFound(err) {
-		return nil, err
-	}
-	known := map[string]bool{}
-	if err == nil {
-		for _, r := range list.APIResources {
-			if !strings.Contains(r.Name, "/") {
-				known[r.Kind] = !ending(r)
-			}
-		}
-	}
-	return known, nil
-}
-
-// ending reports whether a resource's definition is being deleted.
-func ending(r metav1.APIResource) bool {
-	return slices.Contains(r.Verbs, "delete") && !slices.Contains(r.Verbs, "create")
 }
 
 // keysByKind are keys of resources, by their kinds.

@@ -186,7 +186,12 @@ func TestTable(t *testing.T) {
 	if tb.rows[key].good != nil {
 		t.Error("another version is taken for the one that works")
 	}
-	if !tb.mark(key) || len(tb.marked()[key.Kind]) != 1 || !tb.last(key.Kind) || !tb.sweep([]compile.Key{key}) || tb.sweep([]compile.Key{key}) || tb.mark(key) || len(tb.rows) != 0 {
+	now := time.Now()
+	marks := func(since time.Time, due int) bool { // of a kind that waits
+		gone, fresh := tb.marked(since, func(string) bool { return true })
+		return len(gone[key.Kind]) == due && fresh == (due == 0)
+	}
+	if !tb.mark(key, now) || !marks(now, 1) || !marks(now.Add(-1), 0) || !tb.last(key.Kind) || !tb.sweep([]compile.Key{key}) || tb.sweep([]compile.Key{key}) || tb.mark(key, now) || len(tb.rows) != 0 {
 		t.Error("what is gone is kept")
 	}
 	if _, err := tb.observe(&unstructured.Unstructured{Object: map[string]any{"kind": "Store", "x": func() {}}}); err == nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"sync"
+	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
@@ -24,6 +25,7 @@ type row struct {
 	current    *compile.Resource
 	good       *compile.Resource
 	gone       bool // it was deleted, and stays in force until its kind is known to be there
+	goneAt     time.Time
 }
 
 func newTable() *table { return &table{rows: map[compile.Key]*row{}} }
@@ -70,27 +72,32 @@ func (r *row) drop(kept *compile.Resource) {
 }
 
 // mark notes that a resource was deleted, and reports whether it was there.
-func (t *table) mark(key compile.Key) bool {
+func (t *table) mark(key compile.Key, now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	r, ok := t.rows[key]
 	if ok {
-		r.gone = true
+		r.gone, r.goneAt = true, now
 	}
 	return ok
 }
 
-// marked are the resources that were deleted and are still in force.
-func (t *table) marked() keysByKind {
+// marked are the resources that were deleted and are still in force. fresh reports
+// whether there are more, of kinds that are to wait, which were deleted after since.
+func (t *table) marked(since time.Time, waits func(kind string) bool) (out keysByKind, fresh bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	out := keysByKind{}
+	out = keysByKind{}
 	for key, r := range t.rows {
-		if r.gone {
+		switch {
+		case !r.gone:
+		case waits(key.Kind) && r.goneAt.After(since):
+			fresh = true
+		default:
 			out[key.Kind] = append(out[key.Kind], key)
 		}
 	}
-	return out
+	return out, fresh
 }
 
 // has reports whether there are resources of a kind, last whether all of them were

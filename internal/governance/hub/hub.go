@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/discovery"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
@@ -157,6 +159,9 @@ type run struct {
 	libraryKey string
 	faults     map[string]error // of definitions, by kind and name
 	retry      bool             // a write failed in this pass
+	discovery  *discovery.DiscoveryClient
+	deleted    atomic.Bool // something was deleted since the last pass
+	unknown    string      // why it is not known what is demanded; "" where it is
 }
 
 // Run governs until ctx ends. It is for one replica at a time: the one that holds
@@ -164,6 +169,18 @@ type run struct {
 func (h *Hub) Run(ctx context.Context) error {
 	h.running.Lock() // the run before may still be ending
 	defer h.running.Unlock()
+	for {
+		if err := h.once(ctx); !errors.Is(err, errAnew) {
+			return err
+		}
+	}
+}
+
+// errAnew: kinds were not known and are again, so that all is to be read anew.
+var errAnew = errors.New("all is read anew")
+
+// once governs until ctx ends, or kinds were gone and are there again.
+func (h *Hub) once(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r := &run{Hub: h, changed: make(chan struct{}, 1), later: make(chan struct{}, 1), written: map[string]time.Time{},
@@ -194,7 +211,9 @@ func (h *Hub) Run(ctx context.Context) error {
 		known.Go(func() { r.watch(ctx, o) })
 	}
 	known.Wait()
-	r.loop(ctx)
+	if r.loop(ctx); ctx.Err() == nil {
+		return errAnew
+	}
 	return cause(ctx)
 }
 
@@ -230,6 +249,9 @@ func (r *run) connect() error {
 			r.o.Log.Warn("watching the hub cluster failed, and is tried again", "error", err.Error())
 		}})
 	if err != nil {
+		return err
+	}
+	if r.discovery, err = discovery.NewDiscoveryClientForConfigAndClient(r.config, hc); err != nil {
 		return err
 	}
 	r.client, err = client.New(r.config, client.Options{HTTPClient: hc, Mapper: mapper, Scheme: r.scheme})
@@ -285,7 +307,10 @@ func (r *run) handler() toolscache.ResourceEventHandler {
 			}
 			seen(is)
 		},
-		DeleteFunc: func(any) { poke(r.changed) },
+		DeleteFunc: func(any) {
+			r.deleted.Store(true)
+			poke(r.changed)
+		},
 	}
 }
 
@@ -296,7 +321,8 @@ func poke(c chan struct{}) {
 	}
 }
 
-// loop judges whenever something changed and then was quiet for a moment.
+// loop judges whenever something changed and then was quiet for a moment. It ends
+// before ctx where kinds were gone and are there again.
 func (r *run) loop(ctx context.Context) {
 	again := time.NewTicker(r.o.Recheck)
 	defer again.Stop()
@@ -320,7 +346,12 @@ func (r *run) loop(ctx context.Context) {
 		case <-again.C:
 		}
 		r.retry = false
-		if err := r.pass(ctx); err != nil && ctx.Err() == nil {
+		before := r.unknown
+		if !r.known(ctx) {
+			r.retry = true
+		} else if before != "" {
+			return // what was missed meanwhile is in no watch yet
+		} else if err := r.pass(ctx); err != nil && ctx.Err() == nil {
 			r.retry = true
 			r.o.Log.Warn("not all could be brought up to date; it is tried again", "error", err.Error())
 		}
