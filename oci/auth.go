@@ -2,9 +2,11 @@ package oci
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -29,18 +31,36 @@ const (
 	maxTokenLife     = 24 * time.Hour
 )
 
-// tokens keeps bearer tokens by registry and repository. A token is fetched
-// once for everybody who waits for it.
+// tokens keeps bearer tokens by all that they were had with. A token is fetched once
+// for everybody who waits for it.
 type tokens struct {
 	opts   Options
 	cache  *lru.Cache[tokenKey, tokenEntry]
-	count  atomic.Int64 // of tokens so far
+	last   *lru.Cache[tokenKey, tokenKey] // the one that was used last, by a key without its origin
+	count  atomic.Int64                   // of tokens so far
 	flight singleflight.Group
 }
 
-type tokenKey struct{ host, repository string }
+type tokenKey struct {
+	host, repository string
+	// origin is where it was asked for, and as whom: a credential that is another one now,
+	// or none any more, is served by no token that was had before.
+	origin [sha256.Size]byte
+}
+
+// originOf is the origin of a token.
+func originOf(c challenge, cred Credential) (sum [sha256.Size]byte) {
+	h := sha256.New()
+	for _, part := range []string{c.realm, c.service, cred.Username, cred.Password, cred.RefreshToken, cred.AccessToken} {
+		_, _ = fmt.Fprintf(h, "%d ", len(part))
+		_, _ = io.WriteString(h, part)
+	}
+	h.Sum(sum[:0])
+	return sum
+}
 
 type tokenEntry struct {
+	key    tokenKey
 	token  string
 	number int64 // in the order they were given
 	until  time.Time
@@ -54,7 +74,7 @@ func (s shown) secrets() []string {
 }
 
 func newTokens(o Options) *tokens {
-	return &tokens{opts: o, cache: lru.New[tokenKey, tokenEntry](o.Limits.Tokens)}
+	return &tokens{opts: o, cache: lru.New[tokenKey, tokenEntry](o.Limits.Tokens), last: lru.New[tokenKey, tokenKey](o.Limits.Tokens / 4)}
 }
 
 // shown is what a request shows to a registry.
@@ -62,6 +82,7 @@ type shown struct {
 	header    string     // for Authorization, "" for nothing
 	token     string     // the bearer token in it, "" for none
 	number    int64      // the token's
+	key       tokenKey   // likewise
 	as        Credential // what it shows without an exchange; anonymous for a token that was had for another
 	challenge *challenge // what it answers, nil where the registry is not known to ask
 }
@@ -84,7 +105,7 @@ func (t *tokens) show(ctx context.Context, h *host, repository string) (shown, e
 	if err != nil {
 		return shown{challenge: c}, err
 	}
-	return shown{header: "Bearer " + e.token, token: e.token, number: e.number, as: e.as, challenge: c}, nil
+	return shown{header: "Bearer " + e.token, token: e.token, number: e.number, key: e.key, as: e.as, challenge: c}, nil
 }
 
 // refused notes what a 401 asks for, drops the token that it refused, and says
@@ -105,9 +126,8 @@ func (t *tokens) refused(h *host, resp *http.Response, repository string, s show
 
 // forget drops a token, unless there is another one by now.
 func (t *tokens) forget(h *host, repository string, s shown) {
-	k := tokenKey{h.name, repository}
-	if e, ok := t.cache.Get(k); ok && s.token != "" && e.token == s.token {
-		t.cache.Delete(k)
+	if e, ok := t.cache.Get(s.key); ok && s.token != "" && e.token == s.token {
+		t.cache.Delete(s.key)
 	}
 }
 
@@ -131,7 +151,24 @@ func (t *tokens) kept(k tokenKey) (tokenEntry, bool) {
 }
 
 func (t *tokens) bearer(ctx context.Context, h *host, c challenge, repository string) (tokenEntry, error) {
-	return t.once(ctx, h, tokenKey{h.name, repository}, func(ctx context.Context) (tokenEntry, error) { return t.fetch(ctx, h, c, repository) })
+	k := tokenKey{host: h.name, repository: repository}
+	cred, err := t.credential(ctx, h, repository)
+	if err != nil {
+		// Who does not answer has not taken the credential back.
+		if was, ok := t.last.Get(k); ok && errors.Is(err, boltseal.ErrUnavailable) {
+			if e, ok := t.kept(was); ok {
+				return e, nil
+			}
+		}
+		return tokenEntry{}, err
+	}
+	of := k
+	of.origin = originOf(c, cred)
+	e, err := t.once(ctx, h, of, func(ctx context.Context) (tokenEntry, error) { return t.fetch(ctx, h, c, repository, cred) })
+	if was, ok := t.last.Get(k); err == nil && (!ok || was != e.key) {
+		t.last.Put(k, e.key, int64(2*len(repository)+256))
+	}
+	return e, err
 }
 
 // once returns the token that is kept, or has it fetched, once for all who wait.
@@ -140,7 +177,7 @@ func (t *tokens) once(ctx context.Context, h *host, k tokenKey, fetch func(conte
 		return e, nil
 	}
 	// The first caller's leaving must not fail the others.
-	ch := t.flight.DoChan(k.host+" "+k.repository, func() (entry any, err error) {
+	ch := t.flight.DoChan(k.host+" "+k.repository+" "+string(k.origin[:]), func() (entry any, err error) {
 		defer func() { // a panic here, in a goroutine of its own, would end the process
 			if p := recover(); p != nil {
 				entry, err = nil, fmt.Errorf("the token for %s: panic: %.200v", h.name, p)
@@ -156,7 +193,10 @@ func (t *tokens) once(ctx context.Context, h *host, k tokenKey, fetch func(conte
 			return nil, err
 		}
 		e.number = t.count.Add(1)
-		t.cache.Put(k, e, int64(len(e.token)+len(k.host)+len(k.repository)+256))
+		if e.key == (tokenKey{}) {
+			e.key = k
+		}
+		t.cache.Put(e.key, e, int64(len(e.token)+len(k.host)+len(k.repository)+256))
 		return e, nil
 	})
 	select {
@@ -172,15 +212,18 @@ func (t *tokens) once(ctx context.Context, h *host, k tokenKey, fetch func(conte
 
 // fetch gets a token, and tries once more where the token server refuses the
 // credential and there is a fresh one.
-func (t *tokens) fetch(ctx context.Context, h *host, c challenge, repository string) (tokenEntry, error) {
+func (t *tokens) fetch(ctx context.Context, h *host, c challenge, repository string, cred Credential) (tokenEntry, error) {
 	for again := true; ; again = false {
-		cred, err := t.credential(ctx, h, repository)
-		if err != nil {
-			return tokenEntry{}, err
+		if !again {
+			var err error
+			if cred, err = t.credential(ctx, h, repository); err != nil {
+				return tokenEntry{}, err
+			}
 		}
+		k := tokenKey{h.name, repository, originOf(c, cred)}
 		now := t.opts.Clock()
 		if cred.AccessToken != "" {
-			e := tokenEntry{token: cred.AccessToken, until: now.Add(defaultTokenLife), as: cred}
+			e := tokenEntry{key: k, token: cred.AccessToken, until: now.Add(defaultTokenLife), as: cred}
 			if !cred.Expires.IsZero() {
 				e.until = ahead(now, min(cred.Expires.Sub(now), maxTokenLife))
 			}
@@ -188,6 +231,7 @@ func (t *tokens) fetch(ctx context.Context, h *host, c challenge, repository str
 		}
 		e, err := t.ask(ctx, h, c, repository, cred)
 		if err == nil {
+			e.key = k
 			if end := ahead(now, cred.Expires.Sub(now)); !cred.Expires.IsZero() && end.Before(e.until) {
 				e.until = end
 			}

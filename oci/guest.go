@@ -41,7 +41,7 @@ func repositoryOf(path string) string {
 // guestKey is apart from the keys of the registries themselves: what a guest gets is
 // never shown to one that was asked by its own name, nor the other way round.
 func guestKey(h *host, at *url.URL, repository string) tokenKey {
-	return tokenKey{"guest of " + at.Scheme + "://" + at.Host + " by way of " + h.name, repository}
+	return tokenKey{host: "guest of " + at.Scheme + "://" + at.Host + " by way of " + h.name, repository: repository}
 }
 
 // guest gets a token without a credential, once for all who wait for it.

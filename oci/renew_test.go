@@ -263,15 +263,17 @@ func TestCredentialIsGone(t *testing.T) {
 // No token is kept beyond the end of the credential that it was had with.
 func TestCredentialEnds(t *testing.T) {
 	t.Parallel()
-	for _, way := range []string{byExchange, byRefresh, byToken} {
+	for _, way := range []string{byExchange, byRefresh} {
 		t.Run(way, func(t *testing.T) {
 			t.Parallel()
 			d, c := newDoor(t, way), newClock()
-			given := 0
+			end := c.now().Add(10 * time.Minute)
 			source := sourceFunc(func() (oci.Credential, error) {
-				given++
 				cred := d.credential(way)
-				cred.Expires = c.now().Add(10 * time.Minute)
+				if !c.now().Before(end) {
+					end = end.Add(10 * time.Minute)
+				}
+				cred.Expires = end
 				return cred, nil
 			})
 			r := newRegistry(t, oci.Options{Credentials: source, Clock: c.now})
@@ -280,8 +282,52 @@ func TestCredentialEnds(t *testing.T) {
 				if _, err := r.Resolve(within(t), tagged(d.host, repo, "v1")); err != nil {
 					t.Fatal(err)
 				}
-				if want := []int{1, 1, 1, 2}[n]; given != want {
-					t.Errorf("step %d: %d credentials, want %d", n, given, want)
+				if got, want := d.token.Load(), []int32{1, 1, 1, 2}[n]; got != want {
+					t.Errorf("step %d: %d tokens, want %d", n, got, want)
+				}
+			}
+		})
+	}
+}
+
+// TestTokensAreOfOneCredential: what was had with a credential serves no other one, nor
+// nobody, from the moment that the source has another; while the source does not answer,
+// and only then, the token of before goes on.
+func TestTokensAreOfOneCredential(t *testing.T) {
+	t.Parallel()
+	for _, way := range []string{byExchange, byRefresh, byToken} {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			d := newDoor(t, way)
+			right := d.credential(way)
+			right.Expires = time.Now().Add(time.Hour)
+			wrong := right
+			if wrong.Expires = right.Expires; way == byRefresh {
+				wrong.RefreshToken = "another"
+			} else if way == byToken {
+				wrong.AccessToken = "another"
+			} else {
+				wrong.Password = "another"
+			}
+			now, fails := right, error(nil)
+			r := newRegistry(t, oci.Options{Limits: oci.Limits{Attempts: 1}, Credentials: sourceFunc(func() (oci.Credential, error) { return now, fails })})
+			for _, step := range []struct {
+				what string
+				cred oci.Credential
+				err  error
+				want error // nil = it is read
+			}{
+				{"the right one", right, nil, nil},
+				{"the source does not answer", oci.Credential{}, fmt.Errorf("%w: away", boltseal.ErrUnavailable), nil},
+				{"another one", wrong, nil, boltseal.ErrUnauthorized},
+				{"the right one again", right, nil, nil},
+				{"none", oci.Credential{}, nil, boltseal.ErrUnauthorized},
+				{"it was taken back", oci.Credential{}, errors.New("forbidden"), boltseal.ErrUnauthorized},
+				{"the right one at last", right, nil, nil},
+			} {
+				now, fails = step.cred, step.err
+				if _, err := r.Resolve(within(t), tagged(d.host, repo, "v1")); !errors.Is(err, step.want) || (err == nil) != (step.want == nil) {
+					t.Errorf("%s: %v, want %v", step.what, err, step.want)
 				}
 			}
 		})
