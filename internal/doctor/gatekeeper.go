@@ -82,7 +82,7 @@ func askProvider(ctx context.Context, subject, url, bundle string, o Options) Fi
 	switch {
 	case err != nil:
 		f.Message, f.Remedy = "its answer broke off: "+err.Error(), "see what Boltseal logs"
-	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
+	case resp.StatusCode == http.StatusUnauthorized:
 		f.Level, f.Message = OK, "it answers, and only to whoever shows Gatekeeper's certificate, which was not shown here"
 	case json.Unmarshal(data, &answer) != nil || answer.Kind != "ProviderResponse" || answer.Response == nil:
 		f.Message, f.Remedy = fmt.Sprintf("what answers at %s is no provider of external data (HTTP %d)", url, resp.StatusCode), "correct the path in the Provider's url: Boltseal's is /ratify/gatekeeper/v2/verify"

@@ -197,6 +197,7 @@ type reply struct {
 	status  int    // 0 = 200
 	counted int    // what is counted in place of 200; 0 = 200
 	uid     string // of the review that is answered
+	json    bool   // body is JSON whatever the status is
 	body    []byte
 	pooled  *[]byte // where body came from, to be given back
 }
@@ -235,7 +236,9 @@ func (s *Server) handle(endpoint string, maxBytes int, answer func(q question) r
 			h["Content-Type"] = jsonType
 			succeeded.Inc()
 		default:
-			h.Set("Content-Type", "text/plain; charset=utf-8")
+			if h.Set("Content-Type", "text/plain; charset=utf-8"); rep.json {
+				h["Content-Type"] = jsonType
+			}
 			if rep.status == http.StatusServiceUnavailable {
 				h.Set("Retry-After", "1")
 			}
@@ -258,7 +261,7 @@ var jsonType = []string{"application/json"}
 
 func (s *Server) answer(r *http.Request, mine *share, endpoint string, maxBytes int, start time.Time, answer func(question) reply) (rep reply) {
 	if r.Method != http.MethodPost {
-		return refuse(http.StatusMethodNotAllowed, "ask with POST")
+		return s.verdict(endpoint, nil, refuse(http.StatusMethodNotAllowed, "ask with POST"))
 	}
 	buf, _ := s.bodies.Get().(*[]byte)
 	defer func() {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/boltseal/boltseal/internal/admission"
+	"github.com/boltseal/boltseal/internal/externaldata"
 )
 
 // The endpoints that the API server asks.
@@ -33,17 +34,36 @@ func isReview(endpoint string) bool { return endpoint == endpointValidate || end
 // was read: with failurePolicy Ignore the API server takes what is no answer for a
 // yes, and whoever sends a large object, or many, would bring that about.
 func (s *Server) verdict(endpoint string, front []byte, rep reply) reply {
-	if rep.status == 0 || !isReview(endpoint) {
+	switch {
+	case rep.status == 0:
 		return rep
+	case !isReview(endpoint):
+		return systemError(rep)
 	}
 	return s.verdictOn(endpoint, admission.FrontUID(front[:min(len(front), admission.FrontBytes)]), rep)
+}
+
+// systemError says in Gatekeeper's protocol why a request of Gatekeeper's is refused:
+// it reads the body whatever the status is, and shows what is no ProviderResponse as
+// "invalid character".
+func systemError(rep reply) reply {
+	if rep.json {
+		return rep
+	}
+	rep.body, rep.json = externaldata.AppendSystemError(nil, externaldata.V1Beta1, string(bytes.TrimSpace(rep.body))), true
+	return rep
 }
 
 // verdictOn is verdict for a uid. The object is not admitted; where images are to be
 // pinned it goes on as it is, to be judged by validation. What is counted stays the
 // status of the refusal.
 func (s *Server) verdictOn(endpoint, uid string, refused reply) reply {
-	if refused.status == 0 || uid == "" {
+	switch {
+	case refused.status == 0:
+		return refused
+	case !isReview(endpoint):
+		return systemError(refused)
+	case uid == "":
 		return refused
 	}
 	text := string(bytes.TrimSpace(refused.body))
@@ -112,10 +132,18 @@ func (s *Server) unproven(w http.ResponseWriter, r *http.Request, endpoint strin
 		defer mine.leave()
 		rep = s.verdict(endpoint, mine.front(r, endpoint, nil, s.o.Clock().Add(min(s.budget(endpoint, r), bodyTimeout))), rep)
 	}
-	if rep.status != 0 {
+	if !isReview(endpoint) {
+		rep = systemError(rep)
+	}
+	switch {
+	case rep.status == 0:
+		w.Header()["Content-Type"] = jsonType
+	case rep.json:
+		w.Header()["Content-Type"] = jsonType
+		w.WriteHeader(rep.status)
+	default:
 		http.Error(w, why.Error(), rep.status)
 		return
 	}
-	w.Header()["Content-Type"] = jsonType
 	_, _ = w.Write(rep.body)
 }
