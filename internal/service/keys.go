@@ -65,7 +65,7 @@ func (s *Service) followKeys(ctx context.Context) {
 		if s.cluster != nil {
 			s.cluster.Recompile()
 		} else {
-			s.load()
+			s.loadKeys()
 		}
 	}
 }

@@ -124,6 +124,7 @@ type Service struct {
 	keys        *keys.Refresher
 	keysChanged chan struct{} // room for one: what was fetched is to be put in force
 	loading     sync.Mutex    // held while files are put in force
+	good        *compile.Set  // of the files, that is in force; nil = none is yet
 }
 
 // New opens the listeners and loads the configuration. A configuration that does
@@ -223,7 +224,7 @@ func (s *Service) Run(ctx context.Context) error {
 		wg.Go(func() { s.named.Run(watching, s.cluster.Recompile) })
 	} else {
 		wg.Go(func() { s.files.Run(watching, s.load) })
-		wg.Go(func() { s.named.Run(watching, s.load) })
+		wg.Go(func() { s.named.Run(watching, s.loadKeys) })
 	}
 	if s.tlsFiles != nil {
 		wg.Go(func() { s.tlsFiles.Run(watching, s.reloadTLS) })
@@ -318,19 +319,25 @@ func OnLoopback(address string) (host string, ok bool) {
 func (s *Service) load() {
 	s.loading.Lock()
 	defer s.loading.Unlock()
+	s.loadFiles()
+}
+
+// loadFiles reports whether the files' configuration is in force, or about to be.
+func (s *Service) loadFiles() bool {
 	err := s.compile()
 	if errors.Is(err, errAwaited) {
-		return // followKeys comes back
+		return true // followKeys comes back
 	}
 	s.server.Loaded(err)
 	if err == nil {
-		return
+		return true
 	}
 	serving := "nothing is answered until it is mended"
 	if s.live.Load() != nil {
 		serving = "the last good one goes on serving"
 	}
 	s.o.Log.Error("the configuration does not work; "+serving, "error", err.Error())
+	return false
 }
 
 func (s *Service) compile() error {
@@ -342,16 +349,14 @@ func (s *Service) compile() error {
 	if err != nil {
 		return err
 	}
-	s.named.Watch(set.Files())
-	if s.keys.Use(set.Wants()); !s.keys.Tried() {
+	s.named.Watch(s.filesOf(set))
+	if s.keys.Use(s.wanted(set)); !s.keys.Tried() {
 		return errAwaited
 	}
-	policies := integrity.NewSet(set.Integrity(), s.o.Exempt...)
-	compiled, err := set.Compile(s.deps(policies.Recalls()))
-	if err != nil {
+	if err := s.enforce(set); err != nil {
 		return err
 	}
-	s.swap(compiled, policies, s.newMemo())
+	s.keys.Use(set.Wants())
 	return nil
 }
 
