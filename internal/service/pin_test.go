@@ -34,6 +34,10 @@ var places = map[string]func(p *corev1.Pod, image string) (subresource string, u
 		p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: image}}}}
 		return "", false
 	},
+	"volume of a CSI driver": func(p *corev1.Pod, image string) (string, bool) {
+		p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{CSI: &corev1.CSIVolumeSource{Driver: "image.csi.k8s.io", VolumeAttributes: map[string]string{"image": image}}}}}
+		return "", false
+	},
 	"container that is changed": func(p *corev1.Pod, image string) (string, bool) {
 		p.Spec.Containers = []corev1.Container{{Name: "c", Image: image}}
 		return "", true
@@ -71,6 +75,10 @@ func imagesOf(t *testing.T, q *admissionv1.AdmissionRequest) (out []string) {
 		out = append(out, c.Image)
 	}
 	for _, v := range p.Spec.Volumes {
+		if v.CSI != nil {
+			out = append(out, v.CSI.VolumeAttributes["image"])
+			continue
+		}
 		out = append(out, v.Image.Reference)
 	}
 	return out
