@@ -3,6 +3,7 @@ package boltseal
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 )
 
@@ -71,4 +72,43 @@ func SpendBudget(ctx context.Context, c Cost) error {
 		return fmt.Errorf("%w: the verification of one image may check %d signatures with public keys, those of certificates included", ErrLimit, b.most.PublicKeys)
 	}
 	return nil
+}
+
+type keepKey struct{}
+
+// kept are what is to be given back when the work on one signature ends.
+type kept struct {
+	mu    sync.Mutex
+	give  []func()
+	ended bool
+}
+
+// holding returns a context for the work on one signature; done ends it.
+func holding(ctx context.Context) (_ context.Context, done func()) {
+	k := &kept{}
+	return context.WithValue(ctx, keepKey{}, k), func() {
+		k.mu.Lock()
+		give := k.give
+		k.give, k.ended = nil, true
+		k.mu.Unlock()
+		for _, f := range give {
+			f()
+		}
+	}
+}
+
+// KeepUntilDone has release called when the work that ctx belongs to does not use any
+// more what it was given. It reports false where nothing says when that is.
+func KeepUntilDone(ctx context.Context, release func()) bool {
+	k, _ := ctx.Value(keepKey{}).(*kept)
+	if k == nil {
+		return false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.ended {
+		return false
+	}
+	k.give = append(k.give, release)
+	return true
 }

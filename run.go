@@ -91,6 +91,8 @@ func (r *run) do(ctx context.Context, j job) {
 		}
 	}()
 	defer r.engine.caught("the policy", &broken)
+	ctx, release := holding(ctx)
+	defer release()
 	candidate, subject, err := r.fetch(ctx, j)
 	found := j.likely
 	if errors.Is(err, errNoSignature) {

@@ -417,10 +417,8 @@ func (h *host) realm(ctx context.Context, text string, credentials bool) (*url.U
 	case u.Scheme != "https" && (u.Scheme != "http" || h.scheme != "http"):
 		return nil, nil, advise(refused("%s sends to a token server without TLS: %s://%s", h.name, u.Scheme, u.Host),
 			"correct the address that "+h.name+" gives of its token server: its external URL must begin with https:// (external_url of Harbor, auth.token.realm of distribution), or the proxy before it must send X-Forwarded-Proto: https")
-	case strings.EqualFold(u.Hostname(), hostname(h.address)):
-		return u, h.transport, nil
-	case slices.Contains(h.opts.AuthRealms, u.Host):
-		return u, h.transport, nil
+	case strings.EqualFold(u.Hostname(), hostname(h.address)), slices.Contains(h.opts.AuthRealms, u.Host):
+		return u, h.transport, h.allowed(u)
 	case credentials:
 		return nil, nil, advise(refused("%s wants its credentials sent to %s; list that host in authRealms of the Store's parameters if it is right", h.name, u.Host),
 			"if "+u.Host+" is the token server of "+h.name+", list it in authRealms of that host's entry in registries, in the Store's parameters")

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -128,8 +129,12 @@ func (o Options) throughProxy(proxy func(*http.Request) (*url.URL, error)) *http
 // further inside than most.
 func (o Options) guarded(most addressKind) *http.Transport {
 	t := newTransport(o.Limits, o.tlsConfig(HostOptions{}))
-	t.DialContext = (&net.Dialer{Timeout: o.Limits.RequestTimeout, ControlContext: refuse(most)}).DialContext
+	t.DialContext = o.guardedDial(most)
 	return t
+}
+
+func (o Options) guardedDial(most addressKind) func(context.Context, string, string) (net.Conn, error) {
+	return (&net.Dialer{Timeout: o.Limits.RequestTimeout, ControlContext: refuse(most)}).DialContext
 }
 
 // elsewhere is the transport for a URL that the registry named.
@@ -144,15 +149,47 @@ func (h *host) elsewhere(ctx context.Context, u *url.URL) (*http.Transport, erro
 		}
 		return h.guards.public, nil
 	}
-	// The proxy looks names up; what is an address already can be judged here.
-	if ip, err := netip.ParseAddr(u.Hostname()); err == nil {
-		if err := judge(ip, min(h.addressKind(ctx), privateAddress)); err != nil {
-			return nil, err
-		}
-	} else if endsInNumber(u.Hostname()) {
-		return nil, refused("cannot judge the address %q", u.Hostname())
+	if err := judgeProxied(u, min(h.addressKind(ctx), privateAddress)); err != nil {
+		return nil, err
 	}
 	return h.proxied, nil
+}
+
+// metadataNames are those by which machines of clouds reach their metadata.
+var metadataNames = []string{"metadata", "metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal", "metadata.tencentyun.com"}
+
+// judgeProxied refuses what a proxy must not be sent to. The proxy looks names up;
+// what is an address already, and names that mean one, are judged here.
+func judgeProxied(u *url.URL, most addressKind) error {
+	name := strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
+	ip, err := netip.ParseAddr(name)
+	switch {
+	case err == nil:
+		return judge(ip, most)
+	case endsInNumber(name):
+		return refused("cannot judge the address %q", name)
+	case slices.Contains(metadataNames, name):
+		return refused("it leads to %s, a cloud's metadata service", name)
+	case most < privateAddress && isLoopback(name):
+		return refused("it leads to %s, a private address", name)
+	}
+	return nil
+}
+
+// allowed judges where the registry itself is, or one of its token servers, before a
+// proxy is asked to go there; without a proxy the dialler does.
+func (h *host) allowed(u *url.URL) error {
+	if !h.guarded {
+		return nil
+	}
+	via, err := h.proxy(&http.Request{URL: u})
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: the proxy for %s: %v", boltseal.ErrConfiguration, u.Host, err)
+	case via == nil:
+		return nil
+	}
+	return judgeProxied(u, privateAddress)
 }
 
 // endsInNumber finds IPv4 addresses in forms that only some programs read, such

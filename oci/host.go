@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/fair"
 )
 
 // host is what is known of one registry.
@@ -22,8 +23,9 @@ type host struct {
 	transport *http.Transport
 	guards    *guards
 	proxy     func(*http.Request) (*url.URL, error)
+	guarded   bool            // its address is judged, though a proxy dials it
 	proxied   *http.Transport // for what that proxy dials
-	slots     chan struct{}   // requests under way
+	slots     *fair.Slots     // requests under way, in turn for those who ask
 	renewing  chan struct{}   // room for one: held while another credential is looked for
 	renewed   time.Time       // when that was last done; guarded by renewing
 
@@ -97,7 +99,7 @@ func (t *hostTable) get(name string) *host {
 func (t *hostTable) make(name string) *host {
 	set, named := t.opts.Hosts[name]
 	h := &host{name: name, scheme: "https", address: name, opts: set, transport: t.shared, guards: t.guards, proxy: t.opts.Proxy, proxied: t.guards.proxied,
-		slots: make(chan struct{}, t.opts.Limits.HostRequests), renewing: make(chan struct{}, 1)}
+		slots: fair.NewSlots(t.opts.Limits.HostRequests), guarded: !named || t.opts.GuardHosts, renewing: make(chan struct{}, 1)}
 	h.opts.AuthRealms = append(ownRealms(name), set.AuthRealms...)
 	if name == boltseal.DockerHub {
 		h.address = "registry-1.docker.io"
@@ -107,6 +109,9 @@ func (t *hostTable) make(name string) *host {
 	}
 	if named {
 		h.transport = newTransport(t.opts.Limits, t.opts.tlsConfig(set))
+		if t.opts.GuardHosts {
+			h.transport.DialContext = t.opts.guardedDial(privateAddress)
+		}
 		if set.Proxy != nil {
 			h.proxy = set.Proxy
 			h.proxied = t.opts.throughProxy(set.Proxy)

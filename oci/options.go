@@ -114,8 +114,14 @@ type Options struct {
 	RootCAs *x509.CertPool
 	// Credentials are looked up for each registry. Nil means anonymous.
 	Credentials CredentialSource
+	// GuardHosts judges the addresses of the registries in Hosts as those of others: who
+	// wrote them is no administrator. Otherwise they may be anywhere.
+	GuardHosts bool
 	// Limits bound everything that comes from outside.
 	Limits Limits
+	// Room bounds the bytes of answers that are held at a time. Nil means one of its
+	// own, of the default size.
+	Room *Room
 	// Proxy chooses the proxy for a request, nil for none. Nil means
 	// http.ProxyFromEnvironment.
 	Proxy func(*http.Request) (*url.URL, error)
@@ -132,6 +138,9 @@ func (o Options) withDefaults() Options {
 	o.Limits = o.Limits.withDefaults()
 	if o.UserAgent == "" {
 		o.UserAgent = "boltseal"
+	}
+	if o.Room == nil {
+		o.Room = NewRoom(0)
 	}
 	if o.Proxy == nil {
 		o.Proxy = http.ProxyFromEnvironment

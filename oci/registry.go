@@ -1,7 +1,6 @@
 package oci
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -74,6 +73,7 @@ func (r *Registry) content(ctx context.Context, op string, ref boltseal.Referenc
 	if unsized {
 		limit = min(limit, boltseal.MaxArtifactManifest)
 	}
+	q.keep = true
 	var b []byte
 	err := q.do(func(resp *http.Response) (err error) {
 		if _, err := statedDigest(resp, d.Digest); err != nil {
@@ -114,19 +114,14 @@ func checkSize(d ocispec.Descriptor, limit int64) error {
 // readExactly reads what d describes: not a byte more or less, and verified. What is
 // something else is an error that wraps wrong.
 func readExactly(body io.Reader, d ocispec.Descriptor, wrong error) ([]byte, error) {
-	b := make([]byte, d.Size)
-	switch n, err := readFull(body, b); {
-	case err == io.EOF:
-		return nil, fmt.Errorf("%w: %d bytes where its descriptor says %d", wrong, n, d.Size)
+	b, err := arriving(body, d.Size, d.Size)
+	switch {
 	case err != nil:
 		return nil, err
-	}
-	var more [1]byte
-	switch _, err := readFull(body, more[:]); {
-	case err == nil:
+	case int64(len(b)) > d.Size:
 		return nil, fmt.Errorf("%w: more than the %d bytes its descriptor says", wrong, d.Size)
-	case err != io.EOF:
-		return nil, err
+	case int64(len(b)) < d.Size:
+		return nil, fmt.Errorf("%w: %d bytes where its descriptor says %d", wrong, len(b), d.Size)
 	}
 	if err := verifyDigest(d.Digest, b, wrong); err != nil {
 		return nil, err
@@ -167,20 +162,11 @@ func readAll(resp *http.Response, limit int64) ([]byte, error) {
 	if resp.ContentLength > limit {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d", boltseal.ErrLimit, resp.ContentLength, limit)
 	}
-	if resp.ContentLength >= 0 {
-		// One byte more, so that the end of the body is seen.
-		b := make([]byte, resp.ContentLength+1)
-		n, err := readFull(resp.Body, b)
-		if err != io.EOF {
-			return nil, cmp.Or(err, io.ErrUnexpectedEOF)
-		}
-		return b[:n], nil
-	}
-	b, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
-	if err != nil {
+	b, err := arriving(resp.Body, resp.ContentLength, limit)
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if int64(len(b)) > limit {
+	case int64(len(b)) > limit:
 		return nil, fmt.Errorf("%w: more than %d bytes", boltseal.ErrLimit, limit)
 	}
 	return b, nil

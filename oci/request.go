@@ -38,6 +38,7 @@ type request struct {
 	began      int64      // tokens up to this number are older than the request
 	misled     *challenge // one that could not be answered
 	attempts   int        // tries, 0 for the usual number
+	keep       bool       // what is read is held until the verification of a signature ends
 	away       string     // the host that a redirect led to, "" for the registry itself
 }
 
@@ -65,12 +66,15 @@ func statusOf(err error) int {
 // do asks until there is an answer to consume, or a reason to stop. consume
 // sees answers with status 200 only.
 func (q *request) do(consume func(*http.Response) error) error {
+	if err := boltseal.SpendBudget(q.ctx, boltseal.Cost{Requests: 1}); err != nil {
+		return q.fail(0, err)
+	}
 	for attempt := 1; ; attempt++ {
 		if status, err := q.enter(); err != nil {
 			return q.fail(status, err)
 		}
 		status, wait, err := q.try(consume)
-		<-q.h.slots // others may ask while this one pauses
+		q.h.slots.Give() // others may ask while this one pauses
 		if err == nil {
 			return nil
 		}
@@ -113,15 +117,13 @@ func (q *request) enter() (status int, err error) {
 		if err := q.pause(q.h.paused()); err != nil {
 			return http.StatusTooManyRequests, fmt.Errorf("%w, and leaves no time for this request", err)
 		}
-		select {
-		case q.h.slots <- struct{}{}:
-		case <-q.ctx.Done():
-			return 0, fmt.Errorf("waiting for one of %d requests to the registry to end: %w", q.r.opts.Limits.HostRequests, unavailable(q.ctx.Err()))
+		if err := q.h.slots.Take(q.ctx, boltseal.AskerOf(q.ctx)); err != nil {
+			return 0, fmt.Errorf("waiting for one of %d requests to the registry to end: %w", q.r.opts.Limits.HostRequests, unavailable(err))
 		}
 		if q.h.paused() <= 0 {
 			return 0, nil
 		}
-		<-q.h.slots
+		q.h.slots.Give()
 	}
 }
 
@@ -144,6 +146,20 @@ func (q *request) pause(d time.Duration) error {
 	case <-q.ctx.Done():
 		return unavailable(q.ctx.Err())
 	}
+}
+
+// held has an answer consumed while its bytes are counted.
+func (q *request) held(ctx context.Context, end context.CancelFunc, resp *http.Response, consume func(*http.Response) error) error {
+	share := q.r.opts.Room.enter(q.h.name, end)
+	resp.Body = &heldBody{ReadCloser: resp.Body, ctx: ctx, share: share}
+	err := consume(resp)
+	if !share.arrived() && err != nil {
+		err = errCameSlowly
+	}
+	if err != nil || !q.keep || !boltseal.KeepUntilDone(q.ctx, share.leave) {
+		share.leave()
+	}
+	return err
 }
 
 // final marks an error that another try would not mend.
@@ -172,7 +188,7 @@ func (q *request) try(consume func(*http.Response) error) (status int, wait time
 			return 0, retryable(err), q.led(classify(err))
 		}
 		if resp.StatusCode == http.StatusOK {
-			if err := consume(resp); err != nil {
+			if err := q.held(ctx, cancel, resp, consume); err != nil {
 				resp.Body.Close() // what is left of it may be long, or never come
 				return resp.StatusCode, retryable(err), q.led(classify(err))
 			}
@@ -249,6 +265,9 @@ func (q *request) led(err error) error {
 // host that answers in q.away, where that is not the registry.
 func (q *request) send(ctx context.Context, header http.Header) (*http.Response, error) {
 	u, transport := q.url, q.h.transport
+	if err := q.h.allowed(u); err != nil {
+		return nil, err
+	}
 	q.away = ""
 	guest := false // a token for a guest was shown, or there is none
 	for redirects := 0; ; redirects++ {

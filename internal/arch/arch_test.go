@@ -117,7 +117,7 @@ func either(fs ...func(string) bool) func(string) bool {
 func not(f func(string) bool) func(string) bool { return func(s string) bool { return !f(s) } }
 
 // utilities are leaves that anybody may use.
-var utilities = ours("internal/lru", "internal/nearest")
+var utilities = ours("internal/lru", "internal/nearest", "internal/fair")
 
 func besides(f, but func(string) bool) func(string) bool {
 	return func(s string) bool { return f(s) && !but(s) }

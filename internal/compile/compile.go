@@ -34,7 +34,9 @@ type Deps struct {
 	// cloud. None by default: whoever may write a Store there could read with it.
 	LentTo []string
 	// Chains and Revocation are shared by all verifiers. Nil means new ones.
-	Chains     *notation.ChainCache
+	Chains *notation.ChainCache
+	// Room bounds what all registries' answers hold. Nil means a new one.
+	Room       *oci.Room
 	Revocation *notation.Revocation
 	// Wrap, where set, is put around every Store. asked says who is asked and in whose
 	// name: it is the same for the same resource with the same settings, files and Pod's
@@ -133,6 +135,9 @@ type compiler struct {
 func newCompiler(deps Deps) *compiler {
 	if deps.Clock == nil {
 		deps.Clock = time.Now
+	}
+	if deps.Room == nil {
+		deps.Room = oci.NewRoom(0)
 	}
 	if deps.Chains == nil {
 		deps.Chains = notation.NewChainCache(0)

@@ -29,7 +29,8 @@ func (c *compiler) store(r resource[v1beta1.StoreSpec]) {
 		c.fail(err)
 		return
 	}
-	o := oci.Options{PlainHTTP: p.UseHTTP, UserAgent: c.deps.UserAgent, Clock: c.deps.Clock, Hosts: map[string]oci.HostOptions{}}
+	o := oci.Options{PlainHTTP: p.UseHTTP, UserAgent: c.deps.UserAgent, Clock: c.deps.Clock, Hosts: map[string]oci.HostOptions{},
+		GuardHosts: r.namespace != "", Room: c.deps.Room}
 	var err error
 	if o.RootCAs, err = c.files.rootCAs(p.CAFile, p.CACert); err != nil {
 		c.fail(r.problem("spec.parameters", "%v", err))

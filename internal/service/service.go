@@ -30,6 +30,7 @@ import (
 	"github.com/boltseal/boltseal/internal/strict"
 	"github.com/boltseal/boltseal/internal/tlsfiles"
 	"github.com/boltseal/boltseal/notation"
+	"github.com/boltseal/boltseal/oci"
 	"github.com/boltseal/boltseal/trust"
 )
 
@@ -144,6 +145,7 @@ func New(o Options) (*Service, error) {
 	}
 	o.Deps.Clock = o.Clock
 	o.Deps.Chains = notation.NewChainCache(0)
+	o.Deps.Room = oci.NewRoom(0)
 	o.Deps.Sources = &credential.Pool{}
 	o.Deps.Revocation = notation.NewRevocation(notation.RevocationOptions{Clock: o.Clock})
 	s := &Service{o: o, memory: lastgood.New(o.MemoryBytes, o.Clock), audit: audit.NewLog(o.Audit, 0), alike: lru.NewWhole[string, string](alikeBytes)}
