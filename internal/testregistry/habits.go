@@ -54,7 +54,7 @@ func Habits() []Habit {
 		product, report string
 	}{
 		{400, "Quay", "quay/quay#3071"}, {401, "a registry behind a proxy", "distribution-spec, error codes"}, {403, "JFrog Artifactory", "sigstore/cosign#2973"},
-		{404, "distribution", "distribution-spec 1.1, Unavailable Referrers API"}, {405, "Harbor before 2.8", "google/go-containerregistry#1962"},
+		{404, "distribution", "distribution-spec 1.1, Unavailable Referrers API"}, {405, "a registry behind a proxy", "RFC 9110, section 15.5.6"},
 		{406, "JFrog Artifactory", "google/go-containerregistry#2026"}, {410, "a registry behind a proxy", "RFC 9110, section 15.5.11"},
 		{415, "a registry behind a proxy", "RFC 9110, section 15.5.16"}, {424, "Azure Container Registry, cache rules", "Azure/acr#891"},
 		{500, "a registry behind a proxy", "RFC 9110, section 15.6.1"}, {501, "a registry behind a proxy", "RFC 9110, section 15.6.2"},
@@ -116,7 +116,7 @@ func listHabits() []Habit {
 				entries(without("artifactType"))(a)
 			}}}
 		}},
-		{Name: "a list with the empty config's type", Product: "go-containerregistry before 0.20", Report: "google/go-containerregistry#1926", faults: changed(Referrers, entries(with("artifactType", ocispec.MediaTypeEmptyJSON)))},
+		{Name: "a list with the empty config's type", Product: "go-containerregistry", Report: "google/go-containerregistry#1997", faults: changed(Referrers, entries(with("artifactType", ocispec.MediaTypeEmptyJSON)))},
 		{Name: "a list with an image's config type", Product: "Azure Container Registry", Report: "Azure/acr#784", faults: changed(Referrers, entries(with("artifactType", ocispec.MediaTypeImageConfig)))},
 		{Name: "a list with wrong sizes", Product: gar, Report: garReport, faults: changed(Referrers, entries(with("size", 521)))},
 		{Name: "a list with large sizes", Product: gar, Report: garReport, faults: changed(Referrers, entries(with("size", 5<<20)))},
@@ -124,7 +124,7 @@ func listHabits() []Habit {
 		{Name: "a list with sizes as text", Product: gar, Report: garReport, faults: changed(Referrers, entries(with("size", "739")))},
 		{Name: "a list without sizes", Product: gar, Report: garReport, faults: changed(Referrers, entries(without("size")))},
 		{Name: "a list without media types", Product: gar, Report: garReport, faults: changed(Referrers, entries(without("mediaType")))},
-		{Name: "a list of Docker's media type", Product: "JFrog Artifactory", Report: "notaryproject/notation#1222", faults: changed(Referrers, entries(with("mediaType", "application/vnd.docker.distribution.manifest.v2+json")))},
+		{Name: "a list of Docker's media type", Product: "a registry of Docker's types", Report: "OCI image-spec, image-index.md", faults: changed(Referrers, entries(with("mediaType", "application/vnd.docker.distribution.manifest.v2+json")))},
 		{Name: "a list with digests in capitals", Product: "a registry of one's own", Report: "OCI image-spec, descriptor.md", faults: changed(Referrers, entries(func(_ int, m map[string]any) {
 			m["digest"] = "sha256:" + strings.ToUpper(strings.TrimPrefix(m["digest"].(string), "sha256:"))
 		}))},
@@ -138,7 +138,7 @@ func listHabits() []Habit {
 		{Name: "a filter that is refused", Product: "a registry behind a proxy", Report: "distribution-spec 1.1, Listing Referrers", faults: func(*Registry) []Fault {
 			return []Fault{{Kind: Status, Class: Referrers, Status: 400, Match: func(req *http.Request) bool { return req.URL.RawQuery != "" }}}
 		}},
-		{Name: "a filter that is claimed and not applied", Product: "Harbor", Report: "goharbor/harbor#20530", faults: changed(Referrers, func(a *Answer) { a.Header.Set("OCI-Filters-Applied", "artifactType") })},
+		{Name: "a filter that is claimed and not applied", Product: "Harbor", Report: "goharbor/harbor#19867", faults: changed(Referrers, func(a *Answer) { a.Header.Set("OCI-Filters-Applied", "artifactType") })},
 		{Name: "an empty list beside a tag", Product: "a registry that got the API later", Report: "distribution-spec 1.1, Enabling the Referrers API", Tags: true,
 			faults: always(Fault{Kind: Custom, Class: Referrers, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { writeIndex(w, nil) })})},
 	}
@@ -163,7 +163,7 @@ func pageHabits() []Habit {
 		{Name: "links with a port", Product: "a registry behind a proxy", Report: "RFC 9110, section 4.2.3", PageSize: 1, faults: link(func(a *Answer, q string) string {
 			return "<https://registry.example:443" + a.Request.URL.Path + "?" + q + ">; rel=next"
 		})},
-		{Name: "links without the proxy's prefix", Product: "JFrog Artifactory", Report: "google/go-containerregistry#2446", PageSize: 1, faults: link(func(a *Answer, q string) string {
+		{Name: "links without the proxy's prefix", Product: "a registry behind a proxy", Report: "google/go-containerregistry#2446", PageSize: 1, faults: link(func(a *Answer, q string) string {
 			return "</v2/referrers/" + a.Target + "?" + q + `>; rel="next"`
 		})},
 		{Name: "links that are a query", Product: "a registry of one's own", Report: "RFC 3986, section 4.2", PageSize: 1, faults: link(func(_ *Answer, q string) string {
@@ -193,7 +193,7 @@ func tokenHabits() []Habit {
 func answerHabits() []Habit {
 	return []Habit{
 		{Name: "the API is a web page", Product: "a registry behind a sign-in", Report: "awslabs/soci-snapshotter#512", Tags: true, faults: changed(Referrers, page(200))},
-		{Name: "the API redirects to a web page", Product: "GitHub Container Registry", Report: "notaryproject/notation#1172", Tags: true,
+		{Name: "the API redirects to a web page", Product: "GitHub Container Registry", Report: "artifacthub/hub#4785", Tags: true,
 			faults: func(r *Registry) []Fault {
 				return []Fault{{Kind: Redirect, Class: Referrers, Value: r.URL + "/signin"}, {Kind: Changed, Class: Other, Change: page(200)}}
 			}},
