@@ -44,7 +44,7 @@ func Example() {
 	})
 	must(err)
 
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	result, err := engine.Verify(ctx, image)
 	must(err)

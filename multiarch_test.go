@@ -1,7 +1,6 @@
 package boltseal_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -16,6 +15,7 @@ import (
 	"github.com/boltseal/boltseal/internal/testca"
 	"github.com/boltseal/boltseal/internal/testhouse"
 	"github.com/boltseal/boltseal/internal/testregistry"
+	"github.com/boltseal/boltseal/internal/testwait"
 	"github.com/boltseal/boltseal/policy"
 )
 
@@ -36,9 +36,7 @@ func asks(t testing.TB, h *testhouse.House, demand string, more ...func(*boltsea
 
 func verify(t testing.TB, e *boltseal.Engine, image string) boltseal.Result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	return need(e.Verify(ctx, image))(t)
+	return need(e.Verify(testwait.Context(t), image))(t)
 }
 
 func platform(text string) *ocispec.Platform {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/testregistry"
+	"github.com/boltseal/boltseal/internal/testwait"
 	"github.com/boltseal/boltseal/oci"
 )
 
@@ -149,7 +150,7 @@ func TestTokenOutlivesItsFirstCaller(t *testing.T) {
 			t.Errorf("the first caller: %v", err)
 		}
 	})
-	until(t, "the first caller", func() bool { return i.reg.Count(testregistry.Token) > 0 })
+	testwait.Until(t, "the first caller", func() bool { return i.reg.Count(testregistry.Token) > 0 })
 	wg.Go(func() {
 		if _, err := r.Resolve(within(t), i.byTag()); err != nil {
 			t.Errorf("the second caller: %v", err)
@@ -304,9 +305,8 @@ func TestTokenServerRecovers(t *testing.T) {
 		t.Error(err)
 	}
 	hangs := tokenImage(t, testregistry.TokenOptions{})
-	hangs.reg.Inject(testregistry.Fault{Kind: testregistry.Hang, Class: testregistry.Token})
-	ctx, cancel := context.WithTimeout(within(t), 100*time.Millisecond)
-	defer cancel()
+	ctx, expire := testwait.Deadline(within(t))
+	hangs.reg.Inject(testregistry.Fault{Kind: testregistry.Hang, Class: testregistry.Token, Match: func(*http.Request) bool { expire(); return true }})
 	_, err := newRegistry(t, oci.Options{Credentials: rightPassword}).Resolve(ctx, hangs.byTag())
 	wantError(t, err, boltseal.ErrUnavailable, hangs.reg.Host)
 	if !errors.Is(err, context.DeadlineExceeded) {

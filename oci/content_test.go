@@ -251,11 +251,13 @@ func TestBodiesThatDoNotEnd(t *testing.T) {
 					desc := pushBoth(t, reg, jsonOf(2000))
 					reg.Inject(fault)
 					o, ctx := oci.Options{}, within(t)
+					// waits: no request ever comes to its end, so any time shows it, wherever it runs out
+					const timeout = 200 * time.Millisecond
 					if whose == "try" {
-						o.Limits.RequestTimeout = 200 * time.Millisecond
+						o.Limits.RequestTimeout = timeout
 					} else {
 						var cancel context.CancelFunc
-						ctx, cancel = context.WithTimeout(ctx, 200*time.Millisecond)
+						ctx, cancel = context.WithTimeout(ctx, timeout)
 						defer cancel()
 					}
 					_, err := get(newRegistry(t, o), ctx, pinned(reg.Host, repo, desc.Digest), desc)
@@ -272,9 +274,8 @@ func TestBodiesThatDoNotEnd(t *testing.T) {
 func TestCancelled(t *testing.T) {
 	t.Parallel()
 	i := newImage(t, testregistry.Options{}, 0)
-	i.reg.Inject(testregistry.Fault{Kind: testregistry.Hang})
 	ctx, cancel := context.WithCancel(within(t))
-	time.AfterFunc(50*time.Millisecond, cancel)
+	i.reg.Inject(testregistry.Fault{Kind: testregistry.Hang, Match: func(*http.Request) bool { cancel(); return true }})
 	_, err := newRegistry(t, oci.Options{}).Resolve(ctx, i.byTag())
 	wantError(t, err, boltseal.ErrUnavailable, i.reg.Host)
 	if !errors.Is(err, context.Canceled) {

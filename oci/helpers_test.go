@@ -7,13 +7,13 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/testregistry"
+	"github.com/boltseal/boltseal/internal/testwait"
 	"github.com/boltseal/boltseal/oci"
 )
 
@@ -27,30 +27,13 @@ const (
 	password = secret + "-password"
 )
 
-// patience ends a test that hangs. Nothing is measured by it.
-const patience = 20 * time.Second
-
-// until waits for what another goroutine does.
-func until(t testing.TB, what string, done func() bool) {
-	t.Helper()
-	for ctx := within(t); !done(); time.Sleep(time.Millisecond) {
-		if ctx.Err() != nil {
-			t.Fatalf("waited in vain for %s", what)
-		}
-	}
-}
-
 var sentinels = []error{
 	boltseal.ErrInvalidReference, boltseal.ErrNotFound, boltseal.ErrUnauthorized, boltseal.ErrUnavailable,
 	boltseal.ErrMalformed, boltseal.ErrLimit, boltseal.ErrRefused, boltseal.ErrConfiguration,
 }
 
-func within(t testing.TB) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	t.Cleanup(cancel)
-	return ctx
-}
+// within ends a test that hangs.
+func within(t testing.TB) context.Context { return testwait.Context(t) }
 
 func newRegistry(t testing.TB, o oci.Options) *oci.Registry {
 	t.Helper()

@@ -14,6 +14,7 @@ import (
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/testca"
 	"github.com/boltseal/boltseal/internal/testregistry"
+	"github.com/boltseal/boltseal/internal/testwait"
 	"github.com/boltseal/boltseal/oci"
 )
 
@@ -58,22 +59,25 @@ func TestManyImagesLearnOfTheTokenTogether(t *testing.T) {
 // A request that gets no answer holds the others up no longer than its own time.
 func TestTheFirstRequestToARegistryHangs(t *testing.T) {
 	t.Parallel()
-	i := newImage(t, testregistry.Options{Token: &testregistry.TokenOptions{Anonymous: true}}, 1)
-	i.reg.Inject(testregistry.Fault{Kind: testregistry.Hang, Times: 1})
-	r := newRegistry(t, oci.Options{Limits: oci.Limits{RequestTimeout: 2 * time.Second}})
-	var wg sync.WaitGroup
-	failed := make(chan error, 10)
-	for range cap(failed) {
-		wg.Go(func() {
-			if _, err := r.Resolve(within(t), i.byTag()); err != nil {
-				failed <- err
-			}
-		})
-	}
-	wg.Wait()
-	if len(failed) > 1 { // the one that hung has used up its time
-		t.Errorf("%d failed: %v", len(failed), <-failed)
-	}
+	testwait.Grow(t, 2*time.Second, func(limit time.Duration) error { // what a request takes that does not hang
+		i := newImage(t, testregistry.Options{Token: &testregistry.TokenOptions{Anonymous: true}}, 1)
+		i.reg.Inject(testregistry.Fault{Kind: testregistry.Hang, Times: 1})
+		r := newRegistry(t, oci.Options{Limits: oci.Limits{RequestTimeout: limit}})
+		var wg sync.WaitGroup
+		failed := make(chan error, 10)
+		for range cap(failed) {
+			wg.Go(func() {
+				if _, err := r.Resolve(within(t), i.byTag()); err != nil {
+					failed <- err
+				}
+			})
+		}
+		wg.Wait()
+		if len(failed) > 1 { // the one that hung has used up its time
+			return fmt.Errorf("%d failed: %w", len(failed), <-failed)
+		}
+		return nil
+	})
 }
 
 // What a token server writes for a number or a date is read, and what is none counts

@@ -8,6 +8,7 @@ import (
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/testregistry"
+	"github.com/boltseal/boltseal/internal/testwait"
 	"github.com/boltseal/boltseal/oci"
 )
 
@@ -37,16 +38,23 @@ func newMirrored(t *testing.T, atOrigin, atMirror int, only bool) *mirrored {
 	}
 	m.mirror.ResetLog()
 	m.origin.reg.ResetLog()
+	m.start(t, testwait.Patience, only)
+	return m
+}
+
+// start begins anew, with the mirror first; each place may take so long while another is left.
+func (m *mirrored) start(t *testing.T, timeout time.Duration, only bool) {
+	t.Helper()
+	var err error
 	m.store, err = oci.NewMirrors(oci.MirrorOptions{
 		Store:   newRegistry(t, oci.Options{Limits: oci.Limits{Attempts: 1}}),
 		Mirrors: []oci.Mirror{{Source: m.origin.reg.Host, Endpoints: []string{m.mirror.Host + "/cache"}, Only: only}},
-		Timeout: 300 * time.Millisecond,
+		Timeout: timeout,
 		Clock:   func() time.Time { return m.now },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return m
 }
 
 func (m *mirrored) list(t *testing.T) (int, error) {
@@ -109,17 +117,26 @@ func TestMirrorOutages(t *testing.T) {
 			t.Parallel()
 			m := newMirrored(t, 1, 2, false)
 			m.mirror.Inject(fault)
+			again := func() {
+				if name == "hangs" {
+					m.start(t, 100*time.Millisecond, false) // waits: the mirror, which never answers, is asked first, and no time is set for the origin
+				}
+			}
+			again()
 			if d, err := m.store.Resolve(within(t), m.origin.byTag()); err != nil || d.Digest != m.origin.desc.Digest {
 				t.Fatal(d, err)
 			}
+			again()
 			if n, err := m.list(t); n != 1 || err != nil {
 				t.Fatal(n, err)
 			}
 			// Neither the mirror nor the origin without its list: left open.
 			m.origin.reg.Inject(testregistry.Fault{Kind: testregistry.Status})
+			again()
 			if _, err := m.store.Resolve(within(t), m.origin.byTag()); !errors.Is(err, boltseal.ErrUnavailable) {
 				t.Error(err)
 			}
+			again()
 			if _, err := m.list(t); !errors.Is(err, boltseal.ErrUnavailable) {
 				t.Error(err)
 			}

@@ -7,11 +7,13 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/testregistry"
+	"github.com/boltseal/boltseal/internal/testwait"
 	"github.com/boltseal/boltseal/oci"
 )
 
@@ -88,14 +90,19 @@ func TestThrottled(t *testing.T) {
 	}
 	remove()
 	reg.ResetLog()
-	t.Cleanup(reg.Inject(testregistry.Fault{Kind: testregistry.Status, Status: 429, Class: testregistry.Blob}))
 	// However few tries there are otherwise, and never longer than the caller waits.
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
+	ctx, expire := testwait.Deadline(t.Context())
+	var asked atomic.Int32
+	t.Cleanup(reg.Inject(testregistry.Fault{Kind: testregistry.Status, Status: 429, Class: testregistry.Blob, Match: func(*http.Request) bool {
+		if asked.Add(1) == 3 {
+			expire()
+		}
+		return true
+	}}))
 	_, err = newRegistry(t, oci.Options{Limits: oci.Limits{Attempts: 1}}).Blob(ctx, ref, desc)
 	wantError(t, err, boltseal.ErrUnavailable, reg.Host)
-	if n := reg.Count(testregistry.Blob); n < 2 || n > 8 {
-		t.Errorf("%d requests", n)
+	if n := reg.Count(testregistry.Blob); n != 3 {
+		t.Errorf("%d requests, want 3", n)
 	}
 }
 
@@ -132,7 +139,8 @@ func TestRetryAfterThatDoesNotFit(t *testing.T) {
 		timeout time.Duration // of the caller, 0 for none
 		says    string
 	}{
-		"the caller's time":     {header: "25", timeout: patience, says: "another try in 25s would come too late"},
+		// waits: nobody does; the less time is left, the less it fits
+		"the caller's time":     {header: "25", timeout: 20 * time.Second, says: "another try in 25s would come too late"},
 		"the limit":             {header: "31", says: "wait for 31s, longer than the limit of 30s"},
 		"another limit":         {header: "3", limit: 2 * time.Second, says: "longer than the limit of 2s"},
 		"a day":                 {header: "86400", says: "longer than the limit"},
@@ -147,7 +155,9 @@ func TestRetryAfterThatDoesNotFit(t *testing.T) {
 				r := newRegistry(t, oci.Options{Limits: oci.Limits{RetryAfter: c.limit}})
 				ctx := t.Context() // without a deadline
 				if c.timeout > 0 {
-					ctx = within(t)
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, c.timeout)
+					defer cancel()
 				}
 				_, err := r.Resolve(ctx, i.byTag())
 				wantError(t, err, boltseal.ErrUnavailable, i.reg.Host, c.says, strings.Fields(err.Error())[0])
@@ -163,7 +173,7 @@ func TestRetryAfterThatDoesNotFit(t *testing.T) {
 func TestPauseIsShared(t *testing.T) {
 	t.Parallel()
 	i := newImage(t, testregistry.Options{}, 0)
-	i.reg.Inject(testregistry.Fault{Kind: testregistry.Status, Status: 429, RetryAfter: "60"})
+	i.reg.Inject(testregistry.Fault{Kind: testregistry.Status, Status: 429, RetryAfter: "600"}) // longer than anybody here waits
 	r := newRegistry(t, oci.Options{Limits: oci.Limits{RetryAfter: 10 * time.Minute}})
 	for range 3 {
 		_, err := r.Resolve(within(t), i.byTag())
@@ -184,11 +194,11 @@ func TestPauseHoldsBackTheQueue(t *testing.T) {
 	t.Parallel()
 	i := newImage(t, testregistry.Options{}, 0)
 	i.reg.Inject(testregistry.Fault{Kind: testregistry.Custom, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Retry-After", "60")
+		w.Header().Set("Retry-After", "600") // longer than anybody here waits
 		w.WriteHeader(429)
 	})})
 	i.reg.SetLatency(50 * time.Millisecond) // until all have come
-	r := newRegistry(t, oci.Options{Limits: oci.Limits{HostRequests: 2}})
+	r := newRegistry(t, oci.Options{Limits: oci.Limits{HostRequests: 2, RetryAfter: 10 * time.Minute}})
 	var wg sync.WaitGroup
 	for range 30 {
 		wg.Go(func() {
@@ -223,8 +233,8 @@ func TestHostRequests(t *testing.T) {
 	i.reg.Inject(testregistry.Fault{Kind: testregistry.Hang})
 	ctx, cancel := context.WithCancel(within(t))
 	wg.Go(func() { _, _ = full.Resolve(ctx, i.byTag()) })
-	until(t, "the slot to be taken", func() bool { return i.reg.Count(testregistry.Any) > 40 })
-	short, end := context.WithTimeout(within(t), 50*time.Millisecond)
+	testwait.Until(t, "the slot to be taken", func() bool { return i.reg.Count(testregistry.Any) > 40 })
+	short, end := context.WithTimeout(within(t), 50*time.Millisecond) // waits: there is no slot for as long as the other hangs
 	defer end()
 	_, err := full.Resolve(short, i.byTag())
 	wantError(t, err, boltseal.ErrUnavailable, i.reg.Host, "waiting for one of 1 requests")

@@ -131,6 +131,7 @@ func TestStolenCredential(t *testing.T) {
 	need(t, err)
 	var later atomic.Int64
 	source, _, err := hubtoken.New(hubtoken.Options{Hub: config, Read: kubeconfig.Read, Save: kubeconfig.Save, Log: slog.Default(),
+		// waits: in place of half an hour; how long is all the same
 		Clock: func() time.Time { return time.Now().Add(time.Duration(later.Load())) }, After: func(time.Duration) <-chan time.Time { return time.After(100 * time.Millisecond) }})
 	need(t, err)
 	later.Store(int64(31 * time.Minute))

@@ -34,6 +34,7 @@ func TestADefinitionThatVanishes(t *testing.T) {
 	if err := cluster.Client().Delete(t.Context(), crd); err != nil {
 		t.Fatal(err)
 	}
+	// waits: for what must not happen; a slow machine can only hide it
 	for end := time.Now().Add(4 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if n := demands(); n != 1 {
 			t.Fatalf("%d demands, without a word of anybody", n)

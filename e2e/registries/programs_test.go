@@ -53,7 +53,7 @@ func run(t testing.TB, socket string, command ...string) http.Handler {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) { // waits: it polls; only a hang reaches the deadline
 		c, err := dial(ctx, "", "")
 		if err == nil {
 			c.Close()

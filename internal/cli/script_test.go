@@ -22,6 +22,7 @@ import (
 
 	"github.com/boltseal/boltseal/internal/demo"
 	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/testwait"
 )
 
 func TestMain(m *testing.M) {
@@ -127,7 +128,8 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: await FILE TEXT")
 	}
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	// waits: for what another process does; only a hang reaches the deadline
+	for deadline := time.Now().Add(testwait.Patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if b, err := os.ReadFile(ts.MkAbs(args[0])); err == nil && bytes.Contains(b, []byte(args[1])) {
 			return
 		}

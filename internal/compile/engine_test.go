@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -15,6 +14,7 @@ import (
 	"github.com/boltseal/boltseal/internal/compile"
 	"github.com/boltseal/boltseal/internal/testca"
 	"github.com/boltseal/boltseal/internal/testregistry"
+	"github.com/boltseal/boltseal/internal/testwait"
 	"github.com/boltseal/boltseal/oci"
 )
 
@@ -47,9 +47,7 @@ func (w *world) verify(t testing.TB, c *compile.Compiled, namespace, tag string)
 	if e == nil {
 		t.Fatalf("no engine for %q", namespace)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	r, err := e.Verify(ctx, w.reg.Ref(repo, tag))
+	r, err := e.Verify(testwait.Context(t), w.reg.Ref(repo, tag))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -82,7 +82,7 @@ func BenchmarkWhileProvidersRefresh(b *testing.B) {
 				for range turn {
 					took[refreshing] = append(took[refreshing], verify())
 				}
-				if d := time.Since(start); d > 2*time.Second {
+				if d := time.Since(start); d > 2*time.Second { // waits: the length of a turn of a benchmark
 					if refreshing {
 						busy, fetches = busy+d, fetches+len(cloud.Requests(host))-asked
 					}

@@ -25,6 +25,7 @@ import (
 
 	"github.com/boltseal/boltseal/internal/compile"
 	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/testwait"
 )
 
 func TestMain(m *testing.M) {
@@ -139,12 +140,7 @@ func (r *replica) scrape() string {
 
 func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if f() {
-			return
-		}
-	}
-	t.Fatalf("did not happen: %s", what)
+	testwait.Until(t, what, f)
 }
 
 func (r *replica) becomes(kind, namespace, name, serving string) {

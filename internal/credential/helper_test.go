@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/testwait"
 	"github.com/boltseal/boltseal/oci"
 )
 
@@ -71,7 +72,7 @@ func TestHelpersFail(t *testing.T) {
 			t.Parallel()
 			o := DockerOptions{Path: write(t, `{"credHelpers":{"registry.example":"`+c.helper+`"}}`)}
 			if c.is != nil {
-				o.HelperTimeout = 100 * time.Millisecond
+				o.HelperTimeout = 100 * time.Millisecond // waits: this one never answers, however fast it begins
 			}
 			got, err := NewDocker(o).Credential(t.Context(), "registry.example", "x")
 			switch {
@@ -212,9 +213,7 @@ func TestHelperThatWaits(t *testing.T) {
 		_, err := d.Credential(first, "slow.example", "x")
 		left <- err
 	}()
-	for asked(t, filepath.Join(dir, "started")) == 0 {
-		time.Sleep(5 * time.Millisecond)
-	}
+	testwait.Until(t, "the helper begins", func() bool { return asked(t, filepath.Join(dir, "started")) > 0 })
 	go func() {
 		c, err := d.Credential(t.Context(), "slow.example", "x")
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/boltseal/boltseal/internal/filewatch"
+	"github.com/boltseal/boltseal/internal/testwait"
 )
 
 func start(t *testing.T, o filewatch.Options) <-chan struct{} {
@@ -27,7 +28,7 @@ func wait(t *testing.T, changed <-chan struct{}, what string) {
 	t.Helper()
 	select {
 	case <-changed:
-	case <-time.After(10 * time.Second):
+	case <-time.After(testwait.Patience):
 		t.Fatal("not noticed:", what)
 	}
 }
@@ -35,34 +36,49 @@ func wait(t *testing.T, changed <-chan struct{}, what string) {
 func TestWatch(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	file := filepath.Join(dir, "f")
-	write := func(name, text string) {
+	file, later := filepath.Join(dir, "f"), filepath.Join(dir, "later")
+	// put changes content at once: nobody sees half of it.
+	put := func(name, text string) {
 		t.Helper()
-		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		temp := filepath.Join(dir, "temp")
+		if err := os.WriteFile(temp, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(temp, name); err != nil {
 			t.Fatal(err)
 		}
 	}
-	write(file, "1")
-	changed := start(t, filewatch.Options{Paths: []string{file, filepath.Join(dir, "later")}, Settle: 10 * time.Millisecond})
-	write(file, "2")
-	wait(t, changed, "new content")
-	write(file+".new", "3")
-	if err := os.Rename(file+".new", file); err != nil {
-		t.Fatal(err)
+	overwrite := func(name, text string) { // in its place, one byte
+		t.Helper()
+		f, err := os.OpenFile(name, os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteString(text); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
+	put(file, "1")
+	changed := start(t, filewatch.Options{Paths: []string{file, later}, Settle: 10 * time.Millisecond})
+	overwrite(file, "2")
+	wait(t, changed, "new content")
+	put(file, "3")
 	wait(t, changed, "a file in its place")
-	write(filepath.Join(dir, "later"), "x")
+	put(later, "x")
 	wait(t, changed, "a file that was not there")
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
 	wait(t, changed, "a file that is gone")
-	write(filepath.Join(dir, "other"), "x")
-	write(filepath.Join(dir, "later"), "x")
+	put(filepath.Join(dir, "other"), "x")
+	overwrite(later, "x")
 	select {
 	case <-changed:
 		t.Error("reported without new content")
-	case <-time.After(200 * time.Millisecond):
+	case <-time.After(200 * time.Millisecond): // waits: for a report that must not come; a slow machine can only hide it
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/testwait"
 )
 
 func TestWait(t *testing.T) {
@@ -119,12 +120,7 @@ func TestOneHangs(t *testing.T) {
 	if st := r.State(works); st.Err != nil || len(st.Content.Certificates()) != 1 {
 		t.Errorf("%+v", st)
 	}
-	for changes.Load() < 3 { // each is told after it is known
-		if t.Context().Err() != nil {
-			t.Fatalf("%d changes", changes.Load())
-		}
-		time.Sleep(time.Millisecond)
-	}
+	testwait.Until(t, "each is told after it is known", func() bool { return changes.Load() >= 3 })
 	// What is not wanted any more is forgotten.
 	r.Use([]Want{works})
 	if st := r.State(hangs); st.Tried || st.Err != nil {

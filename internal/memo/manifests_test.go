@@ -1,7 +1,6 @@
 package memo_test
 
 import (
-	"context"
 	"sync"
 	"testing"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/boltseal/boltseal/internal/testca"
 	"github.com/boltseal/boltseal/internal/testhouse"
 	"github.com/boltseal/boltseal/internal/testregistry"
+	"github.com/boltseal/boltseal/internal/testwait"
 	"github.com/boltseal/boltseal/policy"
 )
 
@@ -92,9 +92,7 @@ func TestManifestsCutOff(t *testing.T) {
 	remove := h.Registry.Inject(testregistry.Fault{Kind: testregistry.Hang, Class: testregistry.Referrers, Target: good.Digest.String(), Times: 1})
 	e := platformsEngine(t, h, boltseal.EachPlatform)
 	m := newMemo(memo.Options{})
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	if a := m.Answer(ctx, e, denied); a.Decision != boltseal.Deny || a.Reason.Cause != boltseal.CauseNothingSigned {
+	if a := m.Answer(testwait.Context(t), e, denied); a.Decision != boltseal.Deny || a.Reason.Cause != boltseal.CauseNothingSigned {
 		t.Errorf("%+v", a)
 	}
 	remove() // the denial may have come before it was asked

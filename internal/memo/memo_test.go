@@ -3,6 +3,7 @@ package memo_test
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 	"github.com/boltseal/boltseal/internal/testca"
 	"github.com/boltseal/boltseal/internal/testhouse"
 	"github.com/boltseal/boltseal/internal/testregistry"
+	"github.com/boltseal/boltseal/internal/testwait"
 )
 
 var signOptions = testca.SignOptions{}
@@ -39,9 +41,7 @@ func newMemo(o memo.Options) *memoAndAll {
 
 func (m *memoAndAll) decision(t *testing.T, e *boltseal.Engine, image string) boltseal.Decision {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	return m.Answer(ctx, e, image).Decision
+	return m.Answer(testwait.Context(t), e, image).Decision
 }
 
 // result is the answer in the form that testhouse knows.
@@ -167,7 +167,7 @@ func TestOutageIsNeverADenial(t *testing.T) {
 func TestOneThatHangsCostsItselfOnly(t *testing.T) {
 	t.Parallel()
 	h := testhouse.New(t, testhouse.Options{})
-	m := newMemo(memo.Options{WorkTimeout: 2 * time.Second})
+	m := newMemo(memo.Options{WorkTimeout: testwait.Patience})
 	var images []string
 	for i := range 10 {
 		_, d := h.Signed(fmt.Sprint("v", i), h.Signer)
@@ -175,14 +175,21 @@ func TestOneThatHangsCostsItselfOnly(t *testing.T) {
 	}
 	_, digest, _ := strings.Cut(images[3], "@")
 	h.Registry.Inject(testregistry.Fault{Kind: testregistry.Hang, Class: testregistry.Referrers, Target: digest})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
+	ctx, expire := testwait.Deadline(t.Context())
+	defer expire()
 	answers := make([]*memo.Answer, len(images))
-	var wg sync.WaitGroup
+	var all sync.WaitGroup
+	var answered atomic.Int32
 	for i, image := range images {
-		wg.Go(func() { answers[i] = m.Answer(ctx, h.Engine, image) })
+		all.Go(func() {
+			answers[i] = m.Answer(ctx, h.Engine, image)
+			answered.Add(1)
+		})
 	}
-	wg.Wait()
+	testwait.Until(t, "the others are answered", func() bool { return answered.Load() == int32(len(images)-1) })
+	testwait.Until(t, "it is asked for the one that hangs", func() bool { return h.Registry.Count(testregistry.Referrers) == len(images) })
+	expire()
+	all.Wait()
 	for i, a := range answers {
 		want := boltseal.Allow
 		if i == 3 {
@@ -199,14 +206,21 @@ func TestOneThatHangsCostsItselfOnly(t *testing.T) {
 
 func TestWorkGoesOnWhenTheCallerHasLeft(t *testing.T) {
 	t.Parallel()
-	h := testhouse.New(t, testhouse.Options{Registry: testregistry.Options{Latency: 100 * time.Millisecond}})
+	h := testhouse.New(t, testhouse.Options{})
 	_, image := h.Signed("v", h.Signer)
-	m := newMemo(memo.Options{})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
+	m := newMemo(memo.Options{WorkTimeout: testwait.Patience})
+	ctx, expire := testwait.Deadline(t.Context())
+	defer expire()
+	left := make(chan struct{})
+	h.Registry.Inject(testregistry.Fault{Kind: testregistry.Custom, Class: testregistry.Referrers, Times: 1, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		expire()
+		<-left
+		w.WriteHeader(http.StatusServiceUnavailable) // and it is asked again
+	})})
 	if d := m.Answer(ctx, h.Engine, image).Decision; d != boltseal.Unknown {
-		t.Fatalf("without the time to look: %s", d)
+		t.Errorf("without the time to look: %s", d)
 	}
+	close(left)
 	if d := m.decision(t, h.Engine, image); d != boltseal.Allow || m.stats.Verified.Load() != 1 {
 		t.Errorf("%s after %d verifications, want the first one's answer", d, m.stats.Verified.Load())
 	}
@@ -218,10 +232,14 @@ func TestTooMuchWork(t *testing.T) {
 	_, first := h.Signed("a", h.Signer)
 	_, second := h.Signed("b", h.Signer)
 	h.Registry.Inject(testregistry.Fault{Kind: testregistry.Hang, Class: testregistry.Referrers, Times: 1})
-	m := newMemo(memo.Options{MaxWork: 1, WorkTimeout: time.Second})
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-	defer cancel()
-	m.Answer(ctx, h.Engine, first)
+	m := newMemo(memo.Options{MaxWork: 1, WorkTimeout: testwait.Patience})
+	ctx, leave := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer leave()
+	wg.Go(func() { m.Answer(ctx, h.Engine, first) })
+	testwait.Until(t, "the first is at work", func() bool { return h.Registry.Count(testregistry.Referrers) == 1 })
+	leave()
 	testhouse.Expect(t, result(m.Answer(t.Context(), h.Engine, second)), boltseal.Unknown, boltseal.CauseUnavailable)
 	if m.stats.Overloaded.Load() != 1 {
 		t.Error("not counted")

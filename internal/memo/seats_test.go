@@ -12,6 +12,7 @@ import (
 	"github.com/boltseal/boltseal/internal/memo"
 	"github.com/boltseal/boltseal/internal/testhouse"
 	"github.com/boltseal/boltseal/internal/testregistry"
+	"github.com/boltseal/boltseal/internal/testwait"
 )
 
 // flood asks for n images of a registry that does not answer, and returns when all of
@@ -33,15 +34,6 @@ func flood(t *testing.T, m *memoAndAll, e *boltseal.Engine, r *testregistry.Regi
 		})
 	}
 	return func() int { return int(m.stats.Overloaded.Load() - before) }
-}
-
-func await(t *testing.T, what string, f func() bool) {
-	t.Helper()
-	for end := time.Now().Add(time.Minute); !f(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("did not happen: ", what)
-		}
-	}
 }
 
 // twoRegistries are one that answers, and one that never does, for one engine.
@@ -66,7 +58,7 @@ func TestAHostThatHangsCostsItself(t *testing.T) {
 		for _, asker := range []string{"", "a", "b", "c", "d", "e"} {
 			refused = append(refused, flood(t, m, h.Engine, hangs, asker, 10, digests))
 		}
-		await(t, "all but a share are refused", func() bool {
+		testwait.Until(t, "all but a share are refused", func() bool {
 			n := 0
 			for _, f := range refused {
 				n = max(n, f())
@@ -92,7 +84,7 @@ func TestANamespaceThatFloodsCostsItself(t *testing.T) {
 	m := newMemo(memo.Options{MaxWork: 40, WorkTimeout: time.Minute})
 	a := flood(t, m, h.Engine, first, "team", 8, false)
 	b := flood(t, m, h.Engine, second, "team", 8, false)
-	await(t, "all but a share are refused", func() bool { return max(a(), b()) == 6 })
+	testwait.Until(t, "all but a share are refused", func() bool { return max(a(), b()) == 6 })
 	own := m.Answer(boltseal.WithAsker(t.Context(), "team"), h.Engine, image)
 	if own.Decision != boltseal.Unknown || !strings.Contains(own.Reason.Message, "namespace team") {
 		t.Errorf("one more of the namespace that floods: %s %+v", own.Decision, own.Reason)
@@ -117,9 +109,9 @@ func TestWhoHasMostYields(t *testing.T) {
 			go m.Answer(ctx, h.Engine, hangs.Ref("flood", fmt.Sprint(i)))
 		}
 	}
-	await(t, "all is taken", func() bool { return m.stats.InFlight.Load() == 8 })
+	testwait.Until(t, "all is taken", func() bool { return m.stats.InFlight.Load() == 8 })
 	if a := m.Answer(boltseal.WithAsker(t.Context(), "shop"), h.Engine, image); a.Decision != boltseal.Allow {
 		t.Errorf("a fifth namespace's image: %+v", a.Reason)
 	}
-	await(t, "one has made room", func() bool { return m.stats.InFlight.Load() == 7 })
+	testwait.Until(t, "one has made room", func() bool { return m.stats.InFlight.Load() == 7 })
 }

@@ -2,7 +2,9 @@ package onewatch_test
 
 import (
 	"context"
+	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,11 +14,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/boltseal/boltseal/internal/onewatch"
+	"github.com/boltseal/boltseal/internal/testwait"
 )
 
 // mapper knows a kind only when it is told to.
@@ -48,6 +52,8 @@ func secret(name, value string) *corev1.Secret {
 type told struct {
 	mu  sync.Mutex
 	all []string
+
+	watching atomic.Bool
 }
 
 func (d *told) add(s string) {
@@ -58,24 +64,15 @@ func (d *told) add(s string) {
 
 func (d *told) await(t *testing.T, want string) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+	testwait.Until(t, fmt.Sprintf("%q is told", want), func() bool {
 		d.mu.Lock()
-		last := ""
-		if len(d.all) > 0 {
-			last = d.all[len(d.all)-1]
-		}
-		d.mu.Unlock()
-		if last == want {
-			return
-		}
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	t.Fatalf("told %q, want %q at last", d.all, want)
+		defer d.mu.Unlock()
+		return len(d.all) > 0 && d.all[len(d.all)-1] == want
+	})
 }
 
-// watch begins to watch ns/one; forbid has it that nothing may be read while it returns true.
-func watch(t *testing.T, m *mapper, forbid func() bool) (client.WithWatch, *told) {
+// watchOne begins to watch ns/one; forbid has it that nothing may be read while it returns true.
+func watchOne(t *testing.T, m *mapper, forbid func() bool) (client.WithWatch, *told) {
 	t.Helper()
 	scheme := runtime.NewScheme()
 	if err := corev1.AddToScheme(scheme); err != nil {
@@ -84,6 +81,7 @@ func watch(t *testing.T, m *mapper, forbid func() bool) (client.WithWatch, *told
 	kinds := meta.NewDefaultRESTMapper(nil)
 	kinds.Add(corev1.SchemeGroupVersion.WithKind("Secret"), meta.RESTScopeNamespace)
 	m.RESTMapper = kinds
+	d := &told{}
 	c := fake.NewClientBuilder().WithScheme(scheme).WithRESTMapper(m).
 		WithIndex(&corev1.Secret{}, "metadata.name", func(o client.Object) []string { return []string{o.GetName()} }).
 		WithInterceptorFuncs(interceptor.Funcs{List: func(ctx context.Context, c client.WithWatch, l client.ObjectList, o ...client.ListOption) error {
@@ -91,8 +89,11 @@ func watch(t *testing.T, m *mapper, forbid func() bool) (client.WithWatch, *told
 				return apierrors.NewForbidden(schema.GroupResource{Resource: "secrets"}, "one", nil)
 			}
 			return c.List(ctx, l, o...)
+		}, Watch: func(ctx context.Context, c client.WithWatch, l client.ObjectList, o ...client.ListOption) (watch.Interface, error) {
+			w, err := c.Watch(ctx, l, o...)
+			d.watching.Store(err == nil)
+			return w, err
 		}}).WithObjects(secret("another", "x")).Build()
-	d := &told{}
 	ctx, stop := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -120,7 +121,7 @@ func watch(t *testing.T, m *mapper, forbid func() bool) (client.WithWatch, *told
 func TestOneObject(t *testing.T) {
 	t.Parallel()
 	m := &mapper{known: true}
-	c, d := watch(t, m, func() bool { return false })
+	c, d := watchOne(t, m, func() bool { return false })
 	d.await(t, "nothing")
 	steps := []func() error{
 		func() error { return c.Create(t.Context(), secret("one", "first")) },
@@ -128,7 +129,7 @@ func TestOneObject(t *testing.T) {
 		func() error { return c.Update(t.Context(), secret("another", "other")) },
 		func() error { return c.Delete(t.Context(), secret("one", "")) },
 	}
-	time.Sleep(50 * time.Millisecond) // this API server's watches miss what happens before they begin
+	testwait.Until(t, "the watch begins", d.watching.Load) // this API server's watches miss what happens before
 	for i, want := range []string{"first", "second", "second", "nothing"} {
 		if err := steps[i](); err != nil {
 			t.Fatal(err)
@@ -147,7 +148,7 @@ func TestOneObject(t *testing.T) {
 func TestKindThatComesLater(t *testing.T) {
 	t.Parallel()
 	m := &mapper{}
-	c, d := watch(t, m, func() bool { return false })
+	c, d := watchOne(t, m, func() bool { return false })
 	d.await(t, "nothing")
 	if err := c.Create(t.Context(), secret("one", "there")); err != nil {
 		t.Fatal(err)
@@ -161,7 +162,7 @@ func TestForbidden(t *testing.T) {
 	m := &mapper{known: true}
 	var mu sync.Mutex
 	forbidden := true
-	c, d := watch(t, m, func() bool {
+	c, d := watchOne(t, m, func() bool {
 		mu.Lock()
 		defer mu.Unlock()
 		return forbidden

@@ -3,7 +3,6 @@ package registrar
 import (
 	"encoding/base64"
 	"testing"
-	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -43,8 +42,7 @@ func TestProviderIsMadeAndKept(t *testing.T) {
 	c := newCluster(t, makesOne)
 	none := func(why string) {
 		t.Helper()
-		c.r.Poke()
-		time.Sleep(50 * time.Millisecond)
+		c.settles(t)
 		if c.provider(t, "ratify-provider") != nil {
 			t.Errorf("it is made although %s", why)
 		}
@@ -65,7 +63,6 @@ func TestProviderIsMadeAndKept(t *testing.T) {
 	if c.provider(t, "elsewhere") != nil {
 		t.Error("another one was made")
 	}
-	time.Sleep(50 * time.Millisecond) // watches of this API server miss what happens before they begin
 	c.set(next, true)
 	c.r.Poke()
 	eventually(t, "it gets the next CA", func() bool { return says(c.provider(t, "ratify-provider"), verifyURL, 3, next) })
@@ -90,8 +87,7 @@ func TestProviderOfOthers(t *testing.T) {
 	c := newCluster(t, makesOne, clusterRole(), provider("ratify-provider", ratify))
 	c.set(bundle, true)
 	eventually(t, "the rest is made", func() bool { return c.validating() != nil })
-	c.r.Poke()
-	time.Sleep(50 * time.Millisecond)
+	c.settles(t)
 	u := c.provider(t, "ratify-provider")
 	if !says(u, ratify, 3, []byte("old")) || len(u.GetOwnerReferences()) > 0 {
 		t.Errorf("it was changed: %v", u.Object)

@@ -12,6 +12,7 @@ import (
 	"math/big"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,11 +23,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/boltseal/boltseal/internal/admission"
 	"github.com/boltseal/boltseal/internal/integrity"
+	"github.com/boltseal/boltseal/internal/testwait"
 )
 
 func testWebhooks() Webhooks {
@@ -136,6 +140,8 @@ type cluster struct {
 	mu     sync.Mutex
 	bundle []byte
 	ready  bool
+
+	looked, watches atomic.Int64 // how often it asked for the CAs or whether it is ready, and how many watches have begun
 }
 
 func (c *cluster) set(bundle []byte, ready bool) {
@@ -162,12 +168,20 @@ func newCluster(t *testing.T, change func(*Options), objects ...client.Object) *
 	provider.SetGroupVersionKind(providerKind)
 	scheme.AddKnownTypeWithName(providerKind, &unstructured.Unstructured{})
 	scheme.AddKnownTypeWithName(providerKind.GroupVersion().WithKind("ProviderList"), &unstructured.UnstructuredList{})
-	c := &cluster{WithWatch: fake.NewClientBuilder().WithScheme(scheme).WithRESTMapper(kinds).WithObjects(objects...).
+	c := &cluster{}
+	c.WithWatch = fake.NewClientBuilder().WithScheme(scheme).WithRESTMapper(kinds).WithObjects(objects...).
 		WithIndex(&admissionregistrationv1.MutatingWebhookConfiguration{}, "metadata.name", name).
 		WithIndex(&admissionregistrationv1.ValidatingWebhookConfiguration{}, "metadata.name", name).
-		WithIndex(provider, "metadata.name", name).Build()}
+		WithIndex(provider, "metadata.name", name).
+		WithInterceptorFuncs(interceptor.Funcs{Watch: func(ctx context.Context, api client.WithWatch, l client.ObjectList, o ...client.ListOption) (watch.Interface, error) {
+			w, err := api.Watch(ctx, l, o...)
+			if err == nil {
+				c.watches.Add(1)
+			}
+			return w, err
+		}}).Build()
 	o := Options{Client: c, Mode: Enforce, Webhooks: testWebhooks(), Owner: Owner{"ClusterRole", "boltseal"}, Providers: []string{"ratify-provider", "elsewhere"}, Names: []string{"boltseal.boltseal-system"},
-		Bundle: func() []byte { c.mu.Lock(); defer c.mu.Unlock(); return c.bundle }, Ready: func() bool { c.mu.Lock(); defer c.mu.Unlock(); return c.ready }}
+		Bundle: func() []byte { c.looked.Add(1); c.mu.Lock(); defer c.mu.Unlock(); return c.bundle }, Ready: func() bool { c.looked.Add(1); c.mu.Lock(); defer c.mu.Unlock(); return c.ready }}
 	if change != nil {
 		change(&o)
 	}
@@ -184,17 +198,22 @@ func newCluster(t *testing.T, change func(*Options), objects ...client.Object) *
 		stop()
 		wg.Wait()
 	})
+	// This API server's watches miss what happens before they begin.
+	eventually(t, "all is watched", func() bool { return c.watches.Load() >= int64(len(c.r.targets)) })
 	return c
+}
+
+// settles waits until the leader has looked at everything, with what is so now.
+func (c *cluster) settles(t *testing.T) {
+	t.Helper()
+	const each, rounds = 4, 2 // it asks at most so often for one target; the first round may have begun before
+	least := c.looked.Load() + int64(each*rounds*len(c.r.targets))
+	eventually(t, "the leader looks", func() bool { c.r.Poke(); return c.looked.Load() >= least })
 }
 
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if f() {
-			return
-		}
-	}
-	t.Fatal("did not happen: ", what)
+	testwait.Until(t, what, f)
 }
 
 func (c *cluster) validating() *admissionregistrationv1.ValidatingWebhookConfiguration {
@@ -222,8 +241,7 @@ func TestNothingIsMadeTooSoon(t *testing.T) {
 	c := newCluster(t, nil)
 	none := func(why string) {
 		t.Helper()
-		c.r.Poke()
-		time.Sleep(50 * time.Millisecond)
+		c.settles(t)
 		if c.validating() != nil {
 			t.Errorf("it is made although %s", why)
 		}
@@ -265,7 +283,6 @@ func TestAnnounced(t *testing.T) {
 		return n == 3
 	})
 	since, _ := c.r.Announced(first)
-	time.Sleep(50 * time.Millisecond) // watches of this API server miss what happens before they begin
 	c.set(append(slices.Clone(one), two...), true)
 	c.r.Poke()
 	eventually(t, "the second is, too", func() bool { _, ok := c.r.Announced(second); return ok })
@@ -321,7 +338,6 @@ func TestOwnCertificates(t *testing.T) {
 	c := newCluster(t, nil, clusterRole())
 	c.set(nil, true)
 	eventually(t, "it is made", func() bool { return c.validating() != nil })
-	time.Sleep(50 * time.Millisecond)
 	v := c.validating()
 	v.Webhooks[0].ClientConfig.CABundle = []byte("theirs")
 	v.Webhooks[0].TimeoutSeconds = ptr(int32(1))

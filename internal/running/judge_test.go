@@ -18,6 +18,7 @@ import (
 	"github.com/boltseal/boltseal/internal/snapshot"
 	"github.com/boltseal/boltseal/internal/testhouse"
 	"github.com/boltseal/boltseal/internal/testregistry"
+	"github.com/boltseal/boltseal/internal/testwait"
 )
 
 // engines are one for the cluster and some for namespaces.
@@ -62,7 +63,7 @@ func newScene(t *testing.T, policies ...*integrity.Policy) *scene {
 	t.Helper()
 	s := &scene{t: t, House: testhouse.New(t, testhouse.Options{}), pods: NewInventory(nil)}
 	s.judge = NewJudge(JudgeOptions{Rate: -1, Clock: s.now, Asked: func(boltseal.Decision) { s.asked.Add(1) }})
-	s.memo = memo.New(memo.Options{Clock: s.now, WorkTimeout: 5 * time.Second})
+	s.memo = memo.New(memo.Options{Clock: s.now, WorkTimeout: testwait.Patience})
 	s.configure(engines{cluster: s.Engine}, policies...)
 	return s
 }

@@ -3,12 +3,12 @@ package service_test
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/boltseal/boltseal/internal/memo"
 	"github.com/boltseal/boltseal/internal/server"
 	"github.com/boltseal/boltseal/internal/service"
 	"github.com/boltseal/boltseal/internal/testhouse"
@@ -28,10 +28,10 @@ func TestHangingAnywhere(t *testing.T) {
 			t.Run(string(class)+" "+string(kind), func(t *testing.T) {
 				t.Parallel()
 				r := start(t, testhouse.Options{Registry: testregistry.Options{Token: &testregistry.TokenOptions{Anonymous: true}}},
+					// waits: the registry never answers, however late the machine gets that far
 					service.Options{Server: server.Options{VerifyTimeout: 700 * time.Millisecond, MutateTimeout: 300 * time.Millisecond}}, policy("prod", ""))
 				tag, pinned := r.Signed("v", r.Signer)
 				r.Registry.Inject(testregistry.Fault{Kind: kind, Class: class, Delay: time.Second})
-				r.client.Timeout = 15 * time.Second
 				if it := r.gatekeeper(server.PathVerify, tag)[0]; it.trusted() || !strings.Contains(string(it.Value), "resolving descriptor") {
 					t.Errorf("verify: %s %s", it.Value, it.Error)
 				}
@@ -60,7 +60,7 @@ func TestRetriesWithinTheBudget(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := start(t, testhouse.Options{}, service.Options{Server: server.Options{VerifyTimeout: 15 * time.Second}}, policy("prod", ""))
+			r := start(t, testhouse.Options{}, service.Options{}, policy("prod", ""))
 			tag, _ := r.Signed("v", r.Signer)
 			for _, class := range []testregistry.Class{testregistry.Manifest, testregistry.Referrers, testregistry.Blob} {
 				f := fault
@@ -91,7 +91,7 @@ func TestRetryAfterBeyondTheBudget(t *testing.T) {
 // had answered all.
 func TestThrottlingDoesNotFeedOnItself(t *testing.T) {
 	t.Parallel()
-	r := start(t, testhouse.Options{}, service.Options{Memo: memo.Options{WorkTimeout: 20 * time.Second}, Server: server.Options{VerifyTimeout: 20 * time.Second}})
+	r := start(t, testhouse.Options{}, service.Options{})
 	var keys []string
 	for i := range 50 {
 		_, pinned := r.Signed(fmt.Sprint("v", i), r.Signer)
@@ -180,14 +180,17 @@ func TestNothingSignedIsAnAnswer(t *testing.T) {
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	overBoth(t, func(t *testing.T, o service.Options) {
-		o.Grace = 300 * time.Millisecond
+		o.Grace, o.Drain = 300*time.Millisecond, ample
 		r := start(t, testhouse.Options{}, o, policy("prod", ""))
 		tag, _ := r.Signed("v", r.Signer)
-		slow := r.Registry.Inject(testregistry.Fault{Kind: testregistry.Hang, Class: testregistry.Blob})
-		defer slow()
+		goOn := make(chan struct{})
+		r.Registry.Inject(testregistry.Fault{Kind: testregistry.Custom, Class: testregistry.Blob, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			<-goOn
+			w.WriteHeader(http.StatusServiceUnavailable)
+		})})
 		answered := make(chan string, 1)
 		go func() {
-			a := r.review(server.PathValidate+"?timeout=3s", pod("team", tag))
+			a := r.review(server.PathValidate, pod("team", tag))
 			answered <- a.Result.Message
 		}()
 		eventually(t, "it is being looked at", func() bool { return r.metric("boltseal_verifications_in_flight") == "1" })
@@ -197,6 +200,7 @@ func TestDrain(t *testing.T) {
 		if status, _ := r.get(r.health + "/healthz"); status != 200 {
 			t.Errorf("it lives: HTTP %d", status)
 		}
+		close(goOn)
 		if got := <-answered; !strings.Contains(got, r.Registry.Host) {
 			t.Errorf("answered %q", got)
 		}
@@ -213,7 +217,7 @@ func TestDrain(t *testing.T) {
 // TestDrainHasAnEnd: who takes longer than that is cut off, and the exit says so.
 func TestDrainHasAnEnd(t *testing.T) {
 	t.Parallel()
-	r := start(t, testhouse.Options{}, service.Options{Drain: 100 * time.Millisecond, Server: server.Options{WebhookTimeout: 20 * time.Second}}, policy("prod", ""))
+	r := start(t, testhouse.Options{}, service.Options{Drain: 100 * time.Millisecond}, policy("prod", ""))
 	tag, _ := r.Signed("v", r.Signer)
 	r.Registry.Inject(testregistry.Fault{Kind: testregistry.Hang})
 	ctx, cancel := context.WithCancel(t.Context())

@@ -19,6 +19,7 @@ import (
 	"github.com/boltseal/boltseal/internal/service"
 	"github.com/boltseal/boltseal/internal/testca"
 	"github.com/boltseal/boltseal/internal/testhouse"
+	"github.com/boltseal/boltseal/internal/testwait"
 	"github.com/boltseal/boltseal/internal/tlsfiles"
 )
 
@@ -41,7 +42,7 @@ func TestAdmissionClients(t *testing.T) {
 		if c != nil {
 			cfg.Certificates = []tls.Certificate{{Certificate: c.Raw(), PrivateKey: c.Leaf().Key}}
 		}
-		hc := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: cfg, DisableKeepAlives: true}}
+		hc := &http.Client{Timeout: testwait.Patience, Transport: &http.Transport{TLSClientConfig: cfg, DisableKeepAlives: true}}
 		resp, err := hc.Post(r.base+path, "application/json", strings.NewReader("{}"))
 		if err != nil {
 			t.Fatal(err)
@@ -115,7 +116,7 @@ func withServing(o *service.ClusterOptions) *service.ClusterOptions {
 // TestLeavingIsSaid: whoever asks a server that is stopping is told to ask another the next time.
 func TestLeavingIsSaid(t *testing.T) {
 	t.Parallel()
-	r := start(t, testhouse.Options{}, service.Options{Grace: 2 * time.Second}, policy("prod", ""))
+	r := start(t, testhouse.Options{}, service.Options{Grace: leaving}, policy("prod", ""))
 	closes := func() bool {
 		t.Helper()
 		resp, err := r.client.Post(r.base+server.PathVerify, "application/json", strings.NewReader("{}"))

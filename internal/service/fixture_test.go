@@ -25,6 +25,7 @@ import (
 	"github.com/boltseal/boltseal/internal/server"
 	"github.com/boltseal/boltseal/internal/service"
 	"github.com/boltseal/boltseal/internal/testhouse"
+	"github.com/boltseal/boltseal/internal/testwait"
 	"github.com/boltseal/boltseal/oci"
 )
 
@@ -93,6 +94,8 @@ type running struct {
 	audit  *lockedBuffer
 	client *http.Client
 	stop   func() error
+
+	callers time.Duration // what admission requests say that their caller waits, 0 = nothing
 }
 
 type lockedBuffer struct {
@@ -111,6 +114,12 @@ func (l *lockedBuffer) String() string {
 	defer l.mu.Unlock()
 	return l.b.String()
 }
+
+// leaving is the time in which a test sees a service that leaves: a busy machine needs some of it.
+const leaving = 10 * time.Second
+
+// ample is a limit that only a hang reaches. The server gives up writing an answer a little later.
+const ample = 35 * time.Second
 
 func start(t testing.TB, ho testhouse.Options, o service.Options, policies ...string) *running {
 	t.Helper()
@@ -131,6 +140,12 @@ func startWith(t testing.TB, h *testhouse.House, o service.Options, text string)
 	if o.Deps.DockerConfig == nil {
 		o.Deps.DockerConfig = func(string) oci.CredentialSource { return nil }
 	}
+	// Nobody is to be late on a busy machine, where a test does not say that somebody is.
+	for _, limit := range []*time.Duration{&o.Server.VerifyTimeout, &o.Server.MutateTimeout, &o.Server.WebhookTimeout, &o.Memo.WorkTimeout} {
+		if *limit == 0 {
+			*limit = ample
+		}
+	}
 	o.Names = []string{"127.0.0.1"}
 	o.InsecureHTTP = o.TLS.Cert == "" && !o.SelfSigned
 	s := testhouse.Need(service.New(o))(t)
@@ -138,7 +153,7 @@ func startWith(t testing.TB, h *testhouse.House, o service.Options, text string)
 	if !o.InsecureHTTP {
 		r.base = "https://" + s.Addr()
 	}
-	r.client = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64, ForceAttemptHTTP2: true,
+	r.client = &http.Client{Timeout: testwait.Patience, Transport: &http.Transport{MaxIdleConnsPerHost: 64, ForceAttemptHTTP2: true,
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // what the certificate is does not matter to most tests
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -243,6 +258,9 @@ func reviewOf(q *admissionv1.AdmissionRequest) []byte {
 
 func (r *running) review(path string, q *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
 	r.t.Helper()
+	if r.callers > 0 && !strings.Contains(path, "?") {
+		path += "?timeout=" + r.callers.String()
+	}
 	status, b := r.post(path, reviewOf(q))
 	var rv admissionv1.AdmissionReview
 	if err := json.Unmarshal(b, &rv); status != 200 || err != nil || rv.Response == nil || rv.Response.UID != q.UID {
@@ -311,10 +329,5 @@ func (r *running) metric(series string) string {
 // eventually waits for something that is to happen soon.
 func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if f() {
-			return
-		}
-	}
-	t.Fatal("did not happen: ", what)
+	testwait.Until(t, what, f)
 }

@@ -280,7 +280,7 @@ func (g *generator) world() *world {
 // await waits for what the service is to have noticed; only a hang reaches the end.
 func (g *generator) await(what string, f func() bool) {
 	g.t.Helper()
-	for deadline := time.Now().Add(3 * time.Minute); !f(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); !f(); time.Sleep(2 * time.Millisecond) { // waits: it polls; only a hang reaches the deadline
 		if time.Now().After(deadline) {
 			g.t.Fatalf("%s: did not happen; the log:\n%s", what, g.log.String())
 		}

@@ -1,7 +1,6 @@
 package service_test
 
 import (
-	"context"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,10 +13,11 @@ import (
 	"github.com/boltseal/boltseal/internal/testca"
 	"github.com/boltseal/boltseal/internal/testhouse"
 	"github.com/boltseal/boltseal/internal/testregistry"
+	"github.com/boltseal/boltseal/internal/testwait"
 )
 
 // shortLived answers are looked for again at once, so that a test need not wait.
-var shortLived = memo.Options{AllowTTL: time.Millisecond, DenyTTL: time.Millisecond, UnknownTTL: time.Millisecond, TagTTL: time.Millisecond, WorkTimeout: 2 * time.Second}
+var shortLived = memo.Options{AllowTTL: time.Millisecond, DenyTTL: time.Millisecond, UnknownTTL: time.Millisecond, TagTTL: time.Millisecond}
 
 var outages = map[string]testregistry.Fault{
 	"503":   {Kind: testregistry.Status, Status: 503},
@@ -31,7 +31,7 @@ func TestLastKnownGood(t *testing.T) {
 	for name, fault := range outages {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := start(t, testhouse.Options{}, service.Options{Memo: shortLived, Server: server.Options{WebhookTimeout: 1500 * time.Millisecond}},
+			r := start(t, testhouse.Options{}, service.Options{Memo: shortLived},
 				policy("memory", "match: {namespaces: [memory]}, onUnavailable: {action: lastKnownGood, maxAge: 1h}"),
 				policy("open", "match: {namespaces: [open]}, onUnavailable: {action: allow}"),
 				policy("closed", "match: {namespaces: [closed]}"))
@@ -42,7 +42,8 @@ func TestLastKnownGood(t *testing.T) {
 				r.validate("memory", image)
 			}
 			r.Registry.Inject(fault)
-			time.Sleep(2 * time.Millisecond) // what was answered before has run out
+			r.callers = time.Second          // from now on nothing is answered in time
+			time.Sleep(2 * time.Millisecond) // waits: until what was answered before has run out; it never sleeps less
 			for _, image := range []string{tag, pinned} {
 				a := r.validate("memory", image)
 				if !a.Allowed || !strings.Contains(strings.Join(a.Warnings, "\n"), "from memory") {
@@ -99,8 +100,7 @@ func TestAnswersLeaveInTime(t *testing.T) {
 	r := start(t, testhouse.Options{}, service.Options{}, policy("prod", ""))
 	tag, _ := r.Signed("v", r.Signer)
 	r.Registry.Inject(testregistry.Fault{Kind: testregistry.Hang})
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
+	ctx := testwait.Context(t)
 	done := make(chan bool, 1)
 	go func() { done <- r.review(server.PathValidate+"?timeout=1s", pod("team", tag)).Allowed }()
 	select {
@@ -115,7 +115,7 @@ func TestAnswersLeaveInTime(t *testing.T) {
 
 func TestStopUnderLoad(t *testing.T) {
 	t.Parallel()
-	r := start(t, testhouse.Options{Registry: testregistry.Options{Latency: 20 * time.Millisecond}}, service.Options{Grace: 3 * time.Second}, policy("prod", ""))
+	r := start(t, testhouse.Options{Registry: testregistry.Options{Latency: 20 * time.Millisecond}}, service.Options{Grace: leaving}, policy("prod", ""))
 	tag, _ := r.Signed("v", r.Signer)
 	var failed, answered atomic.Int64
 	var quit atomic.Bool
@@ -134,10 +134,10 @@ func TestStopUnderLoad(t *testing.T) {
 	eventually(t, "load", func() bool { return answered.Load() > 20 })
 	stopped := make(chan error)
 	go func() { stopped <- r.stop() }()
-	time.Sleep(50 * time.Millisecond)
-	if status, text := r.ready(); status != 503 || !strings.Contains(text, "shutting down") {
-		t.Errorf("while leaving: HTTP %d: %s", status, text)
-	}
+	eventually(t, "it says that it leaves", func() bool {
+		status, text := r.ready()
+		return status == 503 && strings.Contains(text, "shutting down")
+	})
 	quit.Store(true) // as clients do that have seen it is not ready
 	wg.Wait()
 	if err := <-stopped; err != nil || failed.Load() > 0 {

@@ -168,10 +168,10 @@ func TestNoTagIsAdmittedThatWasNotPinned(t *testing.T) {
 						_, other, _ := strings.Cut(evil, "@")
 						r.retag(image, other)
 					}
-					time.Sleep(2 * time.Millisecond)
+					time.Sleep(2 * time.Millisecond) // waits: until what was answered before has run out; it never sleeps less
 					a := r.review(server.PathValidate+patient, q)
 					r.retag(image, verified)
-					time.Sleep(2 * time.Millisecond) // what was answered before has run out
+					time.Sleep(2 * time.Millisecond) // waits: the same
 					if a.Allowed != (step == "pinned") {
 						t.Errorf("%s: %+v %+v", name, a, a.Result)
 					}

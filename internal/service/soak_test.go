@@ -50,9 +50,11 @@ func TestSoak(t *testing.T) {
 		length = testhouse.Need(time.ParseDuration(text))(t)
 	}
 	s := &soak{running: start(t, testhouse.Options{Registry: testregistry.Options{MaxLog: -1}}, service.Options{
-		Audit:  io.Discard,
-		Memo:   memo.Options{AllowTTL: 50 * time.Millisecond, DenyTTL: 50 * time.Millisecond, UnknownTTL: 10 * time.Millisecond, TagTTL: 20 * time.Millisecond, WorkTimeout: time.Second},
+		Audit: io.Discard,
+		// waits: what the limits cut off is counted as left open, and is no verdict
 		Server: server.Options{VerifyTimeout: 500 * time.Millisecond, WebhookTimeout: 500 * time.Millisecond},
+		// waits: the same
+		Memo: memo.Options{AllowTTL: 50 * time.Millisecond, DenyTTL: 50 * time.Millisecond, UnknownTTL: 10 * time.Millisecond, TagTTL: 20 * time.Millisecond, WorkTimeout: time.Second},
 	}, policy("memory", "match: {namespaces: [memory]}, onUnavailable: {action: lastKnownGood}"), policy("closed", "match: {namespaces: [closed]}"))}
 	s.fill()
 	for _, image := range s.signed { // so that there is something to remember
@@ -105,9 +107,9 @@ func (s *soak) misbehave(length time.Duration) {
 		f := soakFaults[r.IntN(len(soakFaults))]
 		f.Probability = []float64{.05, .3, 1}[r.IntN(3)]
 		undo := s.Registry.Inject(f)
-		time.Sleep(time.Duration(20+r.IntN(150)) * time.Millisecond)
+		time.Sleep(time.Duration(20+r.IntN(150)) * time.Millisecond) // waits: so long lasts a fault; answers are right or left open at any time
 		undo()
-		time.Sleep(time.Duration(r.IntN(60)) * time.Millisecond)
+		time.Sleep(time.Duration(r.IntN(60)) * time.Millisecond) // waits: the same without one
 	}
 }
 

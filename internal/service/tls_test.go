@@ -11,13 +11,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/server"
 	"github.com/boltseal/boltseal/internal/service"
 	"github.com/boltseal/boltseal/internal/testca"
 	"github.com/boltseal/boltseal/internal/testhouse"
+	"github.com/boltseal/boltseal/internal/testwait"
 	"github.com/boltseal/boltseal/internal/tlsfiles"
 )
 
@@ -49,7 +49,7 @@ func TestTLSIsReloadedUnderLoad(t *testing.T) {
 	roots.AddCert(first.Root().Certificate)
 	roots.AddCert(second.Root().Certificate)
 	with := func(certs ...tls.Certificate) *http.Client {
-		return &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: certs}}}
+		return &http.Client{Timeout: testwait.Patience, Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: certs}}}
 	}
 	if _, err := with().Post(r.base+server.PathValidate, "application/json", nil); err == nil {
 		t.Fatal("no client certificate, and it got in")

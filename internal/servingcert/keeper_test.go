@@ -17,6 +17,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/boltseal/boltseal/internal/testwait"
 )
 
 const (
@@ -293,7 +295,8 @@ func TestReplicasAgree(t *testing.T) {
 	}
 	agree := func(what string, other *x509.Certificate) {
 		t.Helper()
-		for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		// waits: it polls, and touches what it waits for; only a hang reaches the deadline
+		for deadline := time.Now().Add(testwait.Patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 			first, all := served[0].Load(), true
 			for i := range served {
 				have := served[i].Load()

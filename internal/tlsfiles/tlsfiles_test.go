@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/testwait"
 	"github.com/boltseal/boltseal/internal/tlsfiles"
 )
 
@@ -55,7 +56,7 @@ func serve(t *testing.T, s *tlsfiles.Server) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }), ReadHeaderTimeout: time.Second}
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }), ReadHeaderTimeout: testwait.Patience}
 	go func() { _ = srv.Serve(l) }()
 	t.Cleanup(func() { _ = srv.Close() })
 	return "https://" + l.Addr().String()
@@ -69,7 +70,7 @@ func client(client *testca.Chain, max uint16, roots ...*testca.Chain) *http.Clie
 	if client != nil {
 		cfg.Certificates = []tls.Certificate{{Certificate: client.Raw(), PrivateKey: client.Leaf().Key}}
 	}
-	return &http.Client{Transport: &http.Transport{TLSClientConfig: cfg, DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	return &http.Client{Transport: &http.Transport{TLSClientConfig: cfg, DisableKeepAlives: true}, Timeout: testwait.Patience}
 }
 
 func get(c *http.Client, url string) error {

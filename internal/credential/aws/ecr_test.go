@@ -14,6 +14,7 @@ import (
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/credential/aws"
 	"github.com/boltseal/boltseal/internal/testcloud"
+	"github.com/boltseal/boltseal/internal/testwait"
 )
 
 func says(status int, body string) http.HandlerFunc {
@@ -230,7 +231,13 @@ func TestHangs(t *testing.T) {
 			h.pod(t, testcloud.Claims{}, agent)
 		}
 		h.Hang(at)
-		_, err := h.get(t, h.source(t, aws.Options{Timeout: 200 * time.Millisecond}), host)
+		var err error
+		// The time must be enough to get there, and how much that is, the machine says.
+		for timeout := 100 * time.Millisecond; h.asked(at) == 0 && timeout < testwait.Patience; timeout *= 2 { // waits: it grows until it is enough
+			if _, err = h.get(t, h.source(t, aws.Options{Timeout: timeout}), host); err == nil {
+				break
+			}
+		}
 		if !errors.Is(err, boltseal.ErrUnavailable) || !strings.Contains(err.Error(), "too long") || !strings.Contains(err.Error(), at) {
 			t.Errorf("%s: %v", at, err)
 		}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
 	"github.com/boltseal/boltseal/internal/governance/compliance"
+	"github.com/boltseal/boltseal/internal/testwait"
 )
 
 // receiver takes CloudEvents over TLS, as whoever is notified does.
@@ -120,9 +121,7 @@ func TestNotification(t *testing.T) {
 		t.Errorf("%q and %q: %v", again.ID, e.ID, err)
 	}
 	to.mu.Unlock()
-	for testutil.ToFloat64(m.notifications.WithLabelValues("sent")) < 2 && t.Context().Err() == nil {
-		time.Sleep(time.Millisecond) // the answer to the last one is on its way
-	}
+	testwait.Until(t, "the answer to the last one arrives", func() bool { return testutil.ToFloat64(m.notifications.WithLabelValues("sent")) >= 2 })
 	cancel()
 	running.Wait()
 	if stranger.bodies != nil {

@@ -2,7 +2,6 @@ package azurekeyvault_test
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -18,6 +17,7 @@ import (
 	"github.com/boltseal/boltseal/internal/keys/azurekeyvault"
 	"github.com/boltseal/boltseal/internal/testca"
 	"github.com/boltseal/boltseal/internal/testcloud"
+	"github.com/boltseal/boltseal/internal/testwait"
 )
 
 const (
@@ -118,9 +118,7 @@ func (h *house) open(t *testing.T, p azurekeyvault.Parameters) keys.Provider {
 
 func (h *house) fetch(t *testing.T, v keys.Provider) []keys.Group {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	groups, err := v.Fetch(ctx)
+	groups, err := v.Fetch(testwait.Context(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,33 +133,24 @@ func (h *house) want(p azurekeyvault.Parameters, interval time.Duration) keys.Wa
 	return keys.Want{ID: "one", Resource: "KeyManagementProvider akv", Parameters: p, Interval: interval}
 }
 
-// refresher runs one provider, and returns a channel that gets each change.
-func (h *house) refresher(t *testing.T, w keys.Want) (*keys.Refresher, <-chan struct{}) {
+// refresher runs one provider.
+func (h *house) refresher(t *testing.T, w keys.Want) *keys.Refresher {
 	t.Helper()
-	changed := make(chan struct{}, 1000)
-	r := keys.NewRefresher(keys.Options{Env: h.keysEnv(), Changed: func() { changed <- struct{}{} },
-		Log: slog.New(slog.NewTextHandler(h, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	r := keys.NewRefresher(keys.Options{Env: h.keysEnv(), Changed: func() {}, Log: slog.New(slog.NewTextHandler(h, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	t.Cleanup(r.Close)
 	r.Use([]keys.Want{w})
-	return r, changed
+	return r
 }
 
 // until waits for a state.
-func until(t *testing.T, r *keys.Refresher, w keys.Want, changed <-chan struct{}, what string, ok func(keys.State) bool) keys.State {
+func until(t *testing.T, r *keys.Refresher, w keys.Want, what string, ok func(keys.State) bool) keys.State {
 	t.Helper()
-	limit := time.After(30 * time.Second)
-	for {
-		st := r.State(w)
-		if ok(st) {
-			return st
-		}
-		select {
-		case <-changed:
-		case <-time.After(20 * time.Millisecond):
-		case <-limit:
-			t.Fatalf("did not happen: %s: %+v", what, st)
-		}
-	}
+	var st keys.State
+	testwait.Until(t, what, func() bool {
+		st = r.State(w)
+		return ok(st)
+	})
+	return st
 }
 
 // named is an entry with all its defaults.

@@ -33,20 +33,20 @@ func TestRotation(t *testing.T) {
 	old, next := selfSigned(), selfSigned()
 	first := h.vault.Add("signing", testcloud.Version{Chain: old.X509()})
 	w := h.want(azurekeyvault.Parameters{Certificates: []azurekeyvault.Entry{{Name: "signing", VersionHistoryLimit: 2}}}, often)
-	r, changed := h.refresher(t, w)
-	before := until(t, r, w, changed, "the first version", func(st keys.State) bool { return trusts(st, old) })
+	r := h.refresher(t, w)
+	before := until(t, r, w, "the first version", func(st keys.State) bool { return trusts(st, old) })
 	h.vault.Add("signing", testcloud.Version{Chain: next.X509()})
-	both := until(t, r, w, changed, "the next version", func(st keys.State) bool { return trusts(st, next) })
+	both := until(t, r, w, "the next version", func(st keys.State) bool { return trusts(st, next) })
 	if !trusts(both, old) || trusts(before, next) {
 		t.Fatal("yesterday's version is not trusted any more, or a state has changed in hand")
 	}
 	h.vault.Change("signing", first, func(v *testcloud.Version) { v.Disabled = true })
-	after := until(t, r, w, changed, "the first version goes", func(st keys.State) bool { return !trusts(st, old) })
+	after := until(t, r, w, "the first version goes", func(st keys.State) bool { return !trusts(st, old) })
 	if !trusts(after, next) {
 		t.Fatal("the next version went too")
 	}
 	h.vault.Delete("signing")
-	gone := until(t, r, w, changed, "all goes", func(st keys.State) bool { return len(st.Content.Certificates()) == 0 })
+	gone := until(t, r, w, "all goes", func(st keys.State) bool { return len(st.Content.Certificates()) == 0 })
 	if gone.Err != nil || !strings.Contains(keys.Texts(gone.Content.Problems()), "it is not in the vault") {
 		t.Errorf("%+v", gone)
 	}
@@ -61,7 +61,7 @@ func TestDownAtStart(t *testing.T) {
 	h.vault.Add("signing", testcloud.Version{Chain: chain.X509()})
 	h.Cut(vaultHost)
 	w := h.want(azurekeyvault.Parameters{Certificates: named("signing")}, 0)
-	r, changed := h.refresher(t, w)
+	r := h.refresher(t, w)
 	if st := r.State(w); st.Tried || !strings.Contains(st.Trouble(), "the first answer is awaited") {
 		t.Errorf("%+v", st)
 	}
@@ -71,7 +71,7 @@ func TestDownAtStart(t *testing.T) {
 		t.Fatalf("%+v", st)
 	}
 	h.Mend(vaultHost)
-	if st := until(t, r, w, changed, "it is tried again", func(st keys.State) bool { return trusts(st, chain) }); st.Trouble() != "" || st.Failures != 0 {
+	if st := until(t, r, w, "it is tried again", func(st keys.State) bool { return trusts(st, chain) }); st.Trouble() != "" || st.Failures != 0 {
 		t.Errorf("%+v", st)
 	}
 }
@@ -93,10 +93,10 @@ func TestDownLater(t *testing.T) {
 			chain := selfSigned()
 			h.vault.Add("signing", testcloud.Version{Chain: chain.X509()})
 			w := h.want(azurekeyvault.Parameters{Certificates: named("signing")}, often)
-			r, changed := h.refresher(t, w)
-			good := until(t, r, w, changed, "the first", func(st keys.State) bool { return trusts(st, chain) })
+			r := h.refresher(t, w)
+			good := until(t, r, w, "the first", func(st keys.State) bool { return trusts(st, chain) })
 			breaks(h)
-			st := until(t, r, w, changed, "it fails twice", func(st keys.State) bool { return st.Failures >= 2 })
+			st := until(t, r, w, "it fails twice", func(st keys.State) bool { return st.Failures >= 2 })
 			if !trusts(st, chain) || st.Content != good.Content || st.Err == nil || !strings.Contains(st.Trouble(), "stays in use") || st.Fetched.IsZero() {
 				t.Fatalf("%+v", st)
 			}
@@ -122,14 +122,15 @@ func TestThrottled(t *testing.T) {
 		entries := append(named("signing"), named("another")...)
 		h.Refuse(vaultHost, -1, status, "300")
 		w := h.want(azurekeyvault.Parameters{Certificates: entries, Keys: named("key")}, often)
-		r, _ := h.refresher(t, w)
+		begin := time.Now()
+		r := h.refresher(t, w)
 		r.Wait(t.Context())
 		st := r.State(w)
 		if n := len(h.Requests(vaultHost)); n != 1 {
 			t.Errorf("%d: %d requests", status, n)
 		}
-		if wait := time.Until(st.Next); wait < 290*time.Second || wait > 340*time.Second {
-			t.Errorf("%d: the next attempt is in %v", status, wait)
+		if st.Next.Before(begin.Add(300*time.Second)) || st.Next.After(time.Now().Add(340*time.Second)) {
+			t.Errorf("%d: the next attempt is in %v", status, time.Until(st.Next))
 		}
 		if !errors.Is(st.Err, boltseal.ErrUnavailable) {
 			t.Errorf("%v", st.Err)

@@ -7,12 +7,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/keys"
 	"github.com/boltseal/boltseal/internal/keys/file"
 	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/testwait"
 	"github.com/boltseal/boltseal/trust"
 )
 
@@ -34,15 +34,12 @@ func follow(t *testing.T, paths ...string) func(what string, ok func(keys.State)
 	r.Use([]keys.Want{w})
 	return func(what string, ok func(keys.State) bool) keys.State {
 		t.Helper()
-		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(2 * time.Millisecond) {
-			st := r.State(w)
-			if ok(st) {
-				return st
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("did not happen: %s: %+v", what, st)
-			}
-		}
+		var st keys.State
+		testwait.Until(t, what, func() bool {
+			st = r.State(w)
+			return ok(st)
+		})
+		return st
 	}
 }
 

@@ -90,7 +90,7 @@ func TestWhoLeavesDoesNotFailTheOthers(t *testing.T) {
 	if err := <-left; !errors.Is(err, boltseal.ErrUnavailable) {
 		t.Errorf("who left: %v", err)
 	}
-	time.Sleep(10 * time.Millisecond) // the second one may come late: it is served all the same
+	time.Sleep(10 * time.Millisecond) // waits: so that the second one mostly comes before; if it comes late, it is served all the same
 	close(goOn)
 	if err := <-second; err != nil {
 		t.Errorf("who stayed: %v", err)

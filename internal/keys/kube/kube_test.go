@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -24,6 +23,7 @@ import (
 	"github.com/boltseal/boltseal/internal/keys"
 	"github.com/boltseal/boltseal/internal/keys/kube"
 	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/testwait"
 	"github.com/boltseal/boltseal/trust"
 )
 
@@ -155,15 +155,12 @@ func TestFollowed(t *testing.T) {
 	r.Use([]keys.Want{w})
 	until := func(what string, ok func(keys.State) bool) keys.State {
 		t.Helper()
-		for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(2 * time.Millisecond) {
-			st := r.State(w)
-			if ok(st) {
-				return st
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("did not happen: %s: %+v", what, st)
-			}
-		}
+		var st keys.State
+		testwait.Until(t, what, func() bool {
+			st = r.State(w)
+			return ok(st)
+		})
+		return st
 	}
 	trusts := func(c *testca.Chain) func(keys.State) bool {
 		return func(st keys.State) bool {
