@@ -2,6 +2,7 @@ package boltseal_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -120,19 +121,22 @@ func TestRoundTrips(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o.Latency = 50 * time.Millisecond // so that what runs side by side is seen to, on a busy machine as well
-			h := newHouse(t, houseOptions{Registry: o})
-			image := h.Registry.PushImage(repo, "v", 0)
-			h.Registry.Sign(repo, image, h.Signer, testca.SignOptions{})
-			// The first image tells what the registry wants and can.
-			h.Verify(t, h.Registry.Ref(repo, "v"))
-			for ref, most := range map[string]int{h.Registry.Pinned(repo, image.Digest): 3, h.Registry.Ref(repo, "v"): 4} {
-				h.Registry.ResetLog()
-				expect(t, h.Verify(t, ref), boltseal.Allow, "")
-				if got := testregistry.SerialDepth(h.Registry.Requests()); got > most {
-					t.Errorf("%s: %d serial round trips, want at most %d: %v", ref, got, most, paths(h.Registry.Requests()))
+			testwait.Grow(t, 20*time.Millisecond, func(latency time.Duration) error { // so that what runs side by side is seen to
+				o.Latency = latency
+				h := newHouse(t, houseOptions{Registry: o})
+				image := h.Registry.PushImage(repo, "v", 0)
+				h.Registry.Sign(repo, image, h.Signer, testca.SignOptions{})
+				// The first image tells what the registry wants and can.
+				h.Verify(t, h.Registry.Ref(repo, "v"))
+				for ref, most := range map[string]int{h.Registry.Pinned(repo, image.Digest): 3, h.Registry.Ref(repo, "v"): 4} {
+					h.Registry.ResetLog()
+					expect(t, h.Verify(t, ref), boltseal.Allow, "")
+					if got := testregistry.SerialDepth(h.Registry.Requests()); got > most {
+						return fmt.Errorf("%s: %d serial round trips, want at most %d: %v", ref, got, most, paths(h.Registry.Requests()))
+					}
 				}
-			}
+				return nil
+			})
 		})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"testing"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/boltseal/boltseal/internal/testca"
 	"github.com/boltseal/boltseal/internal/testregistry"
+	"github.com/boltseal/boltseal/internal/testwait"
 )
 
 // repository is oras-go's client.
@@ -118,43 +120,46 @@ func TestTokensExpire(t *testing.T) {
 
 func TestLogTellsSerialDepth(t *testing.T) {
 	t.Parallel()
-	r := testregistry.New(t, testregistry.Options{Latency: 20 * time.Millisecond})
-	image := r.PushImage("a/b", "v1", 0)
-	get := func(path string) {
-		resp, err := http.Get(r.URL + path)
-		if err != nil {
-			t.Error(err)
-			return
+	testwait.Grow(t, 20*time.Millisecond, func(latency time.Duration) error { // so that the five are under way together
+		r := testregistry.New(t, testregistry.Options{Latency: latency})
+		image := r.PushImage("a/b", "v1", 0)
+		get := func(path string) {
+			resp, err := http.Get(r.URL + path)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_, _ = io.Copy(io.Discard, resp.Body)
+			_ = resp.Body.Close()
 		}
-		_, _ = io.Copy(io.Discard, resp.Body)
-		_ = resp.Body.Close()
-	}
-	r.ResetLog()
-	get("/v2/a/b/manifests/v1")
-	done := make(chan struct{})
-	for range 5 {
-		go func() { get("/v2/a/b/manifests/" + image.Digest.String()); done <- struct{}{} }()
-	}
-	for range 5 {
-		<-done
-	}
-	get("/v2/a/b/referrers/" + image.Digest.String())
-	if got := testregistry.SerialDepth(r.Requests()); got != 3 {
-		t.Errorf("depth %d, want 3", got)
-	}
-	if got := r.Count(testregistry.Manifest); got != 6 {
-		t.Errorf("%d manifest requests, want 6", got)
-	}
-	if r.MaxConcurrent() < 2 {
-		t.Error("nothing ran side by side")
-	}
+		r.ResetLog()
+		get("/v2/a/b/manifests/v1")
+		done := make(chan struct{})
+		for range 5 {
+			go func() { get("/v2/a/b/manifests/" + image.Digest.String()); done <- struct{}{} }()
+		}
+		for range 5 {
+			<-done
+		}
+		get("/v2/a/b/referrers/" + image.Digest.String())
+		if got := r.Count(testregistry.Manifest); got != 6 {
+			t.Errorf("%d manifest requests, want 6", got)
+		}
+		if got := testregistry.SerialDepth(r.Requests()); got != 3 {
+			return fmt.Errorf("depth %d, want 3", got)
+		}
+		if r.MaxConcurrent() < 2 {
+			return errors.New("nothing ran side by side")
+		}
+		return nil
+	})
 }
 
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	r := testregistry.New(t, testregistry.Options{})
 	image := r.PushImage("a/b", "v1", 0)
-	right, _ := fetch(t, r, "/v2/a/b/manifests/v1", time.Second)
+	right, _ := fetch(t, r, "/v2/a/b/manifests/v1")
 	for name, f := range map[string]struct {
 		fault testregistry.Fault
 		check func(status int, body []byte, err error) bool
@@ -169,9 +174,13 @@ func TestFaults(t *testing.T) {
 		"other tag": {testregistry.Fault{Kind: testregistry.Status, Target: "v2"}, func(s int, b []byte, _ error) bool { return s == 200 && bytes.Equal(b, right) }},
 		"another":   {testregistry.Fault{Kind: testregistry.Status, Class: testregistry.Blob}, func(s int, _ []byte, _ error) bool { return s == 200 }},
 	} {
+		ctx, expire := testwait.Deadline(t.Context())
+		if f.fault.Kind == testregistry.Hang {
+			f.fault.Match = func(*http.Request) bool { expire(); return true }
+		}
 		undo := r.Inject(f.fault)
 		status, body, err := 0, []byte(nil), error(nil)
-		body, status, err = fetchAll(t, r, "/v2/a/b/manifests/v1", 300*time.Millisecond)
+		body, status, err = fetchAll(ctx, t, r, "/v2/a/b/manifests/v1")
 		if !f.check(status, body, err) {
 			t.Errorf("%s: HTTP %d, %d bytes, %v", name, status, len(body), err)
 		}
@@ -179,25 +188,23 @@ func TestFaults(t *testing.T) {
 	}
 	r.Inject(testregistry.Fault{Kind: testregistry.Status, Skip: 1, Times: 1})
 	for i, want := range []int{200, 503, 200} {
-		if _, status := fetch(t, r, "/v2/a/b/manifests/"+image.Digest.String(), time.Second); status != want {
+		if _, status := fetch(t, r, "/v2/a/b/manifests/"+image.Digest.String()); status != want {
 			t.Errorf("request %d: HTTP %d, want %d", i, status, want)
 		}
 	}
 }
 
-func fetch(t *testing.T, r *testregistry.Registry, path string, timeout time.Duration) ([]byte, int) {
+func fetch(t *testing.T, r *testregistry.Registry, path string) ([]byte, int) {
 	t.Helper()
-	b, status, err := fetchAll(t, r, path, timeout)
+	b, status, err := fetchAll(t.Context(), t, r, path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return b, status
 }
 
-func fetchAll(t *testing.T, r *testregistry.Registry, path string, timeout time.Duration) ([]byte, int, error) {
+func fetchAll(ctx context.Context, t *testing.T, r *testregistry.Registry, path string) ([]byte, int, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), timeout)
-	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.URL+path, nil)
 	if err != nil {
 		t.Fatal(err)
