@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/client-go/rest"
 )
 
@@ -233,4 +234,19 @@ func TestFile(t *testing.T) {
 			t.Errorf("%q is overwritten", bad)
 		}
 	}
+}
+
+// TestMetricName: the alert about it cannot be tried with a server that is its own hub.
+func TestMetricName(t *testing.T) {
+	t.Parallel()
+	_, s, _ := newHub(t, tokenOf(account, begin, begin.Add(time.Hour)))
+	if m := s.Metrics(); len(m) != 1 || !strings.Contains(fmt.Sprint(descOf(m[0])), "boltseal_agent_hub_credential_expiry_timestamp_seconds") {
+		t.Errorf("%v", m)
+	}
+}
+
+func descOf(c prometheus.Collector) *prometheus.Desc {
+	to := make(chan *prometheus.Desc, 1)
+	c.Describe(to)
+	return <-to
 }
