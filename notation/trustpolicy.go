@@ -254,6 +254,9 @@ func canonicalScope(scope string) (string, error) {
 	if strings.Contains(scope, "*") {
 		return "", fmt.Errorf("registryScopes: %q: a wildcard can only stand alone; list each repository", scope)
 	}
+	if scheme, rest, ok := strings.Cut(scope, "://"); ok {
+		return "", fmt.Errorf("registryScopes: %q: leave %s:// out, and write %s as it stands in an image's name", scope, scheme, strings.TrimRight(rest, "/"))
+	}
 	if !strings.Contains(scope, "/") {
 		return "", fmt.Errorf("registryScopes: %q must be HOST/REPOSITORY", scope)
 	}
@@ -276,6 +279,21 @@ func (p *TrustPolicy) match(ref boltseal.Reference) *statement {
 		return s
 	}
 	return p.wildcard
+}
+
+// above returns a scope that is the beginning of an image's repository, and so does
+// not cover it; "" where there is none.
+func (p *TrustPolicy) above(ref boltseal.Reference) string {
+	name := ref.Name()
+	for {
+		slash := strings.LastIndexByte(name, '/')
+		if slash < 0 {
+			return ""
+		}
+		if name = name[:slash]; p.scopes[name] != nil {
+			return name
+		}
+	}
 }
 
 // TrustStores returns the trust stores that the document names, "type:name".

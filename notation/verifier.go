@@ -115,9 +115,7 @@ func (v *Verifier) ArtifactTypes() []string { return v.types }
 func (v *Verifier) Verify(ctx context.Context, subject boltseal.Subject, c boltseal.Candidate) (boltseal.Evidence, error) {
 	s := v.policy.match(subject.Known())
 	if s == nil {
-		return boltseal.Evidence{Reason: boltseal.Reason{Cause: boltseal.CauseNoTrustPolicy,
-			Message: fmt.Sprintf("no trust policy of %s covers %s", v.name, subject.Known().Name()),
-			Remedy:  "add the repository to the registryScopes of a trust policy"}}, nil
+		return boltseal.Evidence{Reason: v.uncovered(subject.Known())}, nil
 	}
 	ev := boltseal.Evidence{TrustPolicy: s.name, Level: s.level}
 	layer, err := checkManifest(c.Manifest)
@@ -149,6 +147,17 @@ func (v *Verifier) Verify(ctx context.Context, subject boltseal.Subject, c bolts
 		return boltseal.Evidence{}, err
 	}
 	return w.ev, nil
+}
+
+// uncovered is why an image is rejected that no trust policy is about.
+func (v *Verifier) uncovered(ref boltseal.Reference) boltseal.Reason {
+	r := boltseal.Reason{Cause: boltseal.CauseNoTrustPolicy, Message: fmt.Sprintf("no trust policy of %s covers %s", v.name, ref.Name()),
+		Remedy: "add the repository to the registryScopes of a trust policy"}
+	if above := v.policy.above(ref); above != "" {
+		r.Message += fmt.Sprintf(": the scope %s is that one repository, and does not cover what is below it", above)
+		r.Remedy = "add " + ref.Name() + " to the registryScopes: a scope is the name of a whole repository, and each repository is listed, or it is *"
+	}
+	return r
 }
 
 const remedySignAgain = "sign the image again with a current tool"

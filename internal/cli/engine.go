@@ -31,6 +31,7 @@ type verifier struct {
 	namespace string
 	layout    *oci.Layout
 	layoutDir string
+	warnings  []string           // of the configuration, where they are not printed
 	multiArch boltseal.MultiArch // in place of the Policy's, unless it is zero
 }
 
@@ -38,6 +39,9 @@ func newVerifier(ctx context.Context, env Env, f verifyFlags) (*verifier, error)
 	sources, err := readSources(env, f.config)
 	if err != nil {
 		return nil, err
+	}
+	for i := range sources {
+		sources[i].Namespace = f.namespace
 	}
 	v := &verifier{namespace: f.namespace, layoutDir: f.layout}
 	deps := env.deps()
@@ -51,7 +55,11 @@ func newVerifier(ctx context.Context, env Env, f verifyFlags) (*verifier, error)
 		return nil, err
 	}
 	for _, w := range v.compiled.Warnings {
-		fmt.Fprintln(env.Stderr, "warning:", w)
+		if f.output.data() { // they are a part of it; see report
+			v.warnings = append(v.warnings, w.Error())
+		} else {
+			fmt.Fprintln(env.Stderr, "warning:", w)
+		}
 	}
 	return v, nil
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
@@ -14,6 +15,7 @@ type migrateFlags struct {
 	files               []string
 	kubeconfig, context string
 	namespace, service  string
+	inNamespace         string
 	output              outputFlag
 	problems            bool
 }
@@ -53,6 +55,7 @@ work, and 2 where it could not look.`,
 	}
 	fl := cmd.Flags()
 	fl.StringArrayVarP(&f.files, "filename", "f", nil, "YAML `FILE` to read in place of a cluster, - for standard input; may be repeated")
+	fl.StringVarP(&f.inNamespace, "namespace", "n", "", "`NAMESPACE` of resources in files that name none, as with kubectl apply -n")
 	fl.StringVar(&f.kubeconfig, "kubeconfig", "", "`FILE` that names the cluster (default $KUBECONFIG, then ~/.kube/config)")
 	fl.StringVar(&f.context, "context", "", "`NAME` of the context in it (default the current one)")
 	fl.StringVar(&f.namespace, "boltseal-namespace", defaultNamespace, "`NAMESPACE` that Boltseal is to run in")
@@ -63,6 +66,9 @@ work, and 2 where it could not look.`,
 }
 
 func runMigrateCheck(cmd *cobra.Command, env Env, f migrateFlags) error {
+	if f.inNamespace != "" && len(f.files) == 0 {
+		return usageError{command: cmd.CommandPath(), err: errors.New("--namespace is for files: in a cluster every resource has its own")}
+	}
 	o := migrate.Options{Namespace: f.namespace, Service: f.service, Partial: len(f.files) > 0, Deps: env.deps(),
 		Compile: compile.ClusterOptions{CertificateStores: compile.CertificateStores(f.namespace)}}
 	var docs []migrate.Document
@@ -70,6 +76,9 @@ func runMigrateCheck(cmd *cobra.Command, env Env, f migrateFlags) error {
 		sources, err := readNamed(env, "--filename", f.files)
 		if err != nil {
 			return err
+		}
+		for i := range sources {
+			sources[i].Namespace = f.inNamespace
 		}
 		if docs, err = migrate.Files(sources); err != nil {
 			return err

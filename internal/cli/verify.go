@@ -44,6 +44,8 @@ type imageResult struct {
 // report is what -o json and -o yaml print.
 type report struct {
 	Results []imageResult `json:"results"`
+	// Warnings are about the configuration.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 func newVerify(env Env) *cobra.Command {
@@ -71,7 +73,7 @@ The first trusted signature settles an image. Nothing is written anywhere.`,
 	fl.StringArrayVarP(&f.config, "config", "c", nil, "YAML `FILE` with the configuration, - for standard input; may be repeated (default $BOLTSEAL_CONFIG)")
 	fl.StringVar(&f.layout, "oci-layout", "", "read images from the OCI layout in `DIR`; each REF is then a TAG, a DIGEST, DIR:TAG or DIR@DIGEST")
 	fl.StringVar(&f.imagesFrom, "images-from", "", "read further REFs from `FILE`, one a line, - for standard input")
-	fl.StringVarP(&f.namespace, "namespace", "n", "", "verify as a Pod in namespace `NAME` would be (namespaced resources)")
+	fl.StringVarP(&f.namespace, "namespace", "n", "", "verify as a Pod in namespace `NAME` would be. Namespaced resources that name no namespace are\nin it, as with kubectl apply -n")
 	fl.DurationVar(&f.timeout, "timeout", 30*time.Second, "time for one image")
 	fl.IntVar(&f.concurrency, "concurrency", 32, "images verified at a time")
 	fl.StringSliceVar(&f.platforms, "platform", nil, "ask that of an image index the manifests for `OS/ARCH[/VARIANT]` are signed, whatever the\nPolicy's multiArch is; may be repeated")
@@ -123,7 +125,7 @@ func runVerify(cmd *cobra.Command, env Env, f verifyFlags, args []string) error 
 	v.multiArch = demand
 	results := verifyAll(cmd.Context(), env, v, f, images)
 	if f.output.data() {
-		err = f.output.encode(env.Stdout, report{results})
+		err = f.output.encode(env.Stdout, report{results, v.warnings})
 	} else {
 		err = writeResults(env.Stdout, style(env.colour(env.Stdout)), results)
 	}

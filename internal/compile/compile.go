@@ -163,6 +163,7 @@ func (s *Set) Compile(deps Deps) (*Compiled, error) {
 	c.set, c.whole = s, true
 	c.keys, c.problems, c.out.Warnings = s.keys(deps.Keys)
 	c.problems = append(slices.Clone(s.problems), c.problems...)
+	c.out.Warnings = append(slices.Clone(s.warnings), c.out.Warnings...)
 	for _, r := range s.stores {
 		c.store(r)
 		c.collide(r)

@@ -27,6 +27,8 @@ func FuzzCompile(f *testing.F) {
 		strings.Replace(good, "parameters: {", "parameters: {authProviders: [{name: azureWorkloadIdentity, endpoints: [acme.azurecr.io]}, {name: awsEcrBasic, accounts: [\"1\"]}, {name: gcpArtifactRegistry, endpoints: [gcr.io]}, {name: podPullSecrets}, {name: alibabacloudAcrBasic, acrInstancesConfig: [{instanceName: a, instanceId: b}]}, {name: dockerConfig}], ", 1),
 		good + store("team/s", "caCert: x, authProviders: [{name: azureManagedIdentity, clientID: c}, dockerConfig, {}]"),
 		good + "---\napiVersion: boltseal.dev/v1alpha1\nkind: ImageIntegrityPolicy\nmetadata: {name: x}\nspec: {match: {kinds: [Pod]}, enforcementAction: deny}\n",
+		strings.ReplaceAll(good, "v1beta1", "v1alpha1") + strings.Replace(policyDoc("configpolicy", "default: any"), "v1beta1", "v1alpha1", 1),
+		`{"store": {"plugins": [{"name": "oras", "name": "x", "useHttp": true}]}, "policy": {"plugin": {"name": "configPolicy"}}, "verifier": {"version": "1", "plugins": [{"name": "notaryv2", "a": {}}]}, "logger": 1}`,
 	} {
 		f.Add([]byte(s))
 	}

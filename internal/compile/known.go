@@ -12,7 +12,7 @@ type Names struct {
 // Known returns the names as resources write them.
 func Known() Names {
 	return Names{
-		Verifiers: slices.Clone(verifierTypes), Stores: slices.Clone(storeTypes), Policies: slices.Clone(policyTypes),
+		Verifiers: append(slices.Clone(verifierTypes), olderNotation), Stores: slices.Clone(storeTypes), Policies: slices.Clone(policyTypes),
 		Providers: slices.Clone(providerTypes), AuthProviders: slices.Clone(authProviders),
 		Policy: policyName,
 	}

@@ -25,7 +25,7 @@ func TestMessages(t *testing.T) {
 		{"unknown kind", good + doc("Verifer", "x", "spec: {}\n"), `Verifer x: kind: Verifer is not known here (did you mean "Verifier"?)`},
 		{"kind of a plugin's", good + doc("ConfigMap", "x", "spec: {}\n"), "ConfigMap x: kind: ConfigMap is not known here; known: CertificateStore, KeyManagementProvider, Store,"},
 		{"unknown group", good + "---\napiVersion: v1\nkind: Secret\nmetadata: {name: x}\n", "Secret x: apiVersion: v1 is not known here; known: config.ratify.deislabs.io/v1beta1, boltseal.dev/v1alpha1"},
-		{"older version", good + "---\napiVersion: config.ratify.deislabs.io/v1alpha1\nkind: Store\nmetadata: {name: x}\n", `(did you mean "config.ratify.deislabs.io/v1beta1"?)`},
+		{"older version", good + "---\napiVersion: config.ratify.deislabs.io/v1alpha2\nkind: Store\nmetadata: {name: x}\n", `v1alpha2 is not known here; known: config.ratify.deislabs.io/v1beta1`},
 		{"the other group", good + "---\napiVersion: config.ratify.deislabs.io/v1beta1\nkind: ImageIntegrityPolicy\nmetadata: {name: x}\nspec: {}\n", "ImageIntegrityPolicy x: apiVersion: a ImageIntegrityPolicy is of boltseal.dev/v1alpha1"},
 		{"no kind", good + "---\na: b\n", "a document needs apiVersion and kind"},
 		{"no mapping", good + "---\n- a\n", "a document must be a mapping with apiVersion, kind, metadata and spec, and is a list"},

@@ -19,6 +19,9 @@ import (
 type Source struct {
 	Name string // for messages
 	Data []byte
+	// Namespace is that of its documents of namespaced kinds that name none, as with
+	// kubectl's -n. "" = they must name one.
+	Namespace string
 }
 
 // resource is a document with what it was decoded into.
@@ -49,6 +52,7 @@ type Set struct {
 	files    []string // in their order
 	unread   bool     // one of them is no YAML, so nobody knows what is in it
 	problems strict.Problems
+	warnings []strict.Problem       // of documents in an older form
 	broken   map[strict.Object]bool // what could not be decoded
 }
 
@@ -71,12 +75,17 @@ func Decode(sources []Source) (*Set, error) {
 	seen := make(map[string]strict.Node)
 	for _, src := range sources {
 		s.files = append(s.files, src.Name)
-		docs, err := strict.Documents(src.Name, src.Data)
-		if err != nil {
-			s.problems, s.unread = collect(s.problems, err), true
+		docs, warnings, err := Documents(src)
+		s.problems, s.warnings = collect(s.problems, err), append(s.warnings, warnings...)
+		if docs == nil && err != nil {
+			s.unread = true
 			continue
 		}
 		for _, doc := range docs {
+			doc = s.newer(doc)
+			if file := doc.Problem("").File; !slices.Contains(s.files, file) {
+				s.files = append(s.files, file)
+			}
 			if err := s.add(doc, seen); err != nil {
 				s.problems = collect(s.problems, err)
 				s.broken[objectOf(doc)] = true
@@ -182,7 +191,7 @@ func (s *Set) decode(doc strict.Node, seen map[string]strict.Node) error {
 	case len(validation.IsDNS1123Subdomain(name)) > 0:
 		return doc.At("metadata.name", "%s is no name to Kubernetes: lower-case letters, digits, - and . only", strict.Label(name))
 	case namespaced && namespace == "":
-		return doc.At("metadata.namespace", "a %s needs a namespace", strict.Label(kind))
+		return doc.At("metadata.namespace", "a %s needs a namespace: write metadata.namespace, or give -n NAME where it is as with kubectl apply", strict.Label(kind))
 	case namespace != "" && (namespaced || base == v1beta1.KindCertificateStore) && len(validation.IsDNS1123Label(namespace)) > 0:
 		return doc.At("metadata.namespace", "%s is no name to Kubernetes: lower-case letters, digits and - only", strict.Label(namespace))
 	case !namespaced && base != v1beta1.KindCertificateStore:
@@ -280,7 +289,7 @@ func knownKinds(kind string, known []string) string {
 
 func into(doc strict.Node, o any, keep func()) error {
 	if err := doc.Decode(o); err != nil {
-		return err
+		return explained(doc, err)
 	}
 	if _, ok := doc.Get("spec"); !ok {
 		return doc.Problem("a %s needs a spec", doc.Text("kind"))
@@ -295,7 +304,7 @@ func (r resource[T]) parameters(into any) error {
 	if !ok {
 		return nil
 	}
-	return r.owned(n.Decode(into))
+	return r.owned(explained(r.node, n.Decode(into)))
 }
 
 func (r resource[T]) object() strict.Object {

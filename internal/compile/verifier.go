@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -14,6 +15,9 @@ import (
 
 var verifierTypes = []string{notation.VerifierType}
 
+// olderNotation is what Ratify called its notation verifier before version 1.0.
+const olderNotation = "notaryv2"
+
 const fieldTrustPolicy = "spec.parameters.trustPolicyDoc"
 
 // verifier adds a Verifier to those of its namespace, or says all that is wrong
@@ -22,6 +26,10 @@ func (c *compiler) verifier(r resource[v1beta1.VerifierSpec]) {
 	kind, field := r.spec.Type, "spec.type"
 	if kind == "" {
 		kind, field = r.spec.Name, "spec.name"
+	}
+	if kind == olderNotation {
+		c.out.Warnings = append(c.out.Warnings, r.problem(field, "%s is Ratify's older name of %s: it is read as that, which is what to write", kind, notation.VerifierType))
+		kind = notation.VerifierType
 	}
 	if kind != notation.VerifierType {
 		c.fail(unknown(r, field, "verifier", kind, verifierTypes))
@@ -34,6 +42,9 @@ func (c *compiler) verifier(r resource[v1beta1.VerifierSpec]) {
 		if t != "*" && !mediaType.MatchString(t) {
 			c.fail(r.problem("spec.artifactTypes", "%s is no media type, such as %s", strict.Label(t), notation.ArtifactType))
 		}
+	}
+	if len(types) > 0 && !slices.Contains(types, "*") && !slices.Contains(types, notation.ArtifactType) {
+		c.out.Warnings = append(c.out.Warnings, r.problem("spec.artifactTypes", "no Notation signature is ever judged by these types: the signatures of today are of type %s%s", notation.ArtifactType, olderTypes(types)))
 	}
 	var p notationParameters
 	if err := r.parameters(&p); err != nil {
@@ -105,9 +116,47 @@ func (c *compiler) unnamed(r resource[v1beta1.VerifierSpec], tp *notation.TrustP
 				}
 			}
 		}
-		c.fail(r.own(place.Problem("the trust store %s is not there: verificationCertStores does not declare it%s", name, nearest.Hint(name, names))))
+		c.fail(r.own(place.Problem("the trust store %s is not there: verificationCertStores does not declare it%s%s", name, nearest.Hint(name, names), declares(r, name, names))))
 	}
 	return found
+}
+
+// maxDeclared bounds how many trust stores a message names.
+const maxDeclared = 5
+
+// declares says which trust stores there are, and by which form a store of the type
+// that is missing is declared.
+func declares(r resource[v1beta1.VerifierSpec], name string, names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	text := "; it declares " + strings.Join(names[:min(len(names), maxDeclared)], ", ")
+	if more := len(names) - maxDeclared; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	kind, store, _ := strings.Cut(name, ":")
+	n, _ := r.node.Get(strings.Split(fieldCertStores, ".")...)
+	for _, m := range n.Members() {
+		switch {
+		case !m.Node.IsList():
+		case slices.Contains(trust.Types(), m.Name):
+			return fmt.Sprintf("%s. Below %s stand trust stores, each with its list of providers: write %[2]s: {%s: […]}", text, m.Name, store)
+		case m.Name == store && kind != string(trust.TypeCA):
+			return fmt.Sprintf("%s (the older form, in which a store of any name is of type ca). Write %s: {%s: […]}", text, kind, store)
+		}
+	}
+	return text
+}
+
+// olderTypes names the types that were signatures' before version 1.0 of the
+// specification, where one of them is there.
+func olderTypes(types []string) string {
+	for _, t := range types {
+		if strings.HasPrefix(t, "application/vnd.cncf.notary.v2") || strings.HasPrefix(t, notation.ArtifactType+".v") || t == "org.cncf.notary.v2" {
+			return "; " + t + " was that of a Notation before 1.0"
+		}
+	}
+	return nearest.Hint(types[0], []string{notation.ArtifactType})
 }
 
 func (c *compiler) expired(r resource[v1beta1.VerifierSpec], stores []*trust.Store) {

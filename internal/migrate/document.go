@@ -26,6 +26,8 @@ type Document struct {
 	Data  []byte // JSON
 	// Err says why Data could not be made; Data then has apiVersion, kind and metadata.
 	Err error
+
+	namespace string // of what is in one and names none
 }
 
 // header is what every object has.
@@ -39,16 +41,18 @@ type header struct {
 	} `json:"metadata"`
 }
 
-// Files takes files apart. The error says what is no YAML.
+// Files takes files apart, a configuration of Ratify's command line too; Source's
+// Namespace is given to namespaced kinds, and to CertificateStores. The error says what
+// is no YAML, or is not read of such a configuration.
 func Files(sources []compile.Source) ([]Document, error) {
 	var out []Document
 	for _, src := range sources {
-		nodes, err := strict.Documents(src.Name, src.Data)
+		nodes, _, err := compile.Documents(src)
 		if err != nil {
 			return nil, err
 		}
 		for _, n := range nodes {
-			d := Document{Place: n.Place()}
+			d := Document{Place: n.Place(), namespace: src.Namespace}
 			var raw json.RawMessage
 			if d.Err = n.Decode(&raw); d.Err != nil {
 				var h header
@@ -140,6 +144,9 @@ type parameters struct {
 func read(in Document) (*document, belongs) {
 	d := &document{Place: in.Place, err: in.Err}
 	_ = json.Unmarshal(in.Data, &d.header)
+	if d.namespaced() && d.Metadata.Namespace == "" {
+		d.Metadata.Namespace = in.namespace
+	}
 	var body struct {
 		Spec json.RawMessage `json:"spec"`
 	}

@@ -151,7 +151,7 @@ func (c *checker) entry(d *document) *entry {
 		return nil
 	}
 	if d.version != v1beta1.GroupVersion.Version {
-		c.add(d, "apiVersion", Differs, "reads "+d.APIVersion, "reads it as "+v1beta1.GroupVersion.Version+", which its definitions add to a cluster; boltseal verify --config takes no other", "write "+v1beta1.GroupVersion.String())
+		c.add(d, "apiVersion", Differs, "reads "+d.APIVersion, "reads it as "+v1beta1.GroupVersion.Version+", which its definitions add to a cluster; boltseal verify --config reads it so, and warns", "write "+v1beta1.GroupVersion.String())
 	}
 	r := compile.DecodeObject(d.normal())
 	return &entry{document: d, key: r.Key(), resource: r}

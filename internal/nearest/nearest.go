@@ -18,11 +18,24 @@ func Word(word string, candidates []string) string {
 		if len(c) > maxLength {
 			continue
 		}
-		if d := edits(strings.ToLower(word), strings.ToLower(c)); d < distance {
+		a, b := strings.ToLower(word), strings.ToLower(c)
+		if d := edits(a, b); d < distance && !otherWord(a, b, d) {
 			best, distance = c, d
 		}
 	}
 	return best
+}
+
+// otherWord reports whether two words differ by another word in them, and are no slip:
+// of what is left without their common beginning and end, most is different.
+func otherWord(a, b string, distance int) bool {
+	for a != "" && b != "" && a[0] == b[0] {
+		a, b = a[1:], b[1:]
+	}
+	for a != "" && b != "" && a[len(a)-1] == b[len(b)-1] {
+		a, b = a[:len(a)-1], b[:len(b)-1]
+	}
+	return distance > 3 && min(len(a), len(b)) > 0 && 2*distance > max(len(a), len(b))
 }
 
 // Hint is ` (did you mean "x"?)`, or "" where no candidate is near.

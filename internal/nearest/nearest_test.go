@@ -14,6 +14,15 @@ func TestWord(t *testing.T) {
 	}
 }
 
+// TestOtherWords: what differs by a word in the middle is no slip.
+func TestOtherWords(t *testing.T) {
+	for in, candidate := range map[string]string{"notationEnabled": "cosignEnabled", "clientCertFile": "clientTokenFile", "spec.template.spec": "spec.selector.spec"} {
+		if got := Word(in, []string{candidate}); got != "" {
+			t.Errorf("%q: got %q", in, got)
+		}
+	}
+}
+
 func FuzzWord(f *testing.F) {
 	f.Add("overide", "override")
 	f.Fuzz(func(t *testing.T, a, b string) {

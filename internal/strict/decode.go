@@ -130,6 +130,15 @@ func fields(t reflect.Type) []field {
 	return fs
 }
 
+// Fields are the names of a struct's fields, as JSON sees them.
+func Fields(t reflect.Type) []string {
+	var names []string
+	for _, f := range fields(t) {
+		names = append(names, f.name)
+	}
+	return names
+}
+
 func (d *decoder) structure(n *yaml.Node, line int, t reflect.Type, path string) any {
 	fs := fields(t)
 	return d.mapping(n, line, path, func(name string, at *yaml.Node) (reflect.Type, bool) {
@@ -187,7 +196,7 @@ func (d *decoder) key(n *yaml.Node, line int, path string) (string, bool) {
 	case n.Kind == yaml.ScalarNode && n.ShortTag() == "!!merge":
 		d.report(line, path, `"<<" (merge) is not read here; write the fields out`)
 	case n.Kind != yaml.ScalarNode:
-		d.report(line, path, "a name must be a text, and is %s", what(n))
+		d.report(line, path, "a name must be a text, and is %s%s", what(n), isTemplate)
 	case isBool, n.ShortTag() != "!!str" && n.ShortTag() != "!!timestamp" && !plainNumber(n.Value):
 		d.report(line, path, "the name %s is no text to YAML; write it in quotes: %q", Label(n.Value), cut(n.Value))
 	case !d.tagged(n, line, path):
@@ -304,8 +313,20 @@ func kindName(t reflect.Type) string {
 	return "a number"
 }
 
+// isTemplate is what people mostly mean where YAML sees braces in braces.
+const isTemplate = ": is this a template of Helm or another tool, {{ … }}? Render it first (helm template), and name what comes of it"
+
+// template reports whether a value is braces in braces to YAML.
+func template(n *yaml.Node) bool {
+	return n.Kind == yaml.MappingNode && n.Style&yaml.FlowStyle != 0 && len(n.Content) == 2 && n.Content[0].Kind == yaml.MappingNode && n.Content[0].Style&yaml.FlowStyle != 0
+}
+
 func what(n *yaml.Node) string {
 	switch {
+	case template(n):
+		return "a mapping" + isTemplate
+	case n.Kind == yaml.ScalarNode && strings.Contains(n.Value, "{{") && strings.Contains(n.Value, "}}"):
+		return strconv.Quote(cut(n.Value)) + isTemplate
 	case n.Kind == yaml.MappingNode:
 		return "a mapping"
 	case n.Kind == yaml.SequenceNode:

@@ -180,6 +180,8 @@ func unreadable(b []byte) int {
 func advice(message string, line []byte) string {
 	indent := line[:len(line)-len(bytes.TrimLeft(line, " \t"))]
 	switch {
+	case bytes.Contains(line, []byte("{{")):
+		return isTemplate
 	case bytes.ContainsRune(indent, '\t'), strings.Contains(message, "tab character"):
 		return ": a tab; indent with spaces"
 	case strings.Contains(message, "cannot start any token"):
