@@ -33,7 +33,7 @@ const (
 	DefaultWebhookTimeout = 3 * time.Second // where the API server does not say its own
 	DefaultBodyBytes      = 64 << 20
 	maxWebhookTimeout     = 30 * time.Second
-	bodyTimeout           = 2 * time.Second // whatever time its caller has: API servers send at once
+	bodyTimeout           = 8 * time.Second // whatever time its caller has; who is slow where room is short goes before (room)
 	reservedPart          = 4               // this part of the room is for those who have proven who they are, where some can
 	maxParallel           = 1024            // images of one request that are verified at a time
 	// An answer leaves so long before its caller gives up, a tenth of the time
