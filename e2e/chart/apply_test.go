@@ -52,6 +52,12 @@ func TestAPIServerAccepts(t *testing.T) {
 					typed[monitoringv1.PrometheusRule](t, u)
 				case "ConstraintTemplate": // e2e/gatekeeper has a real Gatekeeper take it
 				default:
+					if ns := u.GetNamespace(); ns != "" { // of others, whose Pods' pull secrets are read
+						err := cluster.Client().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}})
+						if client.IgnoreAlreadyExists(err) != nil {
+							t.Fatal(err)
+						}
+					}
 					u.SetName(u.GetName() + "-dry-run") // others may be applying it
 					if err := cluster.Client().Create(t.Context(), u, client.DryRunAll, client.FieldValidation(metav1.FieldValidationStrict)); err != nil {
 						t.Errorf("%s %s: %v", u.GetKind(), u.GetName(), err)

@@ -24,7 +24,7 @@ func TestPodPullSecretsNeedAProof(t *testing.T) {
 	for values, want := range map[string]string{
 		"{keySources: {podPullSecrets: [team]}, webhook: {clientCAConfigMap: api}}":          "--admission-client-ca=/webhook-client-ca/ca.crt",
 		"{keySources: {podPullSecrets: [team]}, webhook: {apiServers: [10.0.0.0/28]}}":       "--admission-trust-network",
-		"{webhook: {apiServers: [10.0.0.0/28, \"fd00::/64\"]}, gatekeeper: {enabled: true}}": "from:\n        - ipBlock: {cidr: \"10.0.0.0/28\"}\n        - ipBlock: {cidr: \"fd00::/64\"}\n        - namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: gatekeeper-system}}\n",
+		"{webhook: {apiServers: [10.0.0.0/28, \"fd00::/64\"]}, gatekeeper: {enabled: true}}": "from:\n        - ipBlock: {cidr: \"10.0.0.0/28\"}\n        - ipBlock: {cidr: \"fd00::/64\"}\n        - namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: \"gatekeeper-system\"}}\n",
 		// The audit of what runs reads the Pods that it names at the API server.
 		"{keySources: {podPullSecrets: [team]}, webhook: {enabled: false}}": "boltseal-pull-secrets",
 	} {
