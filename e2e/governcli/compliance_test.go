@@ -86,7 +86,7 @@ func TestComplianceAndWhatIf(t *testing.T) {
 		t.Errorf("%+v", images)
 	}
 	out, _, _ = c.run("compliance", "--since", "24h", "-o", "html")
-	c.has(out, "<!DOCTYPE html>", `class="NonCompliant"`, "legacy")
+	c.has(out, "<!DOCTYPE html>", "not trusted", "legacy")
 	if strings.Contains(out, "shop") {
 		t.Error("it was seen two days ago for the first time")
 	}

@@ -1,10 +1,10 @@
 package cli
 
 import (
+	"context"
 	"encoding/csv"
 	"errors"
 	"fmt"
-	"html/template"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +14,7 @@ import (
 
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
 	"github.com/boltseal/boltseal/internal/governance/overview"
+	"github.com/boltseal/boltseal/internal/governance/page"
 	"github.com/boltseal/boltseal/internal/nearest"
 )
 
@@ -36,7 +37,9 @@ func newCompliance(env Env) *cobra.Command {
 		Short: "Say how far clusters are with what is assigned to them",
 		Long: `Say how far clusters are with what is assigned to them: by assignment, by cluster, by
 namespace, by image, each component by itself, or the trend of assignments. It shows
-what the clusters reported last; 'boltseal cluster list' says when that was.
+what the clusters reported last; 'boltseal cluster list' says when that was. With
+-o html it is one file for people without kubectl, with all levels and links between
+them; it needs nothing else and can be sent by mail.
 
 It ends with 0 where all that is shown is compliant or exempt, 1 where something is
 not, and 2 where that is not known of something, or it could not look. The trend is
@@ -46,7 +49,7 @@ of the past, and ends with 0.`,
     boltseal compliance --cluster fra1
     boltseal compliance --by image --since 24h
     boltseal compliance --by component -o csv > components.csv
-    boltseal compliance --by trend --assignment deploy-trustedimages -o html > trend.html`,
+    boltseal compliance -o html > compliance.html`,
 		GroupID: groupGovern,
 		Args:    usage(cobra.NoArgs),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return runCompliance(cmd, env, f) },
@@ -92,6 +95,9 @@ func (f complianceFlags) check() error {
 	if (f.by == "assignment" || f.by == "trend") && f.cluster != "" {
 		return errors.New("--by " + f.by + " is about all clusters: leave --cluster out, or choose --by cluster")
 	}
+	if f.output == "html" && f.by != "" {
+		return errors.New("--by is for rows: -o html has every level in one file, leave --by out")
+	}
 	if f.since < 0 {
 		return errors.New("--since must be positive")
 	}
@@ -118,6 +124,9 @@ func runCompliance(cmd *cobra.Command, env Env, f complianceFlags) error {
 		return absent("assignment", f.assignment, namesOf(in.Assignments), "boltseal policy assignment list")
 	}
 	level := f.level()
+	if f.output == "html" {
+		return writePage(ctx, env, h, in.Filter, level)
+	}
 	if level != "assignment" && level != "trend" {
 		if in.Clusters, err = h.clusters(ctx); err != nil {
 			return err
@@ -138,10 +147,33 @@ func runCompliance(cmd *cobra.Command, env Env, f complianceFlags) error {
 	if err := l.write(env, f.output); err != nil {
 		return err
 	}
-	if level != "trend" && slices.ContainsFunc(l.states, func(s v1alpha1.ComplianceState) bool { return s == v1alpha1.NonCompliant || s == v1alpha1.Failed }) {
-		return exitError(ExitNotTrusted)
+	return l.exit(level)
+}
+
+// writePage writes all levels as one file of HTML.
+func writePage(ctx context.Context, env Env, h *hub, filter overview.Filter, level string) error {
+	in, err := h.pageInput(ctx, env, filter)
+	if err != nil {
+		return err
 	}
-	if level != "trend" && l.unknown {
+	if c := filter.Cluster; c != "" && !slices.Contains(namesOf(in.Clusters), c) {
+		return absent("cluster", c, namesOf(in.Clusters), "boltseal cluster list")
+	}
+	if err := page.New(in).WriteFile(env.Stdout); err != nil {
+		return err
+	}
+	return listingOf(level, in.Input).exit(level)
+}
+
+// exit is how the command ends: 1 where something is not compliant, 2 where that is not
+// known of something.
+func (l *listing) exit(level string) error {
+	switch {
+	case level == "trend":
+		return nil
+	case slices.ContainsFunc(l.states, func(s v1alpha1.ComplianceState) bool { return s == v1alpha1.NonCompliant || s == v1alpha1.Failed }):
+		return exitError(ExitNotTrusted)
+	case l.unknown:
 		return exitError(ExitUndecided)
 	}
 	return nil
@@ -149,7 +181,6 @@ func runCompliance(cmd *cobra.Command, env Env, f complianceFlags) error {
 
 // listing is one level of compliance, for every format.
 type listing struct {
-	title  string
 	header []string
 	rows   [][]string
 	states []v1alpha1.ComplianceState // of each row
@@ -193,7 +224,7 @@ func trustedPods(p *v1alpha1.PodCounts) string {
 func number(n int32) string { return strconv.Itoa(int(n)) }
 
 func listingOf(level string, in overview.Input) *listing {
-	l := &listing{title: "Compliance by " + level}
+	l := &listing{}
 	switch level {
 	case "assignment":
 		rows := overview.Assignments(in)
@@ -290,8 +321,6 @@ func (l *listing) write(env Env, format string) error {
 			rows = append(rows, harmless(r))
 		}
 		return w.WriteAll(rows)
-	case "html":
-		return page.Execute(env.Stdout, l.page())
 	}
 	st := style(env.colour(env.Stdout))
 	if len(l.rows) == 0 {
@@ -331,57 +360,3 @@ func harmless(cells []string) []string {
 	}
 	return out
 }
-
-type htmlPage struct {
-	Title, Note string
-	At          string
-	Header      []string
-	Rows        [][]htmlCell
-}
-
-type htmlCell struct{ Text, Class string }
-
-func (l *listing) page() htmlPage {
-	p := htmlPage{Title: l.title, Note: l.note, At: time.Now().UTC().Format(time.RFC3339), Header: l.header}
-	for i, cells := range l.rows {
-		var out []htmlCell
-		for j, c := range cells {
-			cell := htmlCell{Text: c}
-			if j == l.state {
-				cell.Class = string(l.states[i])
-			}
-			out = append(out, cell)
-		}
-		p.Rows = append(p.Rows, out)
-	}
-	return p
-}
-
-// page needs nothing from anywhere else: it can be mailed.
-var page = template.Must(template.New("compliance").Parse(`<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>{{.Title}}</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2em; color: #1c1c1c; background: #fff }
-table { border-collapse: collapse }
-th, td { text-align: left; padding: .3em .8em; border-bottom: 1px solid #ccc; vertical-align: top; overflow-wrap: anywhere }
-th { font-size: 80% }
-.Compliant { color: #14692c } .NonCompliant, .Error { color: #a3141b; font-weight: bold }
-.Unknown, .Conflict, .Exempt { color: #7a4d00 }
-</style>
-</head>
-<body>
-<h1>{{.Title}}</h1>
-<p>As the hub knew it at {{.At}}.</p>
-<table>
-<thead><tr>{{range .Header}}<th scope="col">{{.}}</th>{{end}}</tr></thead>
-<tbody>
-{{range .Rows}}<tr>{{range .}}<td{{if .Class}} class="{{.Class}}"{{end}}>{{.Text}}</td>{{end}}</tr>
-{{end}}</tbody>
-</table>
-{{if .Note}}<p>{{.Note}}</p>{{end}}
-</body>
-</html>
-`))
