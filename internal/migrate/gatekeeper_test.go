@@ -45,6 +45,15 @@ func TestGatekeeper(t *testing.T) {
 		{"a template that asks by another name", []string{strings.Replace(provider, "ratify-provider", "mine", 1), strings.Replace(template, "ratify-provider", "mine", 1)}, "ConstraintTemplate ratifyverification", "spec.targets", OK, []string{"mine"}},
 		{"reports of 1.x", []string{strings.Replace(template, "isSuccess", "nestedReports", 1)}, "ConstraintTemplate ratifyverification", "spec.targets", Unsupported, []string{"version 1.x"}},
 		{"what is attached", []string{strings.Replace(template, "isSuccess", "nestedResults", 1)}, "ConstraintTemplate ratifyverification", "spec.targets", Differs, []string{"empty"}},
+		{"a provider that is not there", []string{strings.Replace(template, "ratify-provider", "ratify", 1)}, "ConstraintTemplate ratifyverification", "spec.targets", Differs, []string{"asks the provider ratify, which no document here defines", "ratify-provider"}},
+		{"a provider that is not there, beside one that is", []string{provider, strings.Replace(template, "ratify-provider", "ratify-providers", 1)}, "ConstraintTemplate ratifyverification", "spec.targets", Differs, []string{"which no document here defines", `did you mean "ratify-provider"`}},
+		{"a provider of the constraint", []string{strings.Replace(template, `"ratify-provider"`, "input.parameters.provider", 1)}, "ConstraintTemplate ratifyverification", "spec.targets", OK, []string{"its constraint names"}},
+		{"a plugin's reports", []string{strings.Replace(template, "isSuccess == false", `verifierReports[_].type == "sbom"`, 1)}, "ConstraintTemplate ratifyverification", "spec.targets", Unsupported, []string{`verifierReports[].type "sbom"`, "refuses nothing by it"}},
+		{"a plugin's reports, always", []string{strings.Replace(template, "remote_data.responses[_][1].isSuccess == false", `not sbom } sbom { remote_data.responses[_][1].verifierReports[_].type == "sbom"`, 1)}, "ConstraintTemplate ratifyverification", "spec.targets", Unsupported, []string{"refuses every image"}},
+		{"a field that no report has", []string{strings.Replace(template, "isSuccess == false", `verifierReports[_].extensions.createdAt == ""`, 1)}, "ConstraintTemplate ratifyverification", "spec.targets", Unsupported, []string{"extensions.createdAt"}},
+		{"no rule that Gatekeeper goes by", []string{strings.Replace(template, "violation[", "deny[", 1)}, "ConstraintTemplate ratifyverification", "spec.targets", Differs, []string{"no rule violation"}},
+		{"a rule that never holds", []string{strings.Replace(template, "isSuccess == false", "isSuccess == false; false", 1)}, "ConstraintTemplate ratifyverification", "spec.targets", Differs, []string{"cannot hold"}},
+		{"a look at failures alone", []string{strings.Replace(template, "remote_data.responses[_][1].isSuccess == false", `count(remote_data.errors) > 0`, 1)}, "ConstraintTemplate ratifyverification", "spec.targets", Differs, []string{"nothing that is not trusted"}},
 		{"a look away", []string{strings.Replace(template, "isSuccess", "version", 1)}, "ConstraintTemplate ratifyverification", "spec.targets", Differs, []string{"never looks at isSuccess"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -54,8 +63,14 @@ func TestGatekeeper(t *testing.T) {
 			if r.Fails() != tt.severity.fails() {
 				t.Errorf("%+v", r)
 			}
-			check(t, tt.docs...) // alone, too
+			if tt.name != "a provider that is not there" && tt.name != "a provider of the constraint" {
+				check(t, tt.docs...) // alone, too
+			}
 		})
+	}
+	r, err := Check(documents(t, append(base[:4:4], strings.Replace(provider, "/ratify/gatekeeper", "/other", 1), template)...), options())
+	if err != nil || r.PassedOver != 2 {
+		t.Errorf("what asks somebody else is not counted: %+v, %v", r, err)
 	}
 	for _, other := range []string{strings.Replace(provider, "/ratify/gatekeeper", "/other", 1), strings.Replace(template, "ratify-provider", "others", 1)} {
 		if _, err := Check(documents(t, other), options()); !errors.Is(err, ErrNothing) {

@@ -130,7 +130,8 @@ func Check(docs []Document, o Options) (Report, error) {
 			c.entries = append(c.entries, e)
 		}
 	}
-	ours := c.gatekeeper(gatekeeper)
+	ours, others := c.gatekeeper(gatekeeper, ratify > 0)
+	out.PassedOver += others
 	if ratify == 0 && !ours {
 		return out, ErrNothing
 	}
