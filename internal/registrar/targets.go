@@ -192,7 +192,11 @@ func (r *Registrar) remove(ctx context.Context, t target, live client.Object) (b
 		return false, errNotYet
 	}
 	uid, version := live.GetUID(), live.GetResourceVersion()
-	return true, r.o.Client.Delete(ctx, live, client.Preconditions{UID: &uid, ResourceVersion: &version})
+	if err := r.o.Client.Delete(ctx, live, client.Preconditions{UID: &uid, ResourceVersion: &version}); err != nil {
+		return true, err
+	}
+	r.observe(t, nil) // the watch tells where it is still there
+	return true, nil
 }
 
 // exists reports whether a target is there, or is not known not to be.
