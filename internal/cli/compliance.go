@@ -63,6 +63,7 @@ of the past, and ends with 0.`,
 	fl.StringVar(&f.by, "by", "", "`LEVEL`: assignment, cluster, namespace, image, component or trend (default by what is asked for)")
 	fl.StringVarP(&f.output, "output", "o", "table", "`FORMAT`: table, json, csv or html")
 	f.hub.register(cmd)
+	cmd.AddCommand(newComplianceServe(env))
 	return cmd
 }
 
@@ -152,15 +153,21 @@ func runCompliance(cmd *cobra.Command, env Env, f complianceFlags) error {
 
 // writePage writes all levels as one file of HTML.
 func writePage(ctx context.Context, env Env, h *hub, filter overview.Filter, level string) error {
-	in, err := h.pageInput(ctx, env, filter)
+	in, missing, err := h.pageInput(ctx, filter)
 	if err != nil {
 		return err
+	}
+	if missing != nil {
+		fmt.Fprintln(env.Stderr, "warning: the page has no what-ifs:", printable(missing.Error()))
 	}
 	if c := filter.Cluster; c != "" && !slices.Contains(namesOf(in.Clusters), c) {
 		return absent("cluster", c, namesOf(in.Clusters), "boltseal cluster list")
 	}
 	if err := page.New(in).WriteFile(env.Stdout); err != nil {
 		return err
+	}
+	if level == "assignment" {
+		level = "cluster" // the file has the clusters that nothing is assigned to as well
 	}
 	return listingOf(level, in.Input).exit(level)
 }

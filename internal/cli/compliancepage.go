@@ -16,38 +16,37 @@ import (
 // maxOffered bounds the changes that a page offers to look at.
 const maxOffered = 100
 
-// pageInput reads all that the page shows. A page that is narrowed down has no what-ifs. Without the right to read definitions it has no what-ifs, and
-// warns of that.
-func (h *hub) pageInput(ctx context.Context, env Env, filter overview.Filter) (in page.Input, err error) {
+// pageInput reads all that the page shows. A page that is narrowed down has no what-ifs. Where definitions and features cannot be read it has no what-ifs
+// either, and missing says why.
+func (h *hub) pageInput(ctx context.Context, filter overview.Filter) (in page.Input, missing, err error) {
 	in.Filter, in.Now = filter, time.Now()
 	if in.Assignments, err = h.assignments(ctx); err != nil {
-		return in, err
+		return in, nil, err
 	}
 	if in.Clusters, err = h.clusters(ctx); err != nil {
-		return in, err
+		return in, nil, err
 	}
 	if in.Bundles, err = h.bundles(ctx); err != nil {
-		return in, err
+		return in, nil, err
 	}
 	if in.Reports, err = h.reports(ctx); err != nil {
-		return in, err
+		return in, nil, err
 	}
 	if in.Exemptions, err = h.exemptions(ctx); err != nil {
-		return in, err
+		return in, nil, err
 	}
 	if filter != (overview.Filter{}) {
-		return in, nil // a what-if is about everything
+		return in, nil, nil // a what-if is about everything
 	}
 	lib, err := h.library(ctx, Env{Stderr: io.Discard})
 	if err == nil {
 		var features []v1alpha1.FeatureRegistration
 		if features, err = h.features(ctx); err == nil {
 			in.Changes = changesOf(in, lib, features)
-			return in, nil
+			return in, nil, nil
 		}
 	}
-	_, _ = io.WriteString(env.Stderr, "warning: the page has no what-if: "+printable(err.Error())+"\n")
-	return in, nil
+	return in, err, nil
 }
 
 // changesOf are an end of each exemption that applies, and a denial of each assignment that
