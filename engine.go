@@ -192,6 +192,7 @@ func (e *Engine) Collect(ctx context.Context, ref Reference) Findings {
 	default:
 		f.Subject = desc
 		e.judge(ctx, store, &f, listing)
+		e.clues(ctx, store, &f)
 	}
 	return f
 }
@@ -263,6 +264,7 @@ func (e *Engine) listed(ctx context.Context, store Store, f Findings, desc ocisp
 		return f
 	}
 	e.judge(ctx, store, &f, listing)
+	e.clues(ctx, store, &f)
 	return f
 }
 

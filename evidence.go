@@ -84,6 +84,8 @@ type Findings struct {
 	// Index is what was looked at of an image of several platforms, where the policy
 	// asks for more than the digest that the image names; Evidence is then empty.
 	Index *IndexFindings `json:"index,omitempty"`
+	// Clues are for messages only.
+	Clues Clues `json:"clues,omitzero"`
 	// Failure is set where the image could not be resolved or its referrers
 	// could not be listed; Evidence is then empty.
 	Failure     Reason    `json:"failure,omitzero"`

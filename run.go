@@ -17,6 +17,9 @@ func (e *Engine) judge(ctx context.Context, store Store, f *Findings, listing Li
 	if listing.Incomplete != nil {
 		f.Incomplete = ReasonOf(listing.Incomplete)
 	}
+	for _, d := range listing.Others {
+		f.passOver(d, notHandled)
+	}
 	jobs := e.plan(f, listing.Referrers)
 	if len(jobs) == 0 {
 		return

@@ -35,6 +35,9 @@ type Store interface {
 // Listing is an answer of [Store.Referrers].
 type Listing struct {
 	Referrers []ocispec.Descriptor
+	// Others are a few artifacts of types that were not asked for, as far as the store
+	// saw any: for messages. There may be more of them.
+	Others []ocispec.Descriptor
 	// Truncated says which bound cut the listing short, "" where none did.
 	Truncated string
 	// Incomplete is why the place did not give all of the listing, such as a

@@ -177,6 +177,8 @@ func (l *Layout) Referrers(_ context.Context, _ boltseal.Reference, subject dige
 	for _, d := range l.referrers[subject] {
 		if c.wanted(d.ArtifactType) {
 			c.listing.Referrers = append(c.listing.Referrers, d)
+		} else {
+			c.other(d)
 		}
 	}
 	return c.listing, nil

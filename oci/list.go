@@ -63,7 +63,11 @@ func (c *collector) add(contentType string, b []byte) error {
 func (c *collector) keep(d rawDescriptor) (more bool) {
 	// Digests are written in lower case; some write them otherwise.
 	d.Digest = digest.Digest(strings.ToLower(string(d.Digest)))
-	if boltseal.ValidateDigest(d.Digest) != nil || !c.wanted(d.ArtifactType) {
+	if boltseal.ValidateDigest(d.Digest) != nil {
+		return true
+	}
+	if !c.wanted(d.ArtifactType) {
+		c.other(ocispec.Descriptor{MediaType: d.MediaType, ArtifactType: d.ArtifactType, Digest: d.Digest})
 		return true
 	}
 	desc := ocispec.Descriptor{MediaType: d.MediaType, ArtifactType: d.ArtifactType, Digest: d.Digest}
@@ -87,6 +91,20 @@ func (c *collector) keep(d rawDescriptor) (more bool) {
 	c.at[d.Digest] = len(c.listing.Referrers)
 	c.listing.Referrers = append(c.listing.Referrers, desc)
 	return true
+}
+
+// maxOthers bounds how many types that nobody asked for a listing names.
+const maxOthers = 10
+
+// maxTypeLength bounds the types that are kept for messages (RFC 6838, section 4.2).
+const maxTypeLength = 255
+
+// other keeps one artifact of each type that nobody asked for.
+func (c *collector) other(d ocispec.Descriptor) {
+	same := func(o ocispec.Descriptor) bool { return o.ArtifactType == d.ArtifactType }
+	if len(d.ArtifactType) <= maxTypeLength && len(c.listing.Others) < maxOthers && !slices.ContainsFunc(c.listing.Others, same) {
+		c.listing.Others = append(c.listing.Others, d)
+	}
 }
 
 // wanted checks what a registry may have claimed to filter and did not. With

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/boltseal/boltseal"
 )
 
@@ -41,11 +43,34 @@ func nothingSigned(f *boltseal.Findings) boltseal.Reason {
 	}
 	r := boltseal.Reason{Cause: boltseal.CauseNothingSigned, Message: "nothing signed: no signature refers to this image",
 		Remedy: "sign the image and push the signature to the same repository"}
-	if types := otherTypes(f); types != "" {
-		r.Message = "nothing signed: what refers to this image is no signature that a verifier here handles (" + types + ")"
+	types := otherTypes(f)
+	switch {
+	case len(f.Clues.SignedPlatforms) > 0:
+		r.Message = "nothing signed: no signature refers to this index, while signatures refer to what is in it (" + few(f.Clues.SignedPlatforms) + ")"
+		r.Remedy = "sign the index (notation sign " + f.Reference.Name() + "@" + f.Subject.Digest.String() + "), or set the Policy's multiArch to platforms or either, which asks for the signatures of platforms"
+	case slices.Contains(types, notationType):
+		r.Message = "no signature was judged: a Notation signature refers to this image, and no Verifier's artifactTypes name its type, " + notationType
+		r.Remedy = "add " + notationType + " to the artifactTypes of the Verifier that is to judge it"
+	case f.Clues.Cosign || slices.ContainsFunc(types, ofCosign):
+		r.Message = "no signature was judged: this image is signed with cosign, and no Verifier here judges cosign's signatures"
+		r.Remedy = "sign the image with Notation too, and push the signature to the same repository"
+	case len(types) > 0:
+		r.Message = "nothing signed: what refers to this image is no signature that a verifier here handles (" + strings.Join(types, ", ") + ")"
 		r.Remedy = "sign the image, or add a Verifier for that type"
 	}
 	return r
+}
+
+// Types of signatures, for messages: signature-specification.md of the Notary Project,
+// "Storage", and what cosign attaches.
+const (
+	notationType = "application/vnd.cncf.notary.signature"
+	cosignType   = "application/vnd.dev.cosign."
+	sigstoreType = "application/vnd.dev.sigstore.bundle."
+)
+
+func ofCosign(artifactType string) bool {
+	return strings.HasPrefix(artifactType, cosignType) || strings.HasPrefix(artifactType, sigstoreType)
 }
 
 const remedyFewer = "remove what refers to this image and is no longer needed (such as oras manifest delete); no setting raises this limit"
@@ -53,24 +78,63 @@ const remedyFewer = "remove what refers to this image and is no longer needed (s
 // maxNamedTypes bounds how many artifact types a message names.
 const maxNamedTypes = 3
 
-func otherTypes(f *boltseal.Findings) string {
-	var types []string
+// otherTypes are the first types of what nobody judged; those of signatures in any
+// case.
+func otherTypes(f *boltseal.Findings) (types []string) {
 	for _, p := range f.PassedOver {
-		if !slices.Contains(types, p.ArtifactType) && len(types) < maxNamedTypes {
+		if !slices.Contains(types, p.ArtifactType) && (len(types) < maxNamedTypes || p.ArtifactType == notationType || ofCosign(p.ArtifactType) && len(types) < 2*maxNamedTypes) {
 			types = append(types, p.ArtifactType)
 		}
 	}
-	return strings.Join(types, ", ")
+	return types
+}
+
+// signatures counts the artifacts of the group: one that several verifiers judge is
+// one. Of these, it is rejected or open where the group's rule goes by that: under any,
+// what one verifier holds for good is good; under all, what one rejects is rejected.
+func (g *group) signatures(f *boltseal.Findings) (n, rejected, open int) {
+	type state struct{ verified, rejected, open bool }
+	by := map[digest.Digest]*state{}
+	var all []*state
+	for i := range f.Evidence {
+		ev := &f.Evidence[i]
+		if ev.ArtifactType != g.artifactType {
+			continue
+		}
+		s := by[ev.Referrer]
+		if s == nil || ev.Referrer == "" { // of what has no digest, each is another one
+			s = &state{}
+			all = append(all, s)
+			by[ev.Referrer] = s
+		}
+		switch ev.Outcome {
+		case boltseal.Verified:
+			s.verified = true
+		case boltseal.Undetermined:
+			s.open = true
+		default:
+			s.rejected = true
+		}
+	}
+	for _, s := range all {
+		switch {
+		case g.rule == All && s.rejected, !s.verified && !s.open:
+			rejected++
+		case s.open && (g.rule == All || !s.verified):
+			open++
+		}
+	}
+	return len(all), rejected, open
 }
 
 // explain says why the group decides as it does.
 func (g *group) explain(f *boltseal.Findings, d boltseal.Decision) boltseal.Reason {
-	n := g.verified + g.rejected + g.open
+	n, rejected, open := g.signatures(f)
 	switch {
 	case d == boltseal.Unknown && g.open == 0:
 		r := f.Incomplete
 		if g.rejected > 0 {
-			r.Message = fmt.Sprintf("%d of %d signatures that could be read are not trusted, and there may be others: %s", g.rejected, n, r.Message)
+			r.Message = fmt.Sprintf("%d of %d signatures that could be read are not trusted, and there may be others: %s", rejected, n, r.Message)
 		}
 		return r
 	case n == 0 && f.Truncated != "":
@@ -84,7 +148,7 @@ func (g *group) explain(f *boltseal.Findings, d boltseal.Decision) boltseal.Reas
 	case d == boltseal.Unknown:
 		r := g.nearest(f, boltseal.Undetermined).Reason
 		if n > 1 {
-			r.Message = fmt.Sprintf("%d of %d signatures could not be judged: %s", g.open, n, r.Message)
+			r.Message = fmt.Sprintf("%d of %d signatures could not be judged: %s", open, n, r.Message)
 		}
 		return r
 	case g.rejected == 0:
@@ -95,7 +159,7 @@ func (g *group) explain(f *boltseal.Findings, d boltseal.Decision) boltseal.Reas
 	r := g.nearest(f, boltseal.Rejected).Reason
 	switch {
 	case g.rule == All:
-		r.Message = fmt.Sprintf("the Policy demands that all signatures hold, and %d of %d do not: %s", g.rejected, n, r.Message)
+		r.Message = fmt.Sprintf("the Policy demands that all signatures hold, and %d of %d do not: %s", rejected, n, r.Message)
 	case n > 1:
 		r.Message = fmt.Sprintf("%d signatures, none of them trusted; the nearest: %s", n, r.Message)
 	}
