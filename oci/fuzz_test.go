@@ -46,8 +46,9 @@ func FuzzReferrers(f *testing.F) {
 		if len(got.Referrers) > limit {
 			t.Fatalf("%d referrers", len(got.Referrers))
 		}
-		seen := map[string]bool{}
+		seen, digests := map[string]bool{}, map[digest.Digest]bool{}
 		for _, d := range got.Referrers {
+			digests[d.Digest] = true
 			key := fmt.Sprint(d.MediaType, d.ArtifactType, d.Digest, d.Size)
 			switch {
 			case boltseal.ValidateDescriptor(d) != nil:
@@ -70,7 +71,8 @@ func FuzzReferrers(f *testing.F) {
 			if caseFolded(raw) || json.Unmarshal(raw, &d) != nil || boltseal.ValidateDescriptor(d) != nil || artifactType != "" && d.ArtifactType != artifactType {
 				continue
 			}
-			if !seen[fmt.Sprint(d.MediaType, d.ArtifactType, d.Digest, d.Size)] && json.Valid(raw) && !caseFolded(b) {
+			// Of several entries of one digest one is kept: which says the most.
+			if !digests[d.Digest] && json.Valid(raw) && !caseFolded(b) {
 				t.Errorf("entry %d is left out: %s", i, raw)
 			}
 		}

@@ -107,7 +107,7 @@ func agree(t *testing.T, body []byte, q admission.Request) bool {
 		return false
 	}
 	r := rv.Request
-	if q.UID != string(r.UID) || q.Operation != string(r.Operation) || q.Kind != r.Kind.Kind || q.Group != r.Kind.Group ||
+	if q.UID != string(r.UID) || q.Operation != string(r.Operation) || q.Kind != integrity.KindName(r.Kind.Group, r.Kind.Kind) || q.Group != r.Kind.Group ||
 		q.Namespace != r.Namespace || q.User != r.UserInfo.Username || q.DryRun != (r.DryRun != nil && *r.DryRun) {
 		t.Errorf("read %+v of %s", q, body)
 	}
