@@ -40,7 +40,7 @@ func tell(v *Verdict, c Context, judges []judge) {
 		for g := range judges {
 			img, f := &judges[g].images[i], &judges[g].findings[i]
 			if len(f.not.deny) > 0 {
-				denials = append(denials, block(img, &f.reason, f.not.deny))
+				denials = append(denials, block(img, told(c, img, &f.reason), f.not.deny))
 				open := img.Found.Decision == boltseal.Unknown && f.since.IsZero()
 				judged, untrusted = judged || !open, untrusted || !open
 			}
@@ -51,7 +51,7 @@ func tell(v *Verdict, c Context, judges []judge) {
 				denials, unpinned, judged = append(denials, place(img)+": "+f.differ()), true, true
 			}
 			if len(f.not.dryrun) > 0 {
-				dry = append(dry, block(img, &f.reason, f.not.dryrun))
+				dry = append(dry, block(img, told(c, img, &f.reason), f.not.dryrun))
 			}
 			if len(f.unpinned.dryrun) > 0 {
 				dry = append(dry, block(img, f.unpinnedReason(c), f.unpinned.dryrun))
@@ -82,13 +82,13 @@ func tell(v *Verdict, c Context, judges []judge) {
 // warnings are what whoever applies the object is told of one image.
 func warnings(c Context, img *Image, f *finding) (out []string) {
 	if len(f.not.warn) > 0 {
-		out = append(out, block(img, &f.reason, f.not.warn))
+		out = append(out, warning(img, told(c, img, &f.reason), f.not.warn))
 	}
 	if len(f.unpinned.warn) > 0 {
-		out = append(out, block(img, f.unpinnedReason(c), f.unpinned.warn))
+		out = append(out, warning(img, f.unpinnedReason(c), f.unpinned.warn))
 	}
 	if len(f.allowed) > 0 {
-		out = append(out, fmt.Sprintf("%s was not judged, and %s lets it pass: %s", place(img), policyNames(f.allowed), oneLine(f.reason.Message, maxFound)))
+		out = append(out, fmt.Sprintf("%s lets it pass without a judgement: %s: %s", policyNames(f.allowed), oneLine(unnamed(img, f.reason.Message), maxFound), place(img)))
 	}
 	for _, e := range f.exempt {
 		out = append(out, exemption(c, img, f, e))
@@ -150,6 +150,15 @@ func place(img *Image) string {
 // block is one image's part of a message.
 func block(img *Image, r *boltseal.Reason, policies []string) string {
 	s := place(img) + ": " + oneLine(r.Message, maxFound) + "; demanded by " + policyNames(policies)
+	if r.Remedy != "" {
+		s += ". What to do: " + oneLine(r.Remedy, maxRemedy)
+	}
+	return s
+}
+
+// warning is block for who reads its beginning only: the cause comes before the names.
+func warning(img *Image, r *boltseal.Reason, policies []string) string {
+	s := oneLine(unnamed(img, r.Message), maxFound) + ": " + place(img) + "; demanded by " + policyNames(policies)
 	if r.Remedy != "" {
 		s += ". What to do: " + oneLine(r.Remedy, maxRemedy)
 	}
