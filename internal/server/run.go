@@ -55,6 +55,7 @@ func Run(ctx context.Context, endpoints []Endpoint, leaving func(), grace, drain
 	failed := make(chan error, len(endpoints))
 	var lasting []*connTable
 	for i, e := range endpoints {
+		e.TLS = e.TLS.Clone() // net/http writes to it: it may be another server's, too
 		srv := &http.Server{
 			Handler: e.Handler, TLSConfig: e.TLS, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout,
 			WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
