@@ -110,7 +110,11 @@ func (r *reader) reference(t *term) values {
 	vs := r.eval(base)
 	for _, field := range rest {
 		if field.kind != textTerm && field.kind != numberTerm {
-			r.eval(field)
+			if inside := r.eval(field); len(inside) > 0 {
+				if literals := texts(vs); len(literals) > 0 {
+					r.among(inside, literals)
+				}
+			}
 		}
 		vs = r.below(vs, field)
 	}
@@ -130,11 +134,8 @@ func (r *reader) below(vs values, field *term) values {
 			continue
 		}
 		next, missing := step(v, field)
-		if missing != "" {
+		if missing != "" && missing != nestedReports && missing != nestedResults { // see Read
 			r.demand(v + "." + missing)
-		}
-		if next == atReport+"."+nestedResults {
-			r.demand(nestedResults)
 		}
 		if next != "" {
 			out[next] = true
@@ -165,7 +166,11 @@ func (r *reader) call(t *term) values {
 		args = append(args, r.eval(a))
 	}
 	if t.s == "object.get" && len(t.args) == 3 {
-		return r.below(args[0], t.args[1])
+		out := r.below(args[0], t.args[1])
+		for v := range args[2] {
+			out[v] = true
+		}
+		return out
 	}
 	out := values{}
 	if slices.Contains(through, t.s) {

@@ -82,9 +82,12 @@ func (p *parser) take(s string) bool {
 }
 
 // parse reads the rules of a module. What it does not understand it passes over; whole
-// is false where the text is longer than what is read.
-func parse(src string) (rules []*rule, whole bool) {
+// is false where the text is longer than what is read. seen is told of each word.
+func parse(src string, seen func(token)) (rules []*rule, whole bool) {
 	p := &parser{toks: scan(src)}
+	for _, t := range p.toks {
+		seen(t)
+	}
 	for p.peek().kind != end {
 		before := p.at
 		switch {

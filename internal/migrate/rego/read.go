@@ -62,13 +62,21 @@ type reader struct {
 	steps int
 	rule  int
 	never bool // what is evaluated now never holds
+
+	negated bool            // it stands after "not"
+	met     map[string]bool // places that are held against something that can stand there, too
 }
 
 // Read reads the texts of one template: its Rego and its libraries.
 func Read(texts []string, known Known) Template {
-	r := &reader{known: known, named: map[string][]int{}, env: map[string]values{}, dead: map[int]bool{}, uses: map[int]map[string]bool{}, reads: map[int]values{}, must: map[int]bool{}}
+	r := &reader{known: known, named: map[string][]int{}, env: map[string]values{}, dead: map[int]bool{}, uses: map[int]map[string]bool{}, reads: map[int]values{}, must: map[int]bool{}, met: map[string]bool{}}
 	for _, text := range texts {
-		rules, whole := parse(text)
+		// These are looked for by walking, too, so the word itself is the demand.
+		rules, whole := parse(text, func(t token) {
+			if t.s == nestedReports || t.s == nestedResults {
+				r.demand(t.s)
+			}
+		})
 		r.out.Cut = r.out.Cut || !whole
 		for _, first := range rules {
 			for d := first; d != nil; d = d.next {
@@ -85,6 +93,11 @@ func Read(texts []string, known Known) Template {
 		}
 	}
 	r.judge()
+	// Of two names that a report is asked for, one is enough.
+	r.out.Demands = slices.DeleteFunc(r.out.Demands, func(d string) bool {
+		place, _, ok := strings.Cut(d, " ")
+		return ok && r.met[place]
+	})
 	slices.Sort(r.out.Providers)
 	slices.Sort(r.out.Demands)
 	return r.out
@@ -113,9 +126,10 @@ func (r *reader) define(i int) {
 // block reads statements, and reports whether one of them never holds.
 func (r *reader) block(body []*stmt) (dead bool) {
 	for _, s := range body {
-		before := r.never
-		r.never = false
+		before, negated := r.never, r.negated
+		r.never, r.negated = false, s.not
 		r.statement(s)
+		r.negated = negated
 		if r.never && s.not {
 			r.must[r.rule] = true
 		}
@@ -142,7 +156,12 @@ func (r *reader) statement(s *stmt) {
 			r.compare(e)
 		}
 	case e.kind == infixTerm && e.s == "in":
-		for v := range r.eval(e.args[1]) {
+		among := r.eval(e.args[1])
+		if literals := texts(among); len(literals) > 0 {
+			r.among(r.eval(e.args[0]), literals)
+			return
+		}
+		for v := range among {
 			if v == nothing {
 				r.never = true
 			} else if below, _ := step(v, &term{}); below != "" {
@@ -215,15 +234,46 @@ func (r *reader) compare(e *term) {
 	if e.s != "==" && e.s != "=" && e.s != "!=" {
 		return
 	}
+	if e.s == "!=" {
+		return // of what is never so, it always holds
+	}
+	r.among(vs, []*term{right})
+}
+
+// among holds what may stand at some places against the literals that one of them must
+// be. A demand is what none of them can be.
+func (r *reader) among(vs values, literals []*term) {
 	possible := len(vs) == 0
+	var demands []string
 	for v := range vs {
-		demand, never := r.known.impossible(v, right)
-		possible = possible || !never
-		if never {
-			r.demand(demand)
+		for _, l := range literals {
+			demand, never := r.known.impossible(v, l)
+			if possible = possible || !never; never {
+				demands = append(demands, demand)
+			} else {
+				r.met[v] = true
+			}
 		}
 	}
-	r.never = r.never || !possible && e.s != "!="
+	if possible {
+		return
+	}
+	r.never = true
+	for _, d := range demands {
+		if !r.negated { // what must not be there need not be there
+			r.demand(d)
+		}
+	}
+}
+
+// texts are the literals of a collection.
+func texts(vs values) (out []*term) {
+	for v := range vs {
+		if text, ok := strings.CutPrefix(v, listOf+literal); ok {
+			out = append(out, &term{kind: textTerm, s: text})
+		}
+	}
+	return out
 }
 
 func isLiteral(t *term) bool {
@@ -260,7 +310,11 @@ func (r *reader) reach(from int) (outcome, failure, always bool) {
 	seen := map[int]bool{from: true}
 	for queue := []int{from}; len(queue) > 0; queue = queue[1:] {
 		i := queue[0]
-		always = always || r.must[i]
+		own := false
+		for v := range r.reads[i] {
+			own = own || strings.HasSuffix(v, "."+isSuccess)
+		}
+		always = always || r.must[i] && !own
 		for v := range r.reads[i] {
 			outcome = outcome || strings.HasSuffix(v, "."+isSuccess) || strings.HasPrefix(v, atReport+".") || v == atReports
 			failure = failure || v == atErrors || v == atSystem

@@ -67,6 +67,18 @@ all_good { every r in answer.responses { r[1].isSuccess } }`}, providers: "ratif
 		{name: "either of two names", texts: []string{asking + `
 names := {"notation", "notaryv2"}
 violation[{"msg": "m"}] { r := answer.responses[_][1].verifierReports[_]; names[r.name]; r.isSuccess == false }`}, providers: "ratify-provider", outcome: true},
+		{name: "either of two names, in two rules", texts: []string{asking + `
+violation[{"msg": "m"}] { r := answer.responses[_][1].verifierReports[_]; named(r); r.isSuccess == false }
+named(r) { r.name == "notation" }
+named(r) { r.name == "notaryv2" }`}, providers: "ratify-provider", outcome: true},
+		{name: "the older name alone", texts: []string{asking + `violation[{"msg": "m"}] { r := answer.responses[_][1].verifierReports[_]; r.name == "notaryv2"; r.isSuccess == false }`}, providers: "ratify-provider", demands: `verifierReports[].name "notaryv2"`, dead: true},
+		{name: "a report without a name", texts: []string{asking + denying + `violation[{"msg": "m"}] { r := answer.responses[_][1].verifierReports[_]; object.get(r, "name", "") == ""; contains(r.message, "no referrers found") }`}, providers: "ratify-provider", outcome: true},
+		{name: "all but a plugin's reports", texts: []string{asking + `violation[{"msg": "m"}] { r := answer.responses[_][1].verifierReports[_]; not r.type == "sbom"; r.isSuccess == false }`}, providers: "ratify-provider", outcome: true},
+		{name: "all but a plugin's reports, by an unequal sign", texts: []string{asking + `violation[{"msg": "m"}] { r := answer.responses[_][1].verifierReports[_]; r.type != "sbom"; r.isSuccess == false }`}, providers: "ratify-provider", outcome: true},
+		{name: "a set of a plugin's names", texts: []string{asking + `
+kinds := {"sbom", "licensechecker"}
+violation[{"msg": "m"}] { r := answer.responses[_][1].verifierReports[_]; kinds[r.type]; r.isSuccess == false }`}, providers: "ratify-provider", demands: `verifierReports[].type "licensechecker",verifierReports[].type "sbom"`, dead: true},
+		{name: "a set of a plugin's names, by in", texts: []string{asking + `violation[{"msg": "m"}] { r := answer.responses[_][1].verifierReports[_]; r.type in {"sbom"}; r.isSuccess == false }`}, providers: "ratify-provider", demands: `verifierReports[].type "sbom"`, dead: true},
 		{name: "errors alone", texts: []string{asking + `violation[{"msg": "m"}] { count(answer.errors) > 0 }`}, providers: "ratify-provider", failure: true},
 		{name: "a system error alone", texts: []string{asking + `violation[{"msg": e}] { e := answer.system_error; e != "" }`}, providers: "ratify-provider", failure: true},
 
@@ -90,7 +102,10 @@ has(v) { found := [r | r := v.verifierReports[_]; r.type == "vulnerabilityreport
 		{name: "reports of another type of artifact", texts: []string{asking + `violation[{"msg": "m"}] { r := answer.responses[_][1].verifierReports[_]; r.artifactType == "application/spdx+json"; r.isSuccess == false }`}, providers: "ratify-provider", demands: `verifierReports[].artifactType "application/spdx+json"`, dead: true},
 		{name: "reports of a newer version", texts: []string{asking + denying + `violation[{"msg": "m"}] { answer.responses[_][1].version == "1.1.0" }`}, providers: "ratify-provider", demands: `responses[][1].version "1.1.0"`, outcome: true},
 		{name: "what other reports have", texts: []string{asking + denying + `violation[{"msg": "m"}] { answer.responses[_][1].verifierReports[_].extensions.createdAt == "" }`}, providers: "ratify-provider", demands: "verifierReports[].extensions.createdAt", outcome: true},
-		{name: "nested reports", texts: []string{asking + denying + `violation[{"msg": "m"}] { count(answer.responses[_][1].nestedReports) == 0 }`}, providers: "ratify-provider", demands: "responses[][1].nestedReports", outcome: true},
+		{name: "nested reports", texts: []string{asking + denying + `violation[{"msg": "m"}] { count(answer.responses[_][1].nestedReports) == 0 }`}, providers: "ratify-provider", demands: "nestedReports", outcome: true},
+		{name: "nested results, by walking", texts: []string{asking + denying + `
+# nestedReports is what others have
+violation[{"msg": "m"}] { walk(answer, [path, value]); path[count(path) - 1] == "nestedResults"; count(value) == 0 }`}, providers: "ratify-provider", demands: "nestedResults", outcome: true},
 		{name: "a mistyped field", texts: []string{asking + strings.Replace(denying, "isSuccess", "isSucces", 1)}, providers: "ratify-provider", demands: "responses[][1].isSucces"},
 
 		{name: "nothing", texts: []string{""}, dead: true},
