@@ -82,11 +82,13 @@ func (p *parser) take(s string) bool {
 }
 
 // parse reads the rules of a module. What it does not understand it passes over; whole
-// is false where the text is longer than what is read. seen is told of each word.
-func parse(src string, seen func(token)) (rules []*rule, whole bool) {
+// is false where the text is longer than what is read. seen is told of each word, and of the one before it.
+func parse(src string, seen func(before, t token)) (rules []*rule, whole bool) {
 	p := &parser{toks: scan(src)}
+	before := token{}
 	for _, t := range p.toks {
-		seen(t)
+		seen(before, t)
+		before = t
 	}
 	for p.peek().kind != end {
 		before := p.at
@@ -258,7 +260,7 @@ func (p *parser) operand() *term {
 	t := p.next()
 	var base *term
 	switch {
-	case t.kind == text:
+	case t.kind == textToken:
 		base = &term{kind: textTerm, s: t.s}
 	case t.kind == number:
 		base = &term{kind: numberTerm, s: t.s}

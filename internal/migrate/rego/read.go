@@ -72,8 +72,8 @@ func Read(texts []string, known Known) Template {
 	r := &reader{known: known, named: map[string][]int{}, env: map[string]values{}, dead: map[int]bool{}, uses: map[int]map[string]bool{}, reads: map[int]values{}, must: map[int]bool{}, met: map[string]bool{}}
 	for _, text := range texts {
 		// These are looked for by walking, too, so the word itself is the demand.
-		rules, whole := parse(text, func(t token) {
-			if t.s == nestedReports || t.s == nestedResults {
+		rules, whole := parse(text, func(before, t token) {
+			if field := t.kind == textToken || before.s == "."; field && (t.s == nestedReports || t.s == nestedResults) {
 				r.demand(t.s)
 			}
 		})

@@ -106,6 +106,8 @@ has(v) { found := [r | r := v.verifierReports[_]; r.type == "vulnerabilityreport
 		{name: "nested results, by walking", texts: []string{asking + denying + `
 # nestedReports is what others have
 violation[{"msg": "m"}] { walk(answer, [path, value]); path[count(path) - 1] == "nestedResults"; count(value) == 0 }`}, providers: "ratify-provider", demands: "nestedResults", outcome: true},
+		{name: "a name of its own that is that of a field", texts: []string{asking + `
+violation[{"msg": "m"}] { nestedReports := answer.responses[_][1]; nestedReports.isSuccess == false }`}, providers: "ratify-provider", outcome: true},
 		{name: "a mistyped field", texts: []string{asking + strings.Replace(denying, "isSuccess", "isSucces", 1)}, providers: "ratify-provider", demands: "responses[][1].isSucces"},
 
 		{name: "nothing", texts: []string{""}, dead: true},

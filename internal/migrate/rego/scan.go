@@ -14,7 +14,7 @@ const (
 	end kind = iota
 	name
 	number
-	text
+	textToken
 	sign
 )
 
@@ -45,7 +45,7 @@ func scan(s string) (out []token) {
 			}
 		case c == '"' || c == '`':
 			t, n := quotedText(s[i:])
-			out = append(out, token{text, t, line})
+			out = append(out, token{textToken, t, line})
 			line, i = false, i+n
 		case c >= '0' && c <= '9':
 			n := i
