@@ -24,6 +24,7 @@ const usage = `Usage:
   bench load [flags]       put load on any server
   bench bare [flags]       answer as another server does, and do nothing else: the floor
   bench serve [flags]      measure 'boltseal serve' against the floor, row by row
+  bench attack [flags]     attack 'boltseal serve', and measure what others notice and the memory
 Run each with -h for its flags.`
 
 func run(ctx context.Context, args []string) error {
@@ -42,6 +43,8 @@ func run(ctx context.Context, args []string) error {
 		return bare(ctx, fs, args[1:])
 	case "serve":
 		return serve(ctx, fs, args[1:])
+	case "attack":
+		return attack(ctx, fs, args[1:])
 	}
 	return fmt.Errorf("%s", usage)
 }

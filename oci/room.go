@@ -12,11 +12,15 @@ import (
 )
 
 // DefaultRoomBytes is the size of a [Room] that nobody sized.
-const DefaultRoomBytes = 32 << 20
+const DefaultRoomBytes = 24 << 20
 
 // errCameSlowly is an answer that made room for others. Another try would be as slow,
 // and so it counts as cut off.
 var errCameSlowly = fmt.Errorf("%w: the answer came slowly, and others needed the room for it: %w", boltseal.ErrUnavailable, context.Canceled)
+
+// smallAnswer is the size of answers that may use room to the last byte. Larger ones
+// leave a quarter free, so that the many small ones need not wait for the few.
+const smallAnswer = 64 << 10
 
 // slowAnswer is how long an answer may take to arrive while others need the room.
 const slowAnswer = time.Second
@@ -154,6 +158,10 @@ func (s *roomShare) tryGrow(n int64) (victim *roomShare, wake chan struct{}, aft
 	defer r.mu.Unlock()
 	more := n - s.held
 	h := r.hosts[s.host]
+	most := r.most
+	if n > smallAnswer {
+		most -= most / 4
+	}
 	var old *roomShare
 	switch {
 	case s.ended:
@@ -162,7 +170,7 @@ func (s *roomShare) tryGrow(n int64) (victim *roomShare, wake chan struct{}, aft
 		return nil, nil, 0, fmt.Errorf("%w: an answer of %d bytes, and there is room for %d", boltseal.ErrLimit, n, r.most/2)
 	case h.held+more > r.most/2:
 		old = s.oldest(h)
-	case r.used+more > r.most:
+	case r.used+more > most:
 		var largest *hostRoom
 		for _, other := range r.hosts {
 			if (largest == nil || other.held > largest.held) && s.oldest(other) != nil {
@@ -207,8 +215,9 @@ type heldBody struct {
 	spent int64
 }
 
-// take is to be called before a buffer of n bytes is made for what a body holds.
-func take(body io.Reader, n int64) error {
+// take is to be called before a buffer of n bytes is made for what a body holds, while
+// there is another one of beside bytes.
+func take(body io.Reader, n, beside int64) error {
 	b, ok := body.(*heldBody)
 	if !ok {
 		return nil
@@ -219,7 +228,7 @@ func take(body io.Reader, n int64) error {
 		}
 		b.spent = n
 	}
-	return b.share.grow(b.ctx, n)
+	return b.share.grow(b.ctx, n+beside)
 }
 
 // firstChunk is the buffer that an answer begins with, whatever it says of its size.
@@ -235,7 +244,7 @@ func arriving(body io.Reader, size, limit int64) ([]byte, error) {
 			n = min(n, size)
 		}
 		n = min(n, limit+1)
-		if err := take(body, n); err != nil {
+		if err := take(body, n, int64(len(b))); err != nil {
 			return nil, err
 		}
 		b = append(make([]byte, 0, n), b...)

@@ -22,13 +22,13 @@ func TestSlowAnswersMakeRoom(t *testing.T) {
 		ended := 0
 		for range 4 {
 			s := r.enter("slow.example", func() { ended++ })
-			if err := s.grow(t.Context(), 128<<10); err != nil {
+			if err := s.grow(t.Context(), 96<<10); err != nil {
 				t.Fatal(err)
 			}
 			slow = append(slow, s)
 		}
 		other := r.enter("other.example", func() { t.Error("the host that holds less made room") })
-		if err := other.grow(t.Context(), 256<<10); err != nil {
+		if err := other.grow(t.Context(), 96<<10); err != nil {
 			t.Fatal(err)
 		}
 		began := time.Now()
@@ -45,7 +45,7 @@ func TestSlowAnswersMakeRoom(t *testing.T) {
 		honest.arrived()
 		// The host's own next answer takes from its own.
 		again := r.enter("slow.example", func() {})
-		if err := again.grow(t.Context(), 256<<10); err != nil || ended != 3 {
+		if err := again.grow(t.Context(), 192<<10); err != nil || ended != 3 {
 			t.Errorf("%v, %d ended", err, ended)
 		}
 		if err := honest.grow(t.Context(), 1<<20); !errors.Is(err, boltseal.ErrLimit) {
@@ -66,23 +66,26 @@ func TestSlowAnswersMakeRoom(t *testing.T) {
 func TestAnswersWaitForRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := NewRoom(1 << 20)
-		full := func(host string) *roomShare {
+		full := func(host string, n int64) *roomShare {
 			s := r.enter(host, func() { t.Error("what has arrived was ended") })
-			if err := s.grow(t.Context(), 512<<10); err != nil || !s.arrived() {
+			if err := s.grow(t.Context(), n); err != nil || !s.arrived() {
 				t.Fatal(err)
 			}
 			return s
 		}
-		first := full("a.example")
-		full("b.example")
+		first := full("a.example", 512<<10)
+		full("b.example", 256<<10) // a quarter is for small ones
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		waits := r.enter("c.example", func() {})
-		if err := waits.grow(ctx, 1); !errors.Is(err, boltseal.ErrUnavailable) {
+		if err := waits.grow(ctx, 65<<10); !errors.Is(err, boltseal.ErrUnavailable) {
 			t.Error(err)
 		}
+		if err := r.enter("d.example", func() {}).grow(t.Context(), 64<<10); err != nil {
+			t.Errorf("a small one: %v", err)
+		}
 		got := make(chan error)
-		go func() { got <- waits.grow(t.Context(), 1) }()
+		go func() { got <- waits.grow(t.Context(), 65<<10) }()
 		synctest.Wait()
 		first.leave()
 		if err := <-got; err != nil {
@@ -99,7 +102,7 @@ func TestArriving(t *testing.T) {
 		content := bytes.Repeat([]byte("x"), n)
 		for _, size := range []int64{-1, int64(n), int64(n) / 2, 1 << 40} {
 			for _, limit := range []int64{int64(n), int64(n) + 5, int64(n) / 2, 1 << 40} {
-				r := NewRoom(8 << 20)
+				r := NewRoom(64 << 20)
 				share := r.enter("h", func() {})
 				body := &heldBody{ReadCloser: io.NopCloser(iotest.HalfReader(bytes.NewReader(content))), ctx: t.Context(), share: share}
 				b, err := arriving(body, size, limit)
@@ -110,7 +113,7 @@ func TestArriving(t *testing.T) {
 		}
 	}
 	ctx := boltseal.WithBudget(t.Context(), boltseal.Cost{Bytes: 1 << 20})
-	share := NewRoom(0).enter("h", func() {})
+	share := NewRoom(64<<20).enter("h", func() {})
 	for i := range 3 {
 		body := &heldBody{ReadCloser: io.NopCloser(bytes.NewReader(make([]byte, 400<<10))), ctx: ctx, share: share}
 		if _, err := arriving(body, 400<<10, 1<<20); errors.Is(err, boltseal.ErrLimit) != (i == 2) {

@@ -28,7 +28,7 @@ const (
 	DefaultUnknownTTL  = time.Second
 	DefaultTagTTL      = 10 * time.Second
 	DefaultWorkTimeout = 10 * time.Second
-	DefaultMaxWork     = 8192
+	DefaultMaxWork     = 4096
 )
 
 // Options make a Memo. The zero value means the defaults and keeps no encodings.
@@ -126,6 +126,7 @@ type Memo struct {
 	// manifests are those that images of several platforms are made of.
 	manifests *manifests
 	turns     *fair.Slots
+	pace      pace
 	mu        sync.Mutex
 	ongoing   map[key]*work
 	seats     seats
@@ -147,7 +148,7 @@ func New(o Options) *Memo {
 		o.Clock = time.Now
 	}
 	return &Memo{o: o, kept: lru.New[key, entry](o.Bytes), tags: lru.New[key, *resolution](o.Bytes / 8), manifests: newManifests(o.Bytes / 4), ongoing: make(map[key]*work),
-		seats: newSeats(o.MaxWork), turns: fair.NewSlots(turnsAtATime())}
+		seats: newSeats(o.MaxWork), turns: fair.NewSlots(turnsAtATime()), pace: pace{lines: map[string]*line{}}}
 }
 
 func or[T int | int64 | time.Duration](v *T, def T) {
@@ -287,6 +288,12 @@ func (m *Memo) lead(k key, w *work, ref boltseal.Reference) {
 	ctx := w.ctx
 	defer w.cancel()
 	defer m.finish(k, w, ref)
+	leave, err := m.pace.enter(ctx, w)
+	if err != nil {
+		w.answer = m.judged(k.engine, boltseal.Findings{Image: ref.String(), Reference: ref, Failure: late(ref, m.o.WorkTimeout), CollectedAt: m.o.Clock().UTC()})
+		return
+	}
+	defer leave()
 	if ref.Digest != "" {
 		m.o.Stats.Verified.Add(1)
 		e, shared := m.sharing(k)
@@ -421,6 +428,14 @@ func (m *Memo) look(e *boltseal.Engine, ref boltseal.Reference, r *resolution, w
 			r.err = m.panicked(ref, p)
 		}
 	}()
+	if alone {
+		leave, err := m.pace.enter(w.ctx, w)
+		if err != nil {
+			r.err = fmt.Errorf("%w: %w", boltseal.ErrUnavailable, err)
+			return
+		}
+		defer leave()
+	}
 	r.desc, r.err = e.Resolve(w.ctx, ref)
 	r.until = m.o.Clock().Add(m.o.TagTTL)
 }
@@ -475,20 +490,4 @@ const (
 
 func (a *Answer) cost() int64 {
 	return answerCost + int64(cap(a.Report)+len(a.Alike)+cap(a.Audit)+len(a.Reason.Message)+len(a.Reason.Remedy))
-}
-
-func late(ref boltseal.Reference, after time.Duration) boltseal.Reason {
-	return boltseal.Reason{
-		Cause:   boltseal.CauseUnavailable,
-		Message: fmt.Sprintf("no answer in time: the signatures of %s could not be read from %s within %s", ref.String(), ref.Registry, after.Round(10*time.Millisecond)),
-		Remedy:  "see whether " + ref.Registry + " is slow or out of reach, and try again",
-	}
-}
-
-func overloaded(most int) boltseal.Reason {
-	return boltseal.Reason{
-		Cause:   boltseal.CauseUnavailable,
-		Message: fmt.Sprintf("Boltseal is verifying %d images already", most),
-		Remedy:  "try again, or run more replicas",
-	}
 }

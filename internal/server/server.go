@@ -35,7 +35,7 @@ const (
 	maxWebhookTimeout     = 30 * time.Second
 	bodyTimeout           = 8 * time.Second // whatever time its caller has; who is slow where room is short goes before (room)
 	reservedPart          = 4               // this part of the room is for those who have proven who they are, where some can
-	maxParallel           = 1024            // images of one request that are verified at a time
+	maxParallel           = 256             // images of one request that are verified at a time
 	// An answer leaves so long before its caller gives up, a tenth of the time
 	// within these bounds: the caller's clock began with the connection.
 	minMargin, maxMargin = 100 * time.Millisecond, 500 * time.Millisecond
