@@ -12,7 +12,7 @@ STRESS_COUNT    ?= 10
 STRESS_E2E      ?= yes
 
 .PHONY: help build image manifests demo cluster cluster-down test test-parts check lint lint-format lint-modules lint-vet lint-static \
-  race race-unit race-tools race-googlesdk e2e e2e-build fuzz stress bench clean
+  race race-unit race-tools race-googlesdk e2e e2e-build e2e-browser pictures fuzz stress bench clean
 
 help: ## say what each target does
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,7 +81,15 @@ race-googlesdk:
 e2e-build: ## build the control plane and Gatekeeper for e2e (about 10 minutes once, then cached)
 	$(GO) -C e2e run ./cmd/kit build
 
-e2e: build e2e-build ## tests against a real control plane and a real Gatekeeper
+e2e-browser: ## what the compliance page is tested with: Chromium must be installed, axe-core comes by its lock file
+	@command -v chromium >/dev/null || { echo 'the compliance page is tested in Chromium: apt-get install chromium'; exit 1; }
+	@command -v npm >/dev/null || { echo 'axe-core comes by npm: apt-get install npm'; exit 1; }
+	cd e2e/browser && npm ci --ignore-scripts --no-audit --no-fund
+
+pictures: ## the pictures of the compliance page in docs/images
+	$(GO) -C e2e run ./cmd/pictures -out $(CURDIR)/docs/images
+
+e2e: build e2e-build e2e-browser ## tests against a real control plane and a real Gatekeeper
 	$(GO) -C e2e vet ./...
 	$(GO) -C e2e test -timeout 30m ./...
 

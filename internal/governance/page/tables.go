@@ -276,7 +276,7 @@ func denials(r whatif.Result) []card {
 	}
 	out := []card{{"bad", grouped(sure), "Pods would be denied", "when they start again"}, {"warn", grouped(perhaps), "Pods perhaps", "the reports do not tell"}}
 	if n := len(r.Gaps) + len(r.Problems); n > 0 {
-		out = append(out, card{"warn", grouped(int64(n)), "things not known", "see below"})
+		out = append(out, card{"warn", grouped(int64(n)), "not known", "see what, below"})
 	}
 	return out
 }
