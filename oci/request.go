@@ -37,6 +37,7 @@ type request struct {
 	refreshed  bool       // a token that was older than the request was refused otherwise, and another one tried
 	began      int64      // tokens up to this number are older than the request
 	misled     *challenge // one that could not be answered
+	bare       int        // tries that showed nothing, after the first
 	attempts   int        // tries, 0 for the usual number
 	keep       bool       // what is read is held until the verification of a signature ends
 	away       string     // the host that a redirect led to, "" for the registry itself
@@ -162,7 +163,10 @@ func (q *request) held(ctx context.Context, end context.CancelFunc, resp *http.R
 	return err
 }
 
-// final marks an error that another try would not mend.
+// maxBare is how many tries of one request may show nothing, beside the first.
+const maxBare = 3
+
+// final marks an error that another try would not fix.
 const final = -1
 
 // try asks once, answering a challenge where one comes. wait is final, 0 for
@@ -202,6 +206,12 @@ func (q *request) try(consume func(*http.Response) error) (status int, wait time
 			drain(resp)
 			if again && !q.authorized {
 				q.authorized = true
+				continue
+			}
+			// Another request may have given up on the token server meanwhile, and so
+			// this one showed nothing: that says nothing of what it has to show.
+			if again && shown.header == "" && q.bare < maxBare {
+				q.bare++
 				continue
 			}
 			if q.renewed {
