@@ -298,20 +298,15 @@ func post(client *http.Client, body []byte) error {
 
 // busy keeps all processors at work until quiet is called.
 func busy() (quiet func()) {
-	stop := make(chan struct{})
+	var stop atomic.Bool
 	var wg sync.WaitGroup
 	for range 3 * runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
+			for !stop.Load() {
 			}
 		})
 	}
-	return func() { close(stop); wg.Wait() }
+	return func() { stop.Store(true); wg.Wait() }
 }
 
 // pipes is a listener within this process, for clocks that are not the machine's.
