@@ -222,7 +222,7 @@ func take(body io.Reader, n, beside int64) error {
 	if !ok {
 		return nil
 	}
-	if n > b.spent {
+	if n > b.spent { // what it may come to
 		if err := boltseal.SpendBudget(b.ctx, boltseal.Cost{Bytes: n - b.spent}); err != nil {
 			return err
 		}
