@@ -40,6 +40,9 @@ func newRegistry(t testing.TB, o oci.Options) *oci.Registry {
 	if o.Jitter == nil {
 		o.Jitter = func() float64 { return 0 }
 	}
+	if o.Limits.RequestTimeout == 0 { // nobody is to be late where a test does not say so
+		o.Limits.RequestTimeout = testwait.Patience
+	}
 	r, err := oci.NewRegistry(o)
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/testca"
 	"github.com/boltseal/boltseal/internal/testregistry"
+	"github.com/boltseal/boltseal/internal/testwait"
 	"github.com/boltseal/boltseal/notation"
 	"github.com/boltseal/boltseal/oci"
 	"github.com/boltseal/boltseal/policy"
@@ -45,6 +46,9 @@ func New(t testing.TB, o Options) *House {
 		Registry: testregistry.New(t, o.Registry),
 		Signer:   testca.Test(t, testca.Options{Intermediates: []testca.Spec{{}}}),
 		Stranger: testca.Test(t, testca.Options{}),
+	}
+	if o.Store.Limits.RequestTimeout == 0 { // nobody is to be late where a test does not say so
+		o.Store.Limits.RequestTimeout = testwait.Patience
 	}
 	h.Store = Need(oci.NewRegistry(o.Store))(t)
 	t.Cleanup(func() { h.Store.Close() })
