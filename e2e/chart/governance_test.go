@@ -1,6 +1,7 @@
 package chart
 
 import (
+	"slices"
 	"testing"
 
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -9,6 +10,7 @@ import (
 	"github.com/boltseal/boltseal/internal/governance/agent"
 	"github.com/boltseal/boltseal/internal/governance/hub"
 	"github.com/boltseal/boltseal/internal/governance/own"
+	"github.com/boltseal/boltseal/internal/governance/pageserver"
 )
 
 // right is one thing that may be done.
@@ -50,7 +52,8 @@ func TestRightsOfGovernance(t *testing.T) {
 		all, inNamespace []rbacv1.PolicyRule
 		doesNotHave      []right
 	}{
-		"a hub": {values: "governance: {clusterName: fra1}", all: hubRules, inNamespace: inNamespace},
+		"a hub":               {values: "governance: {clusterName: fra1}", all: hubRules, inNamespace: inNamespace},
+		"a hub with the page": {values: "governance: {clusterName: fra1, page: {enabled: true}}", all: append(slices.Clip(hubRules), pageserver.ReviewRules()...), inNamespace: inNamespace},
 		"a member": {values: "governance: {clusterName: fra1, hubKubeconfigSecret: hub}", all: agent.Rules(), inNamespace: inNamespace,
 			doesNotHave: []right{{"policy.boltseal.dev", "clusters", "", "list"}, {"policy.boltseal.dev", "clusterbundles", "", "create"}}},
 		"not governed": {values: "governance: {enabled: false}", doesNotHave: []right{{"boltseal.dev", "imageintegritypolicies", "", "create"},

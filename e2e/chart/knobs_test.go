@@ -39,6 +39,7 @@ var knobNeeds = map[string]string{
 	"gatekeeper.enabled": "{}", "gatekeeper.mutationProvider.create": "{gatekeeper: {enabled: true}}", "monitoring.podMonitor.enabled": "{}",
 	"monitoring.serviceMonitor.enabled": "{}", "monitoring.prometheusRule.enabled": "{}", "monitoring.dashboard.enabled": "{}",
 	"governance.hubKubeconfigSecret": "{governance: {clusterName: member}}",
+	"ports.page":                     "{governance: {page: {enabled: true}}}",
 	"keySources.podPullSecrets":      "{webhook: {clientCAConfigMap: ca}}",
 	"monitoring.podMonitor.*":        "{monitoring: {podMonitor: {enabled: true}}}", "monitoring.serviceMonitor.*": "{monitoring: {serviceMonitor: {enabled: true}}}",
 	"monitoring.prometheusRule.*": "{monitoring: {prometheusRule: {enabled: true}}}", "monitoring.dashboard.*": "{monitoring: {dashboard: {enabled: true}}}",

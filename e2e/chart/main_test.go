@@ -108,6 +108,7 @@ gatekeeper:
 	{name: "a hub that notifies", values: "governance: {notifySecret: hook}"},
 	{name: "every Pod's Secrets", values: "webhook: {clientCAConfigMap: api-server-ca}\nkeySources: {podPullSecrets: [\"*\"]}"},
 	{name: "the API server by its addresses", values: "webhook: {csiImageDrivers: {csi.example.org: imageRef, b.example: i}, apiServers: [10.0.0.0/28, \"fd00::/64\"]}\ngatekeeper: {enabled: true}\nkeySources: {podPullSecrets: [team]}"},
+	{name: "a hub with the page", values: "governance: {page: {enabled: true}}"},
 	{name: "a member", values: "governance: {clusterName: fra1, hubKubeconfigSecret: hub}"},
 	{name: "not governed", values: "governance: {enabled: false}"},
 	{name: "own certificates and credentials", values: `

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
@@ -45,6 +46,11 @@ func (f *hubFlags) open(env Env) (*hub, error) {
 	if err != nil {
 		return nil, err
 	}
+	return hubOf(config)
+}
+
+// hubOf is the hub that a configuration leads to.
+func hubOf(config *rest.Config) (*hub, error) {
 	scheme := runtime.NewScheme()
 	scheme.AddKnownTypes(v1alpha1.GroupVersion,
 		&v1alpha1.PolicyDefinition{}, &v1alpha1.PolicyDefinitionList{}, &v1alpha1.PolicySetDefinition{}, &v1alpha1.PolicySetDefinitionList{},

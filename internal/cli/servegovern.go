@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -17,7 +18,10 @@ import (
 	"github.com/boltseal/boltseal/internal/governance/agent"
 	"github.com/boltseal/boltseal/internal/governance/agent/addon"
 	governhub "github.com/boltseal/boltseal/internal/governance/hub"
+	"github.com/boltseal/boltseal/internal/governance/overview"
 	"github.com/boltseal/boltseal/internal/governance/own"
+	"github.com/boltseal/boltseal/internal/governance/page"
+	"github.com/boltseal/boltseal/internal/governance/pageserver"
 	"github.com/boltseal/boltseal/internal/service"
 	"github.com/boltseal/boltseal/trust"
 )
@@ -35,6 +39,7 @@ type governFlags struct {
 	cluster              string
 	notify               []string
 	notifyHeader, caFile string
+	page                 string
 }
 
 func (f *governFlags) register(fl *pflag.FlagSet) {
@@ -45,12 +50,13 @@ func (f *governFlags) register(fl *pflag.FlagSet) {
 	fl.StringArrayVar(&f.notify, "notify", nil, "https `URL` that is told, by CloudEvents, of changes of compliance; at the hub; may be repeated")
 	fl.StringVar(&f.notifyHeader, "notify-header-file", "", "`FILE` with the header that is sent along, such as a line 'Authorization: Bearer …'")
 	fl.StringVar(&f.caFile, "notify-ca", "", "PEM `FILE` with the CAs of those URLs (default those of the system)")
+	fl.StringVar(&f.page, "page-listen", "", "`ADDRESS` of the compliance page, for whoever has a token of this cluster and may list what it shows; at the hub; empty for none")
 }
 
 // set adds the work that the flags ask for to a cluster's server.
 func (f *governFlags) set(o *service.Options, cmd *cobra.Command, version string) error {
 	if o.Cluster == nil || !f.govern {
-		for _, name := range []string{"hub-kubeconfig", "hub-kubeconfig-secret", "cluster", "notify"} {
+		for _, name := range []string{"hub-kubeconfig", "hub-kubeconfig-secret", "cluster", "notify", "page-listen"} {
 			if cmd.Flags().Changed(name) {
 				return fmt.Errorf("--%s is for a cluster that is governed: name one with --kubeconfig, and leave --govern", name)
 			}
@@ -62,6 +68,9 @@ func (f *governFlags) set(o *service.Options, cmd *cobra.Command, version string
 	}
 	if f.hub != "" && len(f.notify) > 0 {
 		return errors.New("--notify is for the hub, and with --hub-kubeconfig the hub is elsewhere")
+	}
+	if f.hub != "" && f.page != "" {
+		return errors.New("--page-listen is for the hub, and with --hub-kubeconfig the hub is elsewhere")
 	}
 	name := cmp.Or(f.cluster, ownCluster)
 	if err := checkName("--cluster", name); err != nil {
@@ -101,7 +110,34 @@ func (f *governFlags) setHub(o *service.Options, name, version string) error {
 	if err != nil {
 		return err
 	}
+	if err := f.setPage(o); err != nil {
+		return err
+	}
 	o.Cluster.Alone["the hub"], o.Cluster.Alone["the registration with the hub"] = h, r
+	return nil
+}
+
+// setPage adds the page for readers who show a token.
+func (f *governFlags) setPage(o *service.Options) error {
+	if f.page == "" {
+		return nil
+	}
+	if _, ok := service.OnLoopback(f.page); o.InsecureHTTP && !ok {
+		return errors.New("--page-listen needs TLS, for tokens are sent there: leave --insecure-http, or choose 127.0.0.1:PORT")
+	}
+	h, err := hubOf(o.Cluster.Config)
+	if err != nil {
+		return err
+	}
+	readers, err := pageserver.NewReviewed(o.Cluster.Config, o.Clock)
+	if err != nil {
+		return err
+	}
+	read := func(ctx context.Context) (page.Input, error) {
+		in, _, err := h.pageInput(ctx, overview.Filter{})
+		return in, err
+	}
+	o.Page, o.PageListen = pageserver.New(pageserver.Options{Source: read, Readers: readers, Clock: o.Clock, Log: o.Log}), f.page
 	return nil
 }
 

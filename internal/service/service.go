@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"sync"
 	"time"
@@ -57,6 +58,10 @@ type Options struct {
 	// Listen is where Gatekeeper and the API server ask. Health and Metrics are
 	// for probes and Prometheus; "" leaves them out.
 	Listen, Health, Metrics string
+	// Page, where set, is answered at PageListen with the server's certificate. No caller is asked
+	// for a certificate there: it finds out by itself who asks.
+	Page       http.Handler
+	PageListen string
 	// InsecureHTTP answers without TLS, on loopback only.
 	InsecureHTTP bool
 	// TLS names certificate files; they are watched. SelfSigned makes a
@@ -285,6 +290,13 @@ func (s *Service) listen() error {
 		}
 		main.TLS = s.tls.Config()
 	}
+	page := server.Endpoint{Name: "page", Handler: s.o.Page}
+	if s.tls != nil {
+		page.TLS = s.tls.OpenConfig()
+	}
+	if s.o.Page == nil {
+		s.o.PageListen = ""
+	}
 	all := []struct {
 		address string
 		e       server.Endpoint
@@ -292,6 +304,7 @@ func (s *Service) listen() error {
 		{s.o.Listen, main},
 		{s.o.Health, server.Endpoint{Name: "health", Handler: s.server.Health()}},
 		{s.o.Metrics, server.Endpoint{Name: "metrics", Handler: s.metrics.Serve(s.o.Profile)}},
+		{s.o.PageListen, page},
 	}
 	for i, a := range all {
 		if a.address == "" && i > 0 {

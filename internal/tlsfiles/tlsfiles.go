@@ -190,6 +190,22 @@ func (s *Server) Config() *tls.Config {
 	}
 }
 
+// OpenConfig is Config for whoever proves in another way who they are: it asks no client for a
+// certificate.
+func (s *Server) OpenConfig() *tls.Config {
+	out := s.Config()
+	out.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		c := s.current.Load()
+		if c == nil {
+			return nil, errNone
+		}
+		c = c.Clone()
+		c.ClientAuth, c.ClientCAs, c.VerifyPeerCertificate, c.VerifyConnection = tls.NoClientCert, nil, nil, nil
+		return c, nil
+	}
+	return out
+}
+
 var errNone = errors.New("there is no server certificate yet")
 
 // Leaf is the certificate in force.

@@ -152,3 +152,15 @@ whoever asks for a proof, so it also refuses what needs one and has none. */}}
 {{- end -}}
 {{- with $w.apiServers }}{{ toYaml . }}{{ end -}}
 {{- end }}
+
+{{/* "true" where this hub serves the compliance page. */}}
+{{- define "boltseal.page" -}}
+{{- with .Values.governance -}}
+{{- if and .enabled .page.enabled -}}
+{{- if .hubKubeconfigSecret -}}
+{{- fail "governance.page is for the hub, and with governance.hubKubeconfigSecret the hub is elsewhere" -}}
+{{- end -}}
+true
+{{- end -}}
+{{- end -}}
+{{- end -}}
