@@ -17,7 +17,7 @@ const maxNames = 20
 // section returns the page that q asks for.
 func (s *Site) section(q Query, to address) (section, error) {
 	var out section
-	err := ErrNotFound
+	var err error
 	switch {
 	case q.Assignment != "":
 		out, err = s.assignment(q.Assignment, to)

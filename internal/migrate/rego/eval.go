@@ -240,7 +240,7 @@ func (r *reader) provider(vs values) {
 			}
 		}
 	}
-	if !found && r.grew == false {
+	if !found && !r.grew {
 		r.out.Told = true
 	}
 }
