@@ -104,7 +104,7 @@ them by the rules of the Notary Project.`,
 	)
 	root.SetHelpCommand(newHelp())
 	root.SetCompletionCommandGroupID("more")
-	root.AddCommand(newVerify(env), newAudit(env), newDemo(env), newDoctor(env), newServe(env), newAgent(env), newCRDs(env), newWebhook(env), newMigrate(env), newExplain(env), newVersion(env))
+	root.AddCommand(newVerify(env), newValidate(env), newAudit(env), newDemo(env), newDoctor(env), newServe(env), newAgent(env), newCRDs(env), newWebhook(env), newMigrate(env), newExplain(env), newVersion(env))
 	root.AddCommand(newPolicy(env), newCompliance(env), newCluster(env), newFeature(env), newProvider(env))
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {

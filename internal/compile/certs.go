@@ -15,6 +15,7 @@ import (
 type keyring struct {
 	have  map[string]provided // by "namespace/name", "/name" cluster-wide
 	bad   map[string]bool     // providers with problems of their own
+	part  bool                // there may be others
 	trace func(lookup)        // nil = nobody wants to know what is looked up
 	hints *hints
 	// stores are the namespaces whose CertificateStores may be named without their

@@ -127,6 +127,8 @@ type compiler struct {
 	documents map[string]strict.Problem // the first of each namespace, in files; nil = not needed yet
 	// lenient makes do with trust stores that lack certificates: they trust less.
 	lenient bool
+	// part says that more may be elsewhere: resources that are named, and files.
+	part bool
 	// whole says that the configuration stands or falls as a whole. That something
 	// could not be fetched is then no problem of whoever names it.
 	whole bool
@@ -160,8 +162,25 @@ func (s *Set) Compile(deps Deps) (*Compiled, error) {
 		return nil, s.problems
 	}
 	c := newCompiler(deps)
+	c.each(s)
+	c.missing()
+	if len(c.problems) == 0 {
+		c.engines()
+	}
+	if len(c.problems) > 0 {
+		c.out.Close()
+		s.sort(c.problems)
+		return nil, c.problems
+	}
+	s.sort(c.out.Warnings)
+	return c.out, nil
+}
+
+// each compiles the resources of a set, one by one.
+func (c *compiler) each(s *Set) {
 	c.set, c.whole = s, true
-	c.keys, c.problems, c.out.Warnings = s.keys(deps.Keys)
+	c.keys, c.problems, c.out.Warnings = s.keys(c.deps.Keys)
+	c.keys.part = c.part
 	c.problems = append(slices.Clone(s.problems), c.problems...)
 	c.out.Warnings = append(slices.Clone(s.warnings), c.out.Warnings...)
 	for _, r := range s.stores {
@@ -174,17 +193,6 @@ func (s *Set) Compile(deps Deps) (*Compiled, error) {
 	for _, r := range s.policies {
 		c.policy(r)
 	}
-	c.missing()
-	if len(c.problems) == 0 {
-		c.engines()
-	}
-	if len(c.problems) > 0 {
-		c.out.Close()
-		s.sort(c.problems)
-		return nil, c.problems
-	}
-	s.sort(c.out.Warnings)
-	return c.out, nil
 }
 
 func (c *compiler) fail(err error) { c.problems = collect(c.problems, err) }

@@ -17,6 +17,8 @@ import (
 // files are what one compilation read of files, each once. What a resource is made of
 // is in them as much as in its text.
 type files struct {
+	// part says that those that are not there may be elsewhere.
+	part  bool
 	read  map[string]fileRead
 	trees map[string]tree
 	// used are those that the resource which is compiled now was made of.

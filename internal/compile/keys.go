@@ -47,14 +47,16 @@ type provided struct {
 	state *keys.State
 }
 
+// nothingFetched is the trouble of providers where nobody fetches anything.
+const nothingFetched = "nothing is fetched here"
+
 // have asks for what a provider has now.
 func (src *providerSource) have(fetched func(keys.Want) keys.State) provided {
 	if src.want == nil {
 		return provided{certs: src.inline}
 	}
 	if fetched == nil {
-		const nothing = "nothing is fetched here"
-		return provided{lacks: nothing, trouble: []string{nothing}}
+		return provided{lacks: nothingFetched, trouble: []string{nothingFetched}}
 	}
 	st := fetched(*src.want)
 	out := provided{certs: st.Content.Certificates(), state: &st}

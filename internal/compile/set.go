@@ -50,6 +50,7 @@ type Set struct {
 	integrity []*integrity.Policy
 
 	files    []string // in their order
+	count    int      // of documents
 	unread   bool     // one of them is no YAML, so nobody knows what is in it
 	problems strict.Problems
 	warnings []strict.Problem       // of documents in an older form
@@ -71,6 +72,15 @@ var (
 // was found. The Set is there beside an error too: its Compile fails, and then
 // tells what is wrong with the documents that could be decoded as well.
 func Decode(sources []Source) (*Set, error) {
+	s := decodeThose(sources, func(strict.Node) bool { return true })
+	if len(s.problems) > 0 {
+		return s, s.problems
+	}
+	return s, nil
+}
+
+// decodeThose reads the documents that are mine, and leaves out the others.
+func decodeThose(sources []Source, mine func(strict.Node) bool) *Set {
 	s := &Set{broken: map[strict.Object]bool{}}
 	seen := make(map[string]strict.Node)
 	for _, src := range sources {
@@ -82,6 +92,10 @@ func Decode(sources []Source) (*Set, error) {
 			continue
 		}
 		for _, doc := range docs {
+			if !mine(doc) {
+				continue
+			}
+			s.count++
 			doc = s.newer(doc)
 			if file := doc.Problem("").File; !slices.Contains(s.files, file) {
 				s.files = append(s.files, file)
@@ -92,10 +106,7 @@ func Decode(sources []Source) (*Set, error) {
 			}
 		}
 	}
-	if len(s.problems) > 0 {
-		return s, s.problems
-	}
-	return s, nil
+	return s
 }
 
 // sort orders problems as the text has them; those without a place come last.

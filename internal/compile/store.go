@@ -33,7 +33,7 @@ func (c *compiler) store(r resource[v1beta1.StoreSpec]) {
 		GuardHosts: r.namespace != "", Room: c.deps.Room}
 	var err error
 	if o.RootCAs, err = c.files.rootCAs(p.CAFile, p.CACert); err != nil {
-		c.fail(r.problem("spec.parameters", "%v", err))
+		c.failRead(r.problem("spec.parameters", "%v", err), err)
 	}
 	if o.Proxy, err = proxyFor(p.Proxy); err != nil {
 		c.fail(r.problem("spec.parameters.proxy", "%v", err))
@@ -145,12 +145,12 @@ func (c *compiler) registries(r resource[v1beta1.StoreSpec], p orasParameters, h
 		}
 		h := oci.HostOptions{PlainHTTP: reg.UseHTTP || p.UseHTTP && reg.CAFile == "" && reg.CACert == "", AuthRealms: reg.AuthRealms}
 		if h.RootCAs, err = c.files.rootCAs(reg.CAFile, reg.CACert); err != nil {
-			fail("host", "%s: %v", host, err)
+			c.failRead(r.own(n.At("host", "%s: %v", host, err)), err)
 		}
 		if r.namespace != "" && reg.ClientKeyFile != "" {
 			fail("clientKeyFile", "%s: it would name a key of Boltseal's own: only a Store of the cluster may", host)
 		} else if h.Certificates, err = c.files.clientCertificates(reg); err != nil {
-			fail("host", "%s: %v", host, err)
+			c.failRead(r.own(n.At("host", "%s: %v", host, err)), err)
 		}
 		if h.Proxy, err = proxyFor(reg.Proxy); err != nil {
 			fail("proxy", "%s: %v", host, err)

@@ -78,11 +78,11 @@ func (k keyring) trustStores(v resource[v1beta1.VerifierSpec], p notationParamet
 	all, problems := declaredStores(v)
 	unclear := len(problems) > 0
 	if len(all) == 0 && len(problems) == 0 {
-		st, ps := fileStore(v, p, read, lenient)
+		st, ps, lacks := fileStore(v, p, read, lenient)
 		if st != nil {
 			stores = append(stores, st)
 		}
-		return stores, []string{string(trust.TypeCA) + ":" + fileStoreName}, ps, nil
+		return stores, []string{string(trust.TypeCA) + ":" + fileStoreName}, ps, lacks
 	}
 	for _, d := range all {
 		names = append(names, d.String())
@@ -141,6 +141,8 @@ func (k keyring) certificates(v resource[v1beta1.VerifierSpec], d declared) (cer
 		}
 		found := k.lookup(v.namespace, provider)
 		switch {
+		case !found.ok && k.part:
+			lacking = append(lacking, v.own(n.Problem("%s is no KeyManagementProvider or CertificateStore in these files%s: it must be in the cluster", strict.Label(provider), found.hint)))
 		case !found.ok:
 			problems = append(problems, v.own(n.Problem("the trust store %s names the KeyManagementProvider or CertificateStore %s, which is not there%s", strict.Label(d.name), strict.Label(provider), found.hint)))
 		case found.bad:
@@ -167,31 +169,33 @@ var errTooManyFiles = fmt.Errorf("more than %d files", maxCertFiles)
 
 // fileStore reads verificationCerts: paths of files, or of directories with all
 // that is below them.
-func fileStore(v resource[v1beta1.VerifierSpec], p notationParameters, read *files, lenient bool) (*trust.Store, strict.Problems) {
+func fileStore(v resource[v1beta1.VerifierSpec], p notationParameters, read *files, lenient bool) (st *trust.Store, problems, lacking strict.Problems) {
 	if len(p.VerificationCerts) == 0 {
-		return nil, strict.Problems{v.problem(fieldCertStores, "it is missing, and so is verificationCerts: nobody would be trusted")}
+		return nil, strict.Problems{v.problem(fieldCertStores, "it is missing, and so is verificationCerts: nobody would be trusted")}, nil
 	}
 	list, _ := v.node.Get(strings.Split(fieldCerts, ".")...)
 	var certs []*x509.Certificate
-	var problems strict.Problems
 	for i, path := range p.VerificationCerts {
 		found, err := read.certificates(path)
-		if err != nil {
+		switch {
+		case err != nil && read.part && errors.Is(err, fs.ErrNotExist):
+			return nil, nil, strict.Problems{v.own(list.Items()[i].Problem("%s is not on this machine: it must be where Boltseal runs", path))}
+		case err != nil:
 			problems = append(problems, v.own(list.Items()[i].Problem("%s", trim(err))))
 		}
 		certs = append(certs, found...)
 	}
 	if len(problems) > 0 && (!lenient || len(certs) == 0) {
-		return nil, problems
+		return nil, problems, nil
 	}
 	if roots := trust.Anchors(trust.TypeCA, certs); len(roots) > 0 {
 		certs = roots
 	}
 	st, err := trust.NewStore(trust.TypeCA, fileStoreName, certs)
 	if err != nil {
-		return nil, append(problems, v.own(list.Problem("%s", trim(err))))
+		return nil, append(problems, v.own(list.Problem("%s", trim(err)))), nil
 	}
-	return st, problems
+	return st, problems, nil
 }
 
 // readCertificates reads a file, or all files below a directory. Names that

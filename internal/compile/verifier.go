@@ -54,7 +54,10 @@ func (c *compiler) verifier(r resource[v1beta1.VerifierSpec]) {
 	tp := c.trustPolicy(r, p.TrustPolicyDoc)
 	hard := len(c.problems) > before
 	stores, names, problems, lacking := c.keys.trustStores(r, p, c.files, c.lenient)
-	if !c.whole { // else the provider has a warning
+	switch {
+	case c.part:
+		c.elsewhere(lacking)
+	case !c.whole: // else the provider has a warning
 		problems = append(problems, lacking...)
 	}
 	c.problems = append(c.problems, problems...)
@@ -65,6 +68,9 @@ func (c *compiler) verifier(r resource[v1beta1.VerifierSpec]) {
 		return
 	}
 	c.expired(r, stores)
+	if c.part && len(lacking) > 0 {
+		return // its trust stores are not all here
+	}
 	v, err := notation.New(notation.Options{Name: r.name, ArtifactTypes: types, TrustPolicy: tp, TrustStores: stores,
 		Revocation: c.deps.Revocation, Chains: c.deps.Chains, Clock: c.deps.Clock})
 	if err != nil {
