@@ -126,7 +126,6 @@ type Memo struct {
 	// manifests are those that images of several platforms are made of.
 	manifests *manifests
 	turns     *fair.Slots
-	pace      pace
 	mu        sync.Mutex
 	ongoing   map[key]*work
 	seats     seats
@@ -148,7 +147,7 @@ func New(o Options) *Memo {
 		o.Clock = time.Now
 	}
 	return &Memo{o: o, kept: lru.New[key, entry](o.Bytes), tags: lru.New[key, *resolution](o.Bytes / 8), manifests: newManifests(o.Bytes / 4), ongoing: make(map[key]*work),
-		seats: newSeats(o.MaxWork), turns: fair.NewSlots(turnsAtATime()), pace: pace{lines: map[string]*line{}}}
+		seats: newSeats(o.MaxWork), turns: fair.NewSlots(turnsAtATime())}
 }
 
 func or[T int | int64 | time.Duration](v *T, def T) {
@@ -288,12 +287,6 @@ func (m *Memo) lead(k key, w *work, ref boltseal.Reference) {
 	ctx := w.ctx
 	defer w.cancel()
 	defer m.finish(k, w, ref)
-	leave, err := m.pace.enter(ctx, w)
-	if err != nil {
-		w.answer = m.judged(k.engine, boltseal.Findings{Image: ref.String(), Reference: ref, Failure: late(ref, m.o.WorkTimeout), CollectedAt: m.o.Clock().UTC()})
-		return
-	}
-	defer leave()
 	if ref.Digest != "" {
 		m.o.Stats.Verified.Add(1)
 		e, shared := m.sharing(k)
@@ -428,14 +421,6 @@ func (m *Memo) look(e *boltseal.Engine, ref boltseal.Reference, r *resolution, w
 			r.err = m.panicked(ref, p)
 		}
 	}()
-	if alone {
-		leave, err := m.pace.enter(w.ctx, w)
-		if err != nil {
-			r.err = fmt.Errorf("%w: %w", boltseal.ErrUnavailable, err)
-			return
-		}
-		defer leave()
-	}
 	r.desc, r.err = e.Resolve(w.ctx, ref)
 	r.until = m.o.Clock().Add(m.o.TagTTL)
 }
