@@ -32,24 +32,30 @@ var untyped = []string{"", ocispec.MediaTypeEmptyJSON, ocispec.MediaTypeImageCon
 func Untyped(artifactType string) bool { return slices.Contains(untyped, artifactType) }
 
 // plan picks the candidates, and reserves their evidence: first those whose type a
-// verifier handles, in the listing's order, and then those without a type.
-func (e *Engine) plan(f *Findings, referrers []ocispec.Descriptor) (jobs []job) {
-	signatures, over, unread := 0, 0, 0
-	var later []ocispec.Descriptor
+// verifier handles, the most promising first and otherwise in the listing's order, and
+// then those without a type. alone says that the first is promising enough to be judged
+// before the others are fetched: if it is verified, they are not needed.
+func (e *Engine) plan(subject Subject, f *Findings, referrers []ocispec.Descriptor) (jobs []job, alone bool) {
+	over, unread := 0, 0
+	var typed, later []ocispec.Descriptor
 	for _, d := range referrers {
-		vs := e.handlers(d.ArtifactType)
-		switch {
-		case len(vs) == 0 && Untyped(d.ArtifactType):
+		switch handled := slices.ContainsFunc(e.verifiers, func(v Verifier) bool { return handles(v, d.ArtifactType) }); {
+		case !handled && Untyped(d.ArtifactType):
 			later = append(later, d)
-		case len(vs) == 0:
+		case !handled:
 			f.passOver(d, notHandled)
-		case signatures >= e.limits.MaxSignatures:
-			over++
-			f.passOver(d, fmt.Sprintf("only the first %d signatures are judged", e.limits.MaxSignatures))
 		default:
-			signatures++
-			jobs = append(jobs, f.reserve(job{desc: d, likely: as(d.ArtifactType, vs)}))
+			typed = append(typed, d)
 		}
+	}
+	promising := e.rankCandidates(subject, typed)
+	for i, d := range typed {
+		if i >= e.limits.MaxSignatures {
+			over++
+			f.passOver(d, fmt.Sprintf("only %d signatures are judged, the most promising first", e.limits.MaxSignatures))
+			continue
+		}
+		jobs = append(jobs, f.reserve(job{desc: d, likely: as(d.ArtifactType, e.handlers(d.ArtifactType))}))
 	}
 	for i, d := range later {
 		if i >= e.limits.MaxUntyped {
@@ -67,11 +73,11 @@ func (e *Engine) plan(f *Findings, referrers []ocispec.Descriptor) (jobs []job) 
 	}
 	switch {
 	case over > 0:
-		f.Truncated = fmt.Sprintf("%d of %d signatures were not judged: the limit is %d", over, over+signatures, e.limits.MaxSignatures)
+		f.Truncated = fmt.Sprintf("%d of %d signatures were not judged: the limit is %d", over, len(typed), e.limits.MaxSignatures)
 	case unread > 0:
 		f.Truncated = fmt.Sprintf("%d of %d referrers without a type were not read: the limit is %d", unread, len(later), e.limits.MaxUntyped)
 	}
-	return jobs
+	return jobs, promising && len(jobs) > 1 && e.sufficient(f, jobs[0])
 }
 
 const notHandled = "no verifier handles this artifact type"

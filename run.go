@@ -20,18 +20,22 @@ func (e *Engine) judge(ctx context.Context, store Store, f *Findings, listing Li
 	for _, d := range listing.Others {
 		f.passOver(d, notHandled)
 	}
-	jobs := e.plan(f, listing.Referrers)
+	known := e.stores.identify(f.Reference)
+	subject := Subject{Reference: f.Reference.WithDigest(f.Subject.Digest), Descriptor: f.Subject, Identity: known.WithDigest(f.Subject.Digest)}
+	jobs, alone := e.plan(subject, f, listing.Referrers)
 	if len(jobs) == 0 {
 		return
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	known := e.stores.identify(f.Reference)
 	if known.Name() != f.Reference.Name() {
 		f.Identity = known.Name()
 	}
-	run := &run{engine: e, store: store, findings: f, jobs: jobs, cancel: cancel,
-		subject: Subject{Reference: f.Reference.WithDigest(f.Subject.Digest), Descriptor: f.Subject, Identity: known.WithDigest(f.Subject.Digest)}}
+	run := &run{engine: e, store: store, findings: f, jobs: jobs, cancel: cancel, subject: subject}
+	if alone {
+		run.next = 1
+		run.do(ctx, jobs[0])
+	}
 	n := min(e.limits.Concurrency, len(jobs))
 	var wg sync.WaitGroup
 	for range n - 1 {

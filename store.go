@@ -20,7 +20,8 @@ type Store interface {
 	// Referrers lists the artifacts whose subject is the given digest in ref's
 	// repository. artifactTypes are those the caller can use: a store may leave
 	// others out, and need not. An image without referrers is an empty Listing. What
-	// its descriptors say beside their digests is a hint.
+	// its descriptors say beside their digests is a hint. Of their annotations only
+	// those that [IsHint] names are read; a store may leave them out.
 	Referrers(ctx context.Context, ref Reference, subject digest.Digest, artifactTypes []string) (Listing, error)
 
 	// Manifest returns the bytes of a manifest in ref's repository. d's digest
@@ -61,6 +62,37 @@ type Verifier interface {
 	// Referrer, ArtifactType, Verifier and VerifierType are filled in by the engine.
 	Verify(ctx context.Context, subject Subject, candidate Candidate) (Evidence, error)
 }
+
+// Promise is what a listing lets expect of a candidate that was not fetched yet. It
+// is a hint, which anybody can copy: it decides the order in which candidates are
+// judged and nothing else.
+type Promise int
+
+// Promises, the best last.
+const (
+	Unpromising Promise = iota // it names signers, and none that is trusted
+	Unstated                   // it names no signer
+	Promising                  // it names a signer that is trusted
+)
+
+// A Ranker is a Verifier that reads the hints of a listing.
+type Ranker interface {
+	// Promise says what the annotations of a listed artifact let expect of it.
+	Promise(subject Subject, annotations map[string]string) Promise
+}
+
+const (
+	// HintThumbprints is the annotation in which signers list the SHA-256 fingerprints
+	// of their chain's certificates: a JSON array of hexadecimal strings
+	// (notaryproject signature-specification.md, "Storage").
+	HintThumbprints = "io.cncf.notary.x509chain.thumbprint#S256"
+	// MaxHintBytes bounds the value of a hint; a longer one is left out of a listing.
+	// It is room for the thumbprints of a chain of 15 certificates.
+	MaxHintBytes = 1 << 10
+)
+
+// IsHint reports whether an annotation of a listed artifact is read by a [Ranker].
+func IsHint(name string) bool { return name == HintThumbprints }
 
 // Subject is the image that a candidate must speak of.
 type Subject struct {

@@ -30,6 +30,8 @@ func FuzzReferrers(f *testing.F) {
 		`{"schemaVersion":2,"manifests":[` + right + `]}`, `{"manifests":[null,` + right + `,` + right + `]}`, `{"manifests":null}`, `{}`, `null`, `[]`,
 		`{"manifests":[{"size":-1}],"annotations":{"manifests":[` + right + `]}}`, `{"manifests":[` + right + `],"manifests":[]}`, `{"manifests":[` + right,
 		`{"manifests":[` + strings.Repeat(right+",", 9) + right + `]}`, `{"m\u0061nifests":[` + right + `]}`, `{"manifests":[{"digest":"sha256:x","size":1e3}]}x`,
+		`{"manifests":[` + strings.Replace(right, "}", `,"annotations":{"a":[{}],"`+boltseal.HintThumbprints+`":"[\"aa\"]"}}`, 1) + `]}`,
+		`{"manifests":[` + strings.Replace(right, "}", `,"annotations":{"`+boltseal.HintThumbprints+`":["aa"]}}`, 1) + `]}`,
 	} {
 		f.Add([]byte(seed), "t")
 		f.Add([]byte(seed), "")
@@ -59,6 +61,11 @@ func FuzzReferrers(f *testing.F) {
 				t.Errorf("twice: %+v", d)
 			}
 			seen[key] = true
+			for name, value := range d.Annotations {
+				if !boltseal.IsHint(name) || len(value) > boltseal.MaxHintBytes {
+					t.Errorf("no hint: %q: %q", name, value)
+				}
+			}
 		}
 		var plain struct {
 			Manifests []json.RawMessage `json:"manifests"`

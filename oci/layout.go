@@ -147,6 +147,9 @@ func (l *Layout) manifest(d ocispec.Descriptor, b []byte, depth int) {
 		m, err := boltseal.ParseArtifactManifest(d.MediaType, b)
 		if err == nil && m.Subject != nil {
 			d.ArtifactType = m.ArtifactType
+			if text := m.Annotations[boltseal.HintThumbprints]; text != "" && len(text) <= boltseal.MaxHintBytes {
+				d.Annotations = map[string]string{boltseal.HintThumbprints: text}
+			}
 			l.referrers[m.Subject.Digest] = append(l.referrers[m.Subject.Digest], d)
 		}
 	}

@@ -34,6 +34,43 @@ type rawDescriptor struct {
 	ArtifactType string         `json:"artifactType"`
 	Digest       digest.Digest  `json:"digest"`
 	Size         jsontext.Value `json:"size"` // a hint, whatever its type
+	Annotations  hints          `json:"annotations"`
+}
+
+// hints are the annotations of an entry that verifiers read before they fetch it.
+type hints map[string]string
+
+// UnmarshalJSONFrom keeps the hints among the annotations; what has another form, or
+// is too long, is left out, and does no harm to the entry.
+func (h *hints) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	if d.PeekKind() != '{' {
+		return d.SkipValue()
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return err
+	}
+	for d.PeekKind() != '}' {
+		name, err := d.ReadToken()
+		if err != nil {
+			return err
+		}
+		hint := name.String() // before the decoder moves on
+		if !boltseal.IsHint(hint) || d.PeekKind() != '"' {
+			if err := d.SkipValue(); err != nil {
+				return err
+			}
+			continue
+		}
+		value, err := d.ReadToken()
+		if err != nil {
+			return err
+		}
+		if text := value.String(); len(text) <= boltseal.MaxHintBytes {
+			*h = hints{hint: text}
+		}
+	}
+	_, err := d.ReadToken()
+	return err
 }
 
 // add takes the entries of an index that was served as contentType.
@@ -70,7 +107,7 @@ func (c *collector) keep(d rawDescriptor) (more bool) {
 		c.other(ocispec.Descriptor{MediaType: d.MediaType, ArtifactType: d.ArtifactType, Digest: d.Digest})
 		return true
 	}
-	desc := ocispec.Descriptor{MediaType: d.MediaType, ArtifactType: d.ArtifactType, Digest: d.Digest}
+	desc := ocispec.Descriptor{MediaType: d.MediaType, ArtifactType: d.ArtifactType, Digest: d.Digest, Annotations: d.Annotations}
 	if json.Unmarshal(d.Size, &desc.Size) != nil || boltseal.ValidateDescriptor(desc) != nil {
 		desc.Size = 0
 	}

@@ -96,9 +96,29 @@ func (r *recorder) Referrers(ctx context.Context, ref boltseal.Reference, subjec
 	k := r.listing(ref, subject, types)
 	old, known := r.memory.listings.Get(k)
 	if err == nil && (l.Incomplete == nil || !known || old.value.Incomplete != nil) { // a part does not replace the whole
-		r.memory.listings.Put(k, seen[boltseal.Listing]{l, r.memory.clock()}, int64(len(k.manifest)+len(k.types))+overhead*int64(1+len(l.Referrers)))
+		kept, cost := withHints(l)
+		r.memory.listings.Put(k, seen[boltseal.Listing]{kept, r.memory.clock()}, int64(len(k.manifest)+len(k.types))+overhead+cost)
 	}
 	return l, err
+}
+
+// withHints returns what is kept of a listing, and its cost in bytes. Hints order
+// candidates, so that one by itself needs none.
+func withHints(l boltseal.Listing) (kept boltseal.Listing, cost int64) {
+	if len(l.Referrers) == 1 && l.Referrers[0].Annotations != nil {
+		l.Referrers = slices.Clone(l.Referrers)
+		l.Referrers[0].Annotations = nil
+	}
+	for i := range l.Referrers {
+		cost += overhead
+		if hints := l.Referrers[i].Annotations; len(hints) > 0 {
+			cost += overhead // the map
+			for name, value := range hints {
+				cost += int64(len(name) + len(value))
+			}
+		}
+	}
+	return l, cost
 }
 
 func (r *recorder) Manifest(ctx context.Context, ref boltseal.Reference, d ocispec.Descriptor) ([]byte, error) {

@@ -90,3 +90,24 @@ func TestNewsReplacesMemory(t *testing.T) {
 		t.Error("no usage")
 	}
 }
+
+// TestMemoryKnowsTheRightSignatureAmongStrangers: what a listing lets expect is remembered with it, so that an outage
+// does not deny an image because strangers attached more signatures than are judged.
+func TestMemoryKnowsTheRightSignatureAmongStrangers(t *testing.T) {
+	t.Parallel()
+	memory := lastgood.New(0, nil)
+	h := testhouse.New(t, testhouse.Options{Wrap: of(memory, "registry")})
+	image := h.Registry.PushImage(testhouse.Repo, "v", 0)
+	for range 2 * boltseal.DefaultMaxSignatures {
+		h.Registry.Sign(testhouse.Repo, image, h.Stranger, testca.SignOptions{})
+	}
+	h.Registry.Sign(testhouse.Repo, image, h.Signer, testca.SignOptions{})
+	ref := h.Registry.Pinned(testhouse.Repo, image.Digest)
+	if r := h.Verify(t, ref); r.Decision != boltseal.Allow {
+		t.Fatalf("%s %+v", r.Decision, r.Reason)
+	}
+	h.Registry.Inject(testregistry.Fault{Kind: testregistry.Status, Status: 503})
+	if r, _ := memory.Verify(t.Context(), h.Engine, testhouse.Need(boltseal.ParseReference(ref))(t), time.Hour); r.Decision != boltseal.Allow {
+		t.Errorf("%s %+v", r.Decision, r.Reason)
+	}
+}
