@@ -31,9 +31,6 @@ const (
 	maxCondDepth   = 32
 	maxExprDepth   = 32
 	maxExprNodes   = 1000
-	maxSubstituted = 20_000 // parts of expressions while a deployment is followed
-	maxSize        = 2_000  // parts of one expression when all that it refers to is written out
-	maxOutputs     = 100    // of the deployments in a template
 	maxSchemaDepth = 16
 	maxText        = 40 // characters of a value in a message
 	maxImage       = 512

@@ -22,7 +22,6 @@ type expr struct {
 	name  string
 	args  []*expr
 	value node
-	size  int // parts, when what it refers to is written out; 0 = not told
 }
 
 // expression returns what is between the brackets of a text that is an

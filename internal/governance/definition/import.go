@@ -183,7 +183,7 @@ func (r *report) importDefinition(n node, known []string) *v1alpha1.PolicyDefini
 	if spec.Version == "" {
 		spec.Version = spec.Metadata.Version
 	}
-	if spec.Mode == "" && !slices.Contains(names(n), "mode") {
+	if spec.Mode == "" && !slices.Contains(memberNames(n), "mode") {
 		r.add(n.line, join(n.path, "mode"), fmt.Sprintf("is missing; supported are %s and %s", ModeKubernetes, ModeIndexed))
 		return out
 	}

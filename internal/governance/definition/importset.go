@@ -40,7 +40,7 @@ func (r *report) importSet(n node, known []string) *v1alpha1.PolicySetDefinition
 			DefinitionVersion:           r.text(d, "definitionVersion", maxVersion),
 			GroupNames:                  r.texts(d, "groupNames", MaxReferences, maxRefID),
 		}
-		values := r.templateParameters(d)
+		values := r.givenParameters(d)
 		if len(values) > MaxSetParameters {
 			r.at(d, "has more than %d parameters", MaxSetParameters)
 			continue
@@ -185,4 +185,27 @@ func (o Object) describe() string {
 		return fmt.Sprintf("%s %s", v1alpha1.KindPolicySetDefinition, o.Name())
 	}
 	return fmt.Sprintf("%s %s", v1alpha1.KindPolicyDefinition, o.Name())
+}
+
+// givenParameters are the values that an initiative hands to one of its definitions.
+func (r *report) givenParameters(reference node) []member {
+	params, ok := reference.get("parameters")
+	if !ok {
+		return nil
+	}
+	if params.kind != objectKind {
+		r.at(params, "must be an object, and is %s", params.what())
+	}
+	var out []member
+	for _, m := range params.members {
+		if !r.members(m.value, []string{"value"}, map[string]string{"reference": "secrets are not read"}) {
+			continue
+		}
+		v, ok := m.value.get("value")
+		if !ok {
+			r.at(m.value, "value is missing")
+		}
+		out = append(out, member{m.name, v})
+	}
+	return out
 }

@@ -2,6 +2,8 @@ package definition
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -72,6 +74,28 @@ func (n node) scalar() string {
 		return strconv.FormatBool(n.yes)
 	}
 	return n.text
+}
+
+// digest is the SHA-256 of a value, in hexadecimal: the same for values that are equal,
+// whatever white space and order of members they were written with.
+func (n node) digest() string {
+	h := sha256.New()
+	n.hash(h)
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// hash writes a value so that no two values that differ are written alike: each part with
+// its kind and its length.
+func (n node) hash(w io.Writer) {
+	fmt.Fprintf(w, "%d:%d:%d:%d:%s", n.kind, len(n.items), len(n.members), len(n.scalar()), n.scalar())
+	for _, item := range n.items {
+		item.hash(w)
+	}
+	byName := func(a, b member) int { return strings.Compare(a.name, b.name) }
+	for _, m := range slices.SortedFunc(slices.Values(n.members), byName) {
+		fmt.Fprintf(w, "%d:%s", len(m.name), m.name)
+		m.value.hash(w)
+	}
 }
 
 // equal compares with case; members in any order.
@@ -293,3 +317,12 @@ func cut(s string) string {
 func list(words []string) string { return strings.Join(words, ", ") }
 
 func contains(words []string, w string) bool { return slices.Contains(words, w) }
+
+// memberNames are the names of an object's members.
+func memberNames(n node) []string {
+	var out []string
+	for _, m := range n.members {
+		out = append(out, m.name)
+	}
+	return out
+}

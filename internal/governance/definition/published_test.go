@@ -1,6 +1,7 @@
 package definition
 
 import (
+	"encoding/json"
 	"reflect"
 	"slices"
 	"testing"
@@ -133,4 +134,35 @@ func libraries(t *testing.T) map[string]Library {
 		t.Fatal(err)
 	}
 	return map[string]Library{"built in": BuiltIns(), "Azure's": azure, "mixed": mixed}
+}
+
+// TestDeploymentsAreKnownInAnyLayout: a deployment is known by what it says, not by white space or the order of members,
+// and a built-in definition's own is known, too.
+func TestDeploymentsAreKnownInAnyLayout(t *testing.T) {
+	t.Parallel()
+	for file, want := range map[string]Deploy{fileAddOn: {PolicyAddOn: true}, fileIntegrity: {ImageIntegrity: true, PolicyAddOn: true}} {
+		var whole any // written again, its members are in another order
+		if err := json.Unmarshal(published(t, file), &whole); err != nil {
+			t.Fatal(err)
+		}
+		sorted, err := json.Marshal(whole)
+		if err != nil {
+			t.Fatal(err)
+		}
+		objects, err := Import("", sorted)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var l Library
+		if err := l.Add(objects...); err != nil {
+			t.Fatal(err)
+		}
+		e, ok := l.Definition(objects[0].Name())
+		if !ok {
+			t.Fatalf("%s is not found", objects[0].Name())
+		}
+		if b, err := e.Compiled.Bind(nil, ClusterFields{Name: "c"}); err != nil || b.Deploy != want {
+			t.Errorf("%s: %+v, %v", file, b.Deploy, err)
+		}
+	}
 }
