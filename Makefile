@@ -6,9 +6,10 @@ COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS   = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 FUZZTIME ?= 60s
 
-# What `make stress` runs: packages as for go test (empty: none), how many times, and whether e2e follows (empty: no).
+# What `make stress` runs: packages as for go test (empty: none), how many times, how many packages at a time, and whether e2e follows (empty: no).
 STRESS_PACKAGES ?= ./...
 STRESS_COUNT    ?= 10
+STRESS_BESIDE   ?= 4
 STRESS_E2E      ?= yes
 
 .PHONY: help build image manifests demo cluster cluster-down test test-parts check lint lint-format lint-modules lint-vet lint-static \
@@ -97,7 +98,7 @@ fuzz: ## every fuzz target for FUZZTIME (default 60s); fails on a fault and on t
 	$(GO) -C tools run ./fuzz -dir '$(CURDIR)' -time $(FUZZTIME)
 
 stress: $(if $(STRESS_E2E),e2e-build) ## every unit test 10 times and e2e once while six busy loops run; takes hours
-	$(GO) -C tools run ./stress -dir '$(CURDIR)' -logs '$(CURDIR)/dist/stress' -packages '$(STRESS_PACKAGES)' -count $(STRESS_COUNT) $(if $(STRESS_E2E),-e2e '$(CURDIR)/e2e')
+	$(GO) -C tools run ./stress -dir '$(CURDIR)' -logs '$(CURDIR)/dist/stress' -packages '$(STRESS_PACKAGES)' -count $(STRESS_COUNT) -beside $(STRESS_BESIDE) $(if $(STRESS_E2E),-e2e '$(CURDIR)/e2e')
 
 bench: build ## the figures of docs/performance.md
 	$(GO) test -run '^$$' -bench . -benchmem ./...

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -21,6 +23,7 @@ func main() {
 	flag.IntVar(&r.count, "count", 10, "how many times each test runs")
 	flag.IntVar(&r.procs, "procs", 2, "GOMAXPROCS of the tests")
 	packages := flag.String("packages", "./...", "the packages, as for go test, separated by spaces; empty is none")
+	flag.IntVar(&r.beside, "beside", 4, "how many packages run beside each other")
 	busy := flag.Int("busy", 6, "how many busy loops run beside the tests")
 	e2e := flag.String("e2e", "", "`folder` of the end-to-end tests; empty leaves them out")
 	flag.Parse()
@@ -35,40 +38,23 @@ func main() {
 	}
 }
 
-// stressAll runs the packages one after the other and returns how many failures there were. An error means that not all ran.
+// stressAll runs the packages, some beside each other, and then the end-to-end tests, and returns how many failures there
+// were. An error means that not all ran.
 func stressAll(ctx context.Context, r runner, packages []string, busy int, e2e string) (int, error) {
-	bins, err := os.MkdirTemp("", "boltseal-stress-")
-	if err != nil {
-		return 0, err
-	}
-	defer os.RemoveAll(bins)
 	pkgs, err := r.withTests(ctx, packages)
 	if err != nil {
 		return 0, err
 	}
-	fmt.Fprintf(r.out, "%d packages, each test %d times under the race detector, GOMAXPROCS=%d, %d busy loops beside it\n", len(pkgs), r.count, r.procs, busy)
+	fmt.Fprintf(r.out, "%d packages, %d beside each other, each test %d times under the race detector, GOMAXPROCS=%d, %d busy loops beside it\n", len(pkgs), r.beside, r.count, r.procs, busy)
 	begin := time.Now()
-	failures := 0
-	for _, p := range pkgs {
-		bin := bins + "/stressed.test"
-		if err := r.build(ctx, p, bin); err != nil { // without the noise: it is not what is tested
-			return failures, err
-		}
-		quiet := startNoise(busy)
-		res := r.run(ctx, p, bin)
-		quiet()
-		if ctx.Err() != nil {
-			return failures, ctx.Err()
-		}
-		failures += res.failures
-		if err := r.tell(res); err != nil {
-			return failures, err
-		}
+	quiet := startNoise(busy)
+	defer quiet()
+	failures, err := r.runAll(ctx, pkgs)
+	if err != nil {
+		return failures, err
 	}
 	if e2e != "" {
-		quiet := startNoise(busy)
 		res := r.runOnce(ctx, e2e)
-		quiet()
 		if ctx.Err() != nil {
 			return failures, ctx.Err()
 		}
@@ -79,4 +65,48 @@ func stressAll(ctx context.Context, r runner, packages []string, busy int, e2e s
 	}
 	fmt.Fprintf(r.out, "%d failures after %s\n", failures, time.Since(begin).Round(time.Second))
 	return failures, nil
+}
+
+// runAll builds and runs packages, r.beside at a time, and prints the result of each as it comes.
+func (r runner) runAll(ctx context.Context, pkgs []pkg) (failures int, err error) {
+	bins, err := os.MkdirTemp("", "boltseal-stress-")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(bins)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	queue := make(chan pkg, len(pkgs))
+	for _, p := range pkgs {
+		queue <- p
+	}
+	close(queue)
+	var telling sync.Mutex
+	var workers sync.WaitGroup
+	for i := range max(r.beside, 1) {
+		bin := filepath.Join(bins, fmt.Sprintf("stressed%d.test", i))
+		workers.Go(func() {
+			for p := range queue {
+				if err := r.build(ctx, p, bin); err != nil {
+					cancel(err)
+				}
+				if ctx.Err() != nil {
+					return
+				}
+				res := r.run(ctx, p, bin)
+				if ctx.Err() != nil {
+					return
+				}
+				telling.Lock()
+				failures += res.failures
+				err := r.tell(res)
+				telling.Unlock()
+				if err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	workers.Wait()
+	return failures, context.Cause(ctx)
 }

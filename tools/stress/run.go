@@ -35,6 +35,7 @@ type runner struct {
 	logs      string
 	count     int
 	procs     int
+	beside    int // packages at a time; 0 = 1
 	out       io.Writer
 }
 

@@ -49,7 +49,7 @@ func TestFailuresAreCounted(t *testing.T) {
 	end := module(t, "e2e", map[string]string{"m_test.go": "package m\n\nimport \"testing\"\n\nfunc TestEnd(t *testing.T) { t.Error(\"end\") }\n"})
 	var out strings.Builder
 	logs := filepath.Join(t.TempDir(), "logs")
-	r := runner{goCommand: "go", dir: dir, logs: logs, count: 5, procs: 2, out: &out}
+	r := runner{goCommand: "go", dir: dir, logs: logs, count: 5, procs: 2, beside: 3, out: &out}
 	before := runtime.NumGoroutine()
 	failures, err := stressAll(t.Context(), r, []string{"./..."}, 2, end)
 	if err != nil || failures != 4 {
