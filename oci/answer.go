@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -42,6 +43,12 @@ const (
 // failure is what the body of an error says.
 type failure struct {
 	code, message string
+}
+
+// failure reads the body of an error, in the room that all answers share.
+func (q *request) failure(ctx context.Context, end context.CancelFunc, resp *http.Response) (f failure) {
+	q.r.opts.Room.reading(ctx, q.h.name, end, resp, func(resp *http.Response) { f = readFailure(resp) })
+	return f
 }
 
 // readFailure reads the body of an error in the forms that registries and token

@@ -305,11 +305,20 @@ func (t *tokens) exchange(h *host, req *http.Request, transport *http.Transport,
 	fail := func(status int, err error) error {
 		return &boltseal.StoreError{Op: "token", Host: req.URL.Host, Target: h.name, Status: status, Err: err}
 	}
-	resp, err := transport.RoundTrip(req)
+	ctx, end := context.WithCancel(req.Context())
+	defer end()
+	resp, err := transport.RoundTrip(req.WithContext(ctx))
 	if err != nil {
 		return tokenEntry{}, fail(0, classify(err))
 	}
 	defer drain(resp)
+	var entry tokenEntry
+	t.opts.Room.reading(ctx, h.name, end, resp, func(resp *http.Response) { entry, err = t.granted(resp, fail, secrets) })
+	return entry, err
+}
+
+// granted is the token in a token server's answer.
+func (t *tokens) granted(resp *http.Response, fail func(status int, err error) error, secrets []string) (tokenEntry, error) {
 	switch code := resp.StatusCode; {
 	case code == http.StatusOK:
 	case code == http.StatusTooManyRequests, code >= 500:

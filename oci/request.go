@@ -200,7 +200,7 @@ func (q *request) try(consume func(*http.Response) error) (status int, wait time
 			return resp.StatusCode, 0, nil
 		}
 		if q.away == "" && resp.StatusCode == http.StatusUnauthorized {
-			denied := readFailure(resp).add(boltseal.ErrUnauthorized, shown.secrets()...)
+			denied := q.failure(ctx, cancel, resp).add(boltseal.ErrUnauthorized, shown.secrets()...)
 			again := q.r.auth.refused(q.h, resp, q.ref.Repository, shown)
 			leave(true)
 			drain(resp)
@@ -239,7 +239,7 @@ func (q *request) try(consume func(*http.Response) error) (status int, wait time
 				continue
 			}
 		}
-		wait, err = q.refusal(resp, shown)
+		wait, err = q.refusal(q.failure(ctx, cancel, resp), resp, shown)
 		drain(resp)
 		return resp.StatusCode, wait, q.led(err)
 	}
@@ -351,8 +351,7 @@ var errTooMany = fmt.Errorf("%w: too many requests", boltseal.ErrUnavailable)
 
 // refusal turns a status other than 200 into an error. What was shown to the
 // registry must not be in it, whatever the registry says.
-func (q *request) refusal(resp *http.Response, s shown) (wait time.Duration, err error) {
-	f := readFailure(resp)
+func (q *request) refusal(f failure, resp *http.Response, s shown) (wait time.Duration, err error) {
 	wait = final
 	switch code := resp.StatusCode; {
 	case code == http.StatusNotFound:

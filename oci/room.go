@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"sync"
 	"time"
 
@@ -124,6 +125,15 @@ func (s *roomShare) add(n int64) {
 	}
 }
 
+// shrink gives back what is held beyond n bytes.
+func (s *roomShare) shrink(n int64) {
+	s.room.mu.Lock()
+	defer s.room.mu.Unlock()
+	if n < s.held {
+		s.add(n - s.held)
+	}
+}
+
 // grow waits until there is room for n bytes in all. Errors wrap one of boltseal's
 // sentinels.
 func (s *roomShare) grow(ctx context.Context, n int64) error {
@@ -210,9 +220,21 @@ func (s *roomShare) oldest(h *hostRoom) *roomShare {
 // heldBody is the body of an answer that has a share.
 type heldBody struct {
 	io.ReadCloser
-	ctx   context.Context //nolint:containedctx // that of the request
-	share *roomShare
-	spent int64
+	ctx    context.Context //nolint:containedctx // that of the request
+	share  *roomShare
+	beside int64 // what is held as long as it is read
+	spent  int64
+}
+
+// reading has the body of an answer read by read, and counts meanwhile what is held
+// of it. What an error or a token takes is no part of what a verification may cost: an
+// error is short, and a token is for all who ask. Content is for request.held.
+func (r *Room) reading(ctx context.Context, host string, end context.CancelFunc, resp *http.Response, read func(*http.Response)) {
+	share := r.enter(host, end)
+	defer share.leave()
+	held := *resp
+	held.Body = &heldBody{ReadCloser: resp.Body, ctx: boltseal.WithBudget(ctx, boltseal.Cost{}), share: share}
+	read(&held)
 }
 
 // take is to be called before a buffer of n bytes is made for what a body holds, while
@@ -228,7 +250,7 @@ func take(body io.Reader, n, beside int64) error {
 		}
 		b.spent = n
 	}
-	return b.share.grow(b.ctx, n+beside)
+	return b.share.grow(b.ctx, n+beside+b.beside)
 }
 
 // firstChunk is the buffer that an answer begins with, whatever it says of its size.
@@ -238,6 +260,14 @@ const firstChunk = 16 << 10
 // of it, negative where nothing is: the buffer grows with what has come, and where it
 // is as long as was said there is no byte to spare.
 func arriving(body io.Reader, size, limit int64) ([]byte, error) {
+	b, err := gatherBody(body, size, limit)
+	if held, ok := body.(*heldBody); ok {
+		held.share.shrink(int64(cap(b)))
+	}
+	return b, err
+}
+
+func gatherBody(body io.Reader, size, limit int64) ([]byte, error) {
 	b := []byte{}
 	for n := int64(firstChunk); ; n *= 2 {
 		if size > int64(len(b)) {
