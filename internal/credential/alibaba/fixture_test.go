@@ -14,6 +14,7 @@ import (
 	"github.com/boltseal/boltseal/internal/credential"
 	"github.com/boltseal/boltseal/internal/credential/alibaba"
 	"github.com/boltseal/boltseal/internal/testcloud"
+	"github.com/boltseal/boltseal/internal/testwait"
 	"github.com/boltseal/boltseal/oci"
 )
 
@@ -117,6 +118,9 @@ func (h *house) source(t *testing.T, o alibaba.Options) *alibaba.Source {
 	}
 	o.Transport, o.Getenv, o.Clock = h.Transport(), func(k string) string { return h.env[k] }, h.clock
 	o.Jitter = func() float64 { return 0 }
+	if o.Timeout == 0 { // nobody is to be late where a test does not say so
+		o.Timeout = testwait.Patience
+	}
 	s, err := alibaba.New(o)
 	if err != nil {
 		t.Fatal(err)

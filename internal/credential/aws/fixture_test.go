@@ -17,6 +17,7 @@ import (
 	"github.com/boltseal/boltseal/internal/credential"
 	"github.com/boltseal/boltseal/internal/credential/aws"
 	"github.com/boltseal/boltseal/internal/testcloud"
+	"github.com/boltseal/boltseal/internal/testwait"
 	"github.com/boltseal/boltseal/oci"
 )
 
@@ -156,6 +157,9 @@ func (h *house) source(t *testing.T, o aws.Options) *aws.Source {
 		o.Transport = h.Transport()
 	}
 	o.Getenv, o.Clock, o.Jitter = h.getenv, h.clock, func() float64 { return 0 }
+	if o.Timeout == 0 { // nobody is to be late where a test does not say so
+		o.Timeout = testwait.Patience
+	}
 	s, err := aws.New(o)
 	if err != nil {
 		t.Fatal(err)

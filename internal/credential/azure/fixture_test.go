@@ -18,6 +18,7 @@ import (
 	"github.com/boltseal/boltseal/internal/credential"
 	"github.com/boltseal/boltseal/internal/credential/azure"
 	"github.com/boltseal/boltseal/internal/testcloud"
+	"github.com/boltseal/boltseal/internal/testwait"
 	"github.com/boltseal/boltseal/oci"
 )
 
@@ -126,6 +127,9 @@ func (h *house) options(o azure.Options) azure.Options {
 
 func (h *house) source(t *testing.T, o azure.Options) *azure.Source {
 	t.Helper()
+	if o.Timeout == 0 { // nobody is to be late where a test does not say so
+		o.Timeout = testwait.Patience
+	}
 	s, err := azure.New(h.options(o))
 	if err != nil {
 		t.Fatal(err)

@@ -23,6 +23,7 @@ import (
 	"github.com/boltseal/boltseal/internal/credential"
 	"github.com/boltseal/boltseal/internal/credential/gcp"
 	"github.com/boltseal/boltseal/internal/testcloud"
+	"github.com/boltseal/boltseal/internal/testwait"
 	"github.com/boltseal/boltseal/oci"
 )
 
@@ -83,7 +84,7 @@ func (h *house) source(t *testing.T, endpoints ...string) *gcp.Source {
 		}
 		return nil, nil
 	}
-	s, err := gcp.New(gcp.Options{Endpoints: endpoints, Transport: way, Getenv: func(n string) string { return h.env[n] }, Clock: h.clock, Jitter: func() float64 { return 0 }})
+	s, err := gcp.New(gcp.Options{Endpoints: endpoints, Timeout: testwait.Patience, Transport: way, Getenv: func(n string) string { return h.env[n] }, Clock: h.clock, Jitter: func() float64 { return 0 }})
 	if err != nil {
 		t.Fatal(err)
 	}
