@@ -134,8 +134,8 @@ func settled(t testing.TB) {
 			return err
 		}
 		ca := string(s.Data["ca.crt"])
-		return want(len(m.Webhooks) == 1 && len(v.Webhooks) == 1 && ca != "" && string(m.Webhooks[0].ClientConfig.CABundle) == ca &&
-			string(v.Webhooks[0].ClientConfig.CABundle) == ca, "webhooks %d, %d; %d CAs", len(m.Webhooks), len(v.Webhooks), authorities(s.Data["ca.crt"]))
+		return want(len(m.Webhooks) == 1 && len(v.Webhooks) == 2 && ca != "" && string(m.Webhooks[0].ClientConfig.CABundle) == ca &&
+			string(v.Webhooks[0].ClientConfig.CABundle) == ca && string(v.Webhooks[1].ClientConfig.CABundle) == ca, "webhooks %d, %d; %d CAs", len(m.Webhooks), len(v.Webhooks), authorities(s.Data["ca.crt"]))
 	})
 }
 

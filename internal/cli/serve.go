@@ -43,6 +43,8 @@ func newServe(env Env) *cobra.Command {
   Kubernetes' AdmissionReview, by the ImageIntegrityPolicies of the configuration
     POST ` + server.PathValidate + `
     POST ` + server.PathPin + `
+  and what whoever changes Boltseal's own resources should know
+    POST ` + server.PathAdvise + `
 
 The configuration is in files, or in the custom resources of a cluster. It is
 watched, as are certificates and client CAs: an edit is live without a restart,
@@ -156,6 +158,7 @@ func runServe(cmd *cobra.Command, env Env, f serveFlags) error {
 	f.o.Memo.Bytes, f.o.MemoryBytes = int64(f.cacheMB)<<20, int64(f.memoryMB)<<20
 	f.o.Deps = env.deps()
 	f.o.Deps.LentTo = f.lentTo
+	f.o.Advise, f.o.Advised = adviseGoverned, governedKinds()
 	f.o.Keys.Getenv = env.Getenv
 	audit, done, err := openAudit(env, f.auditLog)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/boltseal/boltseal/api/config/v1beta1"
 	integrityv1 "github.com/boltseal/boltseal/api/integrity/v1alpha1"
@@ -228,4 +229,19 @@ func writeValidation(env Env, v validated) error {
 	}
 	_, err := fmt.Fprint(env.Stdout, b.String())
 	return err
+}
+
+// governedKinds are those of governance that people write.
+func governedKinds() (out []schema.GroupVersionKind) {
+	for _, kind := range check.Kinds() {
+		out = append(out, v1alpha1.GroupVersion.WithKind(kind))
+	}
+	return out
+}
+
+// adviseGoverned is what validate finds wrong in one document of governance. What it
+// names may be in the hub, so nothing is said of that.
+func adviseGoverned(d strict.Node) []strict.Problem {
+	problems, _ := check.Documents([]strict.Node{d}, check.Options{})
+	return problems
 }

@@ -70,7 +70,7 @@ yourself. A server with --webhook=off puts the caBundle into those that it finds
 				}
 				others = integrity.NewSet([]*integrity.Policy{p}).Others()
 			}
-			w := o.Webhooks(namespace, exempt(f.exempt, &service.ClusterOptions{Namespace: namespace}))
+			w := o.Webhooks(namespace, exempt(f.exempt, &service.ClusterOptions{Namespace: namespace}), governedKinds())
 			w.Others = others
 			for _, c := range []any{w.Mutating(nil), w.Validating(nil)} {
 				b, err := yaml.Marshal(c)

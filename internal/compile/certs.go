@@ -16,6 +16,7 @@ type keyring struct {
 	have  map[string]provided // by "namespace/name", "/name" cluster-wide
 	bad   map[string]bool     // providers with problems of their own
 	part  bool                // there may be others
+	any   bool                // every name is taken for one of a provider
 	trace func(lookup)        // nil = nobody wants to know what is looked up
 	hints *hints
 	// stores are the namespaces whose CertificateStores may be named without their
@@ -225,7 +226,9 @@ func (k keyring) find(namespace, name string) (has provided, ok, bad bool) {
 func (k keyring) lookup(namespace, name string) lookup {
 	l := lookup{namespace: namespace, name: name}
 	var has provided
-	has, l.ok, l.bad = k.find(namespace, name)
+	if has, l.ok, l.bad = k.find(namespace, name); k.any {
+		has, l.ok, l.bad = provided{lacks: nothingFetched}, true, false
+	}
 	if l.certs, l.lacks, l.fetched = has.certs, has.lacks, has.state != nil; !l.ok {
 		l.hint = k.hint(namespace, name)
 	}

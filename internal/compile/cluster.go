@@ -73,6 +73,8 @@ type Cluster struct {
 	policies []*integrity.Policy
 	// over are those beyond MaxOfNamespace.
 	over map[Key]bool
+	// kinds are the kinds that there are, without Namespaced, by namespace.
+	kinds map[Key]bool
 }
 
 // NewCluster takes resources together, in any order. In contrast to files, what
@@ -114,6 +116,7 @@ func NewCluster(o ClusterOptions, entries []Entry) *Cluster {
 				c.policies = append(c.policies, everything.Of(ns))
 			}
 		case st.OK():
+			st.Warnings = placed(e.Current.set.advice)
 			c.policies = append(c.policies, e.Current.set.integrity...)
 		case e.Good != nil && len(e.Good.problems) == 0:
 			st.Serving = ServingLastGood
@@ -123,6 +126,7 @@ func NewCluster(o ClusterOptions, entries []Entry) *Cluster {
 			c.policies = append(c.policies, e.Current.strict)
 		}
 	}
+	c.warnDenied()
 	return c
 }
 
@@ -393,7 +397,7 @@ func (x *clusterCompiler) untangle(namespace string) {
 			kept = append(kept, s.ScopedStore)
 		} else if rank(s.Store) == 0 {
 			st := x.cluster.standing[s.key]
-			st.Problems = append(st.Problems, strict.Problem{Field: "spec.parameters.scopes", Message: trim(err) + ": the older Store stays in force"})
+			st.Problems = append(st.Problems, olderStays(err))
 			st.Serving = ServingStandIn
 		}
 	}
@@ -405,4 +409,9 @@ func rank(s boltseal.Store) int {
 		return 1
 	}
 	return 0
+}
+
+// olderStays says that a Store serves what an older one does.
+func olderStays(err error) strict.Problem {
+	return strict.Problem{Field: fieldScopes, Message: trim(err) + ": the older Store stays in force"}
 }

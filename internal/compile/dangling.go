@@ -14,15 +14,7 @@ type Dangling struct {
 // there, in the cluster's order. Where a name came to dangle just now, what it
 // names may be under way, or the Verifier's own end.
 func (c *Cluster) Dangling() []Dangling {
-	there := newKeyring(c.o.CertificateStores)
-	for _, e := range c.entries {
-		switch key := e.Current.key; {
-		case key.base() == v1beta1.KindKeyManagementProvider:
-			there.add(key.Namespace+"/"+key.Name, provided{}, true)
-		case key.Kind == v1beta1.KindCertificateStore:
-			there.addStore(key.Namespace, key.Name, provided{}, true)
-		}
-	}
+	there := c.names()
 	var out []Dangling
 	for _, e := range c.entries {
 		for _, name := range e.Current.providerNames() {
@@ -32,6 +24,23 @@ func (c *Cluster) Dangling() []Dangling {
 		}
 	}
 	return out
+}
+
+// names are the providers by name alone, without what they have: nothing of that is
+// asked for.
+func (c *Cluster) names() keyring {
+	there := newKeyring(c.o.CertificateStores)
+	for _, stores := range []bool{false, true} {
+		for _, e := range c.entries {
+			switch key := e.Current.key; {
+			case !stores && key.base() == v1beta1.KindKeyManagementProvider:
+				there.add(key.Namespace+"/"+key.Name, provided{lacks: nothingFetched}, true)
+			case stores && key.Kind == v1beta1.KindCertificateStore:
+				there.addStore(key.Namespace, key.Name, provided{lacks: nothingFetched}, true)
+			}
+		}
+	}
+	return there
 }
 
 // providerNames are the providers that a Verifier names, read once; none for other

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 
@@ -18,7 +19,9 @@ import (
 // is in them as much as in its text.
 type files struct {
 	// part says that those that are not there may be elsewhere.
-	part  bool
+	part bool
+	// none says that nothing is read: every file is taken for one that is elsewhere.
+	none  bool
 	read  map[string]fileRead
 	trees map[string]tree
 	// used are those that the resource which is compiled now was made of.
@@ -60,6 +63,9 @@ func (f *files) look(path string, whole bool) [sha256.Size]byte {
 
 func (f *files) file(path string) fileRead {
 	r, known := f.read[path]
+	if f.none {
+		return fileRead{err: fs.ErrNotExist}
+	}
 	if !known {
 		r.data, r.err = readBounded(path, trust.MaxPEMBytes)
 		f.read[path] = r
@@ -69,6 +75,9 @@ func (f *files) file(path string) fileRead {
 
 func (f *files) tree(path string) tree {
 	t, known := f.trees[path]
+	if f.none {
+		return tree{err: fs.ErrNotExist}
+	}
 	if !known {
 		sum := sha256.New()
 		t.certs, t.err = readCertificates(path)

@@ -54,6 +54,7 @@ type Set struct {
 	unread   bool     // one of them is no YAML, so nobody knows what is in it
 	problems strict.Problems
 	warnings []strict.Problem       // of documents in an older form
+	advice   []strict.Problem       // of ImageIntegrityPolicies, which engines know nothing of
 	broken   map[strict.Object]bool // what could not be decoded
 }
 
@@ -266,6 +267,11 @@ func (s *Set) addIntegrity(doc strict.Node, key Key) error {
 		return ps
 	}
 	s.integrity = append(s.integrity, p.Of(key.Namespace))
+	for _, w := range p.Warnings() {
+		at := doc.At(w.Field, "%s", w.Message)
+		at.Object = strict.Object(key)
+		s.advice = append(s.advice, at)
+	}
 	return nil
 }
 

@@ -178,6 +178,8 @@ func fileStore(v resource[v1beta1.VerifierSpec], p notationParameters, read *fil
 	for i, path := range p.VerificationCerts {
 		found, err := read.certificates(path)
 		switch {
+		case read.none:
+			return nil, nil, strict.Problems{v.own(list.Items()[i].Problem(nothingFetched))}
 		case err != nil && read.part && errors.Is(err, fs.ErrNotExist):
 			return nil, nil, strict.Problems{v.own(list.Items()[i].Problem("%s is not on this machine: it must be where Boltseal runs", path))}
 		case err != nil:

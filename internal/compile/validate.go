@@ -34,6 +34,7 @@ func Validate(sources []Source, mine func(strict.Node) bool, deps Deps) Validate
 	}
 	defer c.out.Close()
 	v := Validated{Documents: s.count, Problems: c.problems, order: s, Warnings: slices.DeleteFunc(c.out.Warnings, func(p strict.Problem) bool { return p.Message == nothingFetched })}
+	v.Warnings = append(v.Warnings, s.advice...)
 	v.sort()
 	return v
 }
@@ -56,6 +57,9 @@ func (c *compiler) failRead(p strict.Problem, err error) {
 	if !c.part || !errors.Is(err, fs.ErrNotExist) {
 		c.fail(p)
 		return
+	}
+	if c.files.none {
+		return // nobody has looked
 	}
 	p.Message += ": it is not on this machine, and must be where Boltseal runs"
 	c.out.Warnings = append(c.out.Warnings, p)

@@ -243,6 +243,15 @@ func (c *Controller) kindKnown(kind string) func() {
 	}
 }
 
+// Resources are all resources that the cluster has, nil where they are not all known,
+// and a channel that is closed when there are others.
+func (c *Controller) Resources() (entries []compile.Entry, moved <-chan struct{}) {
+	if entries, moved = c.table.present(); c.synced.Load() < int32(len(Kinds())+1) {
+		entries = nil
+	}
+	return entries, moved
+}
+
 // Recompile compiles the resources soon, although none of them changed.
 func (c *Controller) Recompile() { c.poke() }
 

@@ -15,8 +15,9 @@ import (
 // table holds every resource of the cluster, decoded, as it is and as it last
 // worked. It is safe for concurrent use.
 type table struct {
-	mu   sync.Mutex
-	rows map[compile.Key]*row
+	mu    sync.Mutex
+	rows  map[compile.Key]*row
+	moved chan struct{} // closed by the next change; nil = nobody waits
 }
 
 type row struct {
@@ -59,7 +60,33 @@ func (t *table) observe(u *unstructured.Unstructured) (changed bool, err error) 
 		old.drop(r.good)
 	}
 	t.rows[key] = r
+	t.tell()
 	return true, nil
+}
+
+// tell tells whoever waits that something changed. The caller holds mu.
+func (t *table) tell() {
+	if t.moved != nil {
+		close(t.moved)
+		t.moved = nil
+	}
+}
+
+// present are all resources that were not deleted, and a channel that is closed when
+// that is no longer so.
+func (t *table) present() (entries []compile.Entry, moved <-chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	entries = make([]compile.Entry, 0, len(t.rows))
+	for _, r := range t.rows {
+		if !r.gone {
+			entries = append(entries, compile.Entry{Current: r.current})
+		}
+	}
+	if t.moved == nil {
+		t.moved = make(chan struct{})
+	}
+	return entries, t.moved
 }
 
 // drop closes what is not kept.
@@ -78,6 +105,7 @@ func (t *table) mark(key compile.Key, now time.Time) bool {
 	r, ok := t.rows[key]
 	if ok {
 		r.gone, r.goneAt = true, now
+		t.tell()
 	}
 	return ok
 }

@@ -48,14 +48,13 @@ spec:
           trustedIdentities:
             - "x509.subject: C=IS, ST=Reykjavik, O=Boltseal Demo"
 ---
-# Pods may run only what the above trusts (for Boltseal's own webhook).
+# Nothing may run but what the above trusts (for Boltseal's own webhook).
 apiVersion: boltseal.dev/v1alpha1
 kind: ImageIntegrityPolicy
 metadata:
   name: only-trusted-images
 spec:
   match:
-    kinds: [Pod]
     excludedNamespaces: [kube-system]
   enforcementAction: deny
 `)

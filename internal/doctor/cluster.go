@@ -23,6 +23,7 @@ import (
 	"github.com/boltseal/boltseal/internal/compile"
 	"github.com/boltseal/boltseal/internal/credential"
 	"github.com/boltseal/boltseal/internal/keys"
+	"github.com/boltseal/boltseal/internal/registrar"
 )
 
 // ClusterOptions say how Boltseal is installed.
@@ -257,7 +258,7 @@ func (x *clusterCheck) webhooks(ctx context.Context) {
 			name, _ := h["name"].(string)
 			bundle, _, _ := unstructured.NestedString(h, "clientConfig", "caBundle")
 			x.bundle(AreaWebhooks, subject+", "+name, bundle)
-			if h["failurePolicy"] == "Ignore" {
+			if h["failurePolicy"] == "Ignore" && name != registrar.AdviseWebhook { // that one judges nothing
 				x.add(AreaWebhooks, subject+", "+name, Warning, "its failurePolicy is Ignore: what cannot be judged is admitted", "serve --webhook-failure-policy Fail, unless this is meant")
 			}
 		}

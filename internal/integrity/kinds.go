@@ -8,6 +8,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/boltseal/boltseal/api/integrity/v1alpha1"
 	"github.com/boltseal/boltseal/internal/nearest"
 )
 
@@ -99,4 +100,12 @@ func (s *Set) Others() (out []string) {
 func (s *Set) Names(group, kind string) bool {
 	name := KindName(group, kind)
 	return s != nil && slices.ContainsFunc(s.policies, func(p *Policy) bool { return slices.Contains(p.kinds, name) })
+}
+
+// Warnings are what deserves a look in a policy with which nothing is wrong.
+func (p *Policy) Warnings() []Problem {
+	if p.action != v1alpha1.Deny || !slices.Contains(p.kinds, "Pod") || slices.Contains(p.kinds, "Deployment") {
+		return nil
+	}
+	return []Problem{{"spec.match.kinds", "it names Pod and not Deployment: a Deployment with an image that is not trusted is admitted, and its Pods are denied later, which kubectl apply does not show. Leave kinds empty, which means all, or add those that make Pods: Deployment, StatefulSet, DaemonSet, Job, CronJob"}}
 }

@@ -6,7 +6,9 @@ import (
 	"strings"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // Name is that of both webhook configurations.
@@ -16,6 +18,7 @@ const Name = "boltseal"
 const (
 	PinWebhook      = "pin.boltseal.dev"
 	ValidateWebhook = "validate.boltseal.dev"
+	AdviseWebhook   = "advise.boltseal.dev"
 )
 
 // nameLabel is a label of every namespace that only the API server sets, to the
@@ -44,11 +47,17 @@ type Webhooks struct {
 	TimeoutSeconds int32
 	// Others are kinds of others that are asked about, too, as GROUP/Kind in order.
 	Others []string
+	// AdvisePath is where is asked what whoever changes something of Advised, Boltseal's
+	// own kinds, should know. "" means that nobody asks.
+	AdvisePath string
+	Advised    []schema.GroupVersionKind
 }
 
 const (
 	defaultTimeout = 10
 	maxTimeout     = 30
+	// adviseTimeout is short: whoever edits waits for it where no replica answers.
+	adviseTimeout = 2
 )
 
 // conditions keep from Boltseal what cannot matter to it (CEL). They are no more
@@ -162,7 +171,7 @@ func (w Webhooks) Mutating(bundle []byte) *admissionregistrationv1.MutatingWebho
 // Validating is what judges.
 func (w Webhooks) Validating(bundle []byte) *admissionregistrationv1.ValidatingWebhookConfiguration {
 	created := []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update}
-	return &admissionregistrationv1.ValidatingWebhookConfiguration{
+	c := &admissionregistrationv1.ValidatingWebhookConfiguration{
 		TypeMeta:   metav1.TypeMeta{APIVersion: admissionregistrationv1.SchemeGroupVersion.String(), Kind: "ValidatingWebhookConfiguration"},
 		ObjectMeta: metav1.ObjectMeta{Name: Name, Labels: map[string]string{managedByLabel: managedBy}},
 		Webhooks: []admissionregistrationv1.ValidatingWebhook{{
@@ -178,4 +187,46 @@ func (w Webhooks) Validating(bundle []byte) *admissionregistrationv1.ValidatingW
 			}, w.otherRules(created)...),
 		}},
 	}
+	if w.AdvisePath != "" {
+		c.Webhooks = append(c.Webhooks, w.advising(bundle))
+	}
+	return c
+}
+
+// advising is what asks about Boltseal's own kinds. Nothing depends on its answer: it
+// has no say in what is admitted, and no namespace is left out.
+func (w Webhooks) advising(bundle []byte) admissionregistrationv1.ValidatingWebhook {
+	return admissionregistrationv1.ValidatingWebhook{
+		Name: AdviseWebhook, ClientConfig: w.client(w.AdvisePath, bundle), AdmissionReviewVersions: []string{"v1"},
+		SideEffects: ptr(admissionregistrationv1.SideEffectClassNone), MatchPolicy: ptr(admissionregistrationv1.Equivalent),
+		FailurePolicy: ptr(admissionregistrationv1.Ignore), TimeoutSeconds: ptr(int32(adviseTimeout)),
+		NamespaceSelector: &metav1.LabelSelector{}, ObjectSelector: &metav1.LabelSelector{},
+		MatchConditions: []admissionregistrationv1.MatchCondition{
+			{Name: "spec-is-new-or-changed", Expression: `request.operation != "UPDATE" || !has(object.spec) || !has(oldObject.spec) || object.spec != oldObject.spec`},
+			// Kubernetes' own controllers, which delete what a namespace had, and Boltseal itself.
+			{Name: "somebody-reads-warnings", Expression: `!has(request.userInfo.username) || !request.userInfo.username.startsWith("system:serviceaccount:kube-system:")` +
+				` && !request.userInfo.username.startsWith(` + strconv.Quote("system:serviceaccount:"+w.Namespace+":") + `)`},
+		},
+		Rules: w.advisedRules(),
+	}
+}
+
+// advisedRules are a rule for each version of a group of Boltseal's own kinds.
+func (w Webhooks) advisedRules() (out []admissionregistrationv1.RuleWithOperations) {
+	all := []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update, admissionregistrationv1.Delete}
+	at := map[schema.GroupVersion]int{}
+	for _, gvk := range w.Advised {
+		resource, _ := meta.UnsafeGuessKindToResource(gvk) // all our kinds have regular plurals
+		i, ok := at[gvk.GroupVersion()]
+		if !ok {
+			i = len(out)
+			at[gvk.GroupVersion()] = i
+			r := rule(gvk.Group, all)
+			r.APIVersions, r.Scope = []string{gvk.Version}, ptr(admissionregistrationv1.AllScopes)
+			out = append(out, r)
+		}
+		out[i].Resources = append(out[i].Resources, resource.Resource)
+		slices.Sort(out[i].Resources)
+	}
+	return out
 }

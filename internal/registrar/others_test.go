@@ -49,7 +49,7 @@ func TestKindsOfOthersOutliveARestart(t *testing.T) {
 	c.set([]byte("ca"), true)
 	rules := func() []string {
 		var groups []string
-		if v := c.validating(); v != nil && len(v.Webhooks) == 1 {
+		if v := c.validating(); v != nil && len(v.Webhooks) == 2 {
 			for _, r := range v.Webhooks[0].Rules {
 				groups = append(groups, r.APIGroups...)
 			}

@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"slices"
 	"sync"
@@ -23,6 +24,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -34,7 +36,9 @@ import (
 )
 
 func testWebhooks() Webhooks {
-	return Webhooks{Namespace: "boltseal-system", Service: "boltseal", Port: 6001, PinPath: "/admission/mutate", ValidatePath: "/admission/validate", Exempt: []string{"lab", "kube-system"}}
+	return Webhooks{Namespace: "boltseal-system", Service: "boltseal", Port: 6001, PinPath: "/admission/mutate", ValidatePath: "/admission/validate", Exempt: []string{"lab", "kube-system"},
+		AdvisePath: "/admission/advise", Advised: []schema.GroupVersionKind{{Group: "config.ratify.deislabs.io", Version: "v1beta1", Kind: "Store"},
+			{Group: "boltseal.dev", Version: "v1alpha1", Kind: "ImageIntegrityPolicy"}, {Group: "config.ratify.deislabs.io", Version: "v1beta1", Kind: "Policy"}}}
 }
 
 // TestRulesFitWhatIsRead holds the rules against the kinds that are read: each is asked about, and no other.
@@ -79,6 +83,52 @@ func TestWhatWebhooksAre(t *testing.T) {
 	w.FailurePolicy, w.TimeoutSeconds = admissionregistrationv1.Ignore, 5
 	if v := w.Validating(nil).Webhooks[0]; *v.FailurePolicy != admissionregistrationv1.Ignore || *v.TimeoutSeconds != 5 {
 		t.Errorf("%+v", v)
+	}
+}
+
+// TestAdviceHasNoSay: whatever the webhook is set to, nothing depends on the answer
+// about Boltseal's own kinds, in whatever namespace they are.
+func TestAdviceHasNoSay(t *testing.T) {
+	t.Parallel()
+	w := testWebhooks()
+	w.FailurePolicy, w.TimeoutSeconds, w.Others = admissionregistrationv1.Fail, 30, []string{"argoproj.io/Rollout"}
+	hooks := w.Validating([]byte("ca")).Webhooks
+	if len(hooks) != 2 || hooks[1].Name != AdviseWebhook {
+		t.Fatalf("%+v", hooks)
+	}
+	a := hooks[1]
+	if *a.FailurePolicy != admissionregistrationv1.Ignore || *a.TimeoutSeconds != 2 || *a.SideEffects != admissionregistrationv1.SideEffectClassNone ||
+		len(a.NamespaceSelector.MatchExpressions) > 0 || *a.ClientConfig.Service.Path != "/admission/advise" || string(a.ClientConfig.CABundle) != "ca" {
+		t.Errorf("%+v", a)
+	}
+	var rules []string
+	for _, r := range a.Rules {
+		rules = append(rules, fmt.Sprint(r.APIGroups, r.APIVersions, r.Resources, r.Operations)+" "+string(*r.Scope))
+	}
+	want := []string{"[config.ratify.deislabs.io] [v1beta1] [policies stores] [CREATE UPDATE DELETE] *", "[boltseal.dev] [v1alpha1] [imageintegritypolicies] [CREATE UPDATE DELETE] *"}
+	if !slices.Equal(rules, want) {
+		t.Errorf("%v", rules)
+	}
+	if w.AdvisePath = ""; len(w.Validating(nil).Webhooks) != 1 {
+		t.Error("nobody advises, and it is asked for")
+	}
+}
+
+// TestAWebhookMoreTrustsWhatTheFirstDoes: where the CAs are not known, those that are
+// there stay, also by the side of a webhook that was not there yet.
+func TestAWebhookMoreTrustsWhatTheFirstDoes(t *testing.T) {
+	t.Parallel()
+	r := &Registrar{o: Options{Mode: Enforce, Webhooks: testWebhooks()}}
+	old := testWebhooks()
+	old.AdvisePath = ""
+	v := old.Validating([]byte("theirs"))
+	for range 2 {
+		if err := r.enforce(t.Context(), testWebhooks(), v, nil); err != nil {
+			t.Fatal(err)
+		}
+		if len(v.Webhooks) != 2 || string(v.Webhooks[0].ClientConfig.CABundle) != "theirs" || string(v.Webhooks[1].ClientConfig.CABundle) != "theirs" {
+			t.Errorf("%+v", v.Webhooks)
+		}
 	}
 }
 
@@ -323,7 +373,7 @@ func TestOff(t *testing.T) {
 	c.r.Poke()
 	eventually(t, "it gets the CAs", func() bool { return string(c.validating().Webhooks[0].ClientConfig.CABundle) == string(bundle) })
 	v := c.validating()
-	if *v.Webhooks[0].FailurePolicy != ignore || v.Webhooks[1].ClientConfig.CABundle != nil || len(v.OwnerReferences) > 0 || v.Labels[managedByLabel] != "" {
+	if *v.Webhooks[0].FailurePolicy != ignore || v.Webhooks[2].ClientConfig.CABundle != nil || len(v.OwnerReferences) > 0 || v.Labels[managedByLabel] != "" {
 		t.Errorf("more was changed: %+v", v)
 	}
 	m := &admissionregistrationv1.MutatingWebhookConfiguration{}

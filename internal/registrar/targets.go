@@ -232,15 +232,25 @@ func (r *Registrar) create(ctx context.Context, t target) (string, error) {
 func (r *Registrar) enforce(ctx context.Context, w Webhooks, o client.Object, bundle []byte) error {
 	switch c := o.(type) {
 	case *admissionregistrationv1.MutatingWebhookConfiguration:
-		if bundle == nil && len(c.Webhooks) == 1 {
+		if bundle == nil && len(c.Webhooks) > 0 {
 			bundle = c.Webhooks[0].ClientConfig.CABundle
 		}
 		c.Webhooks = w.Mutating(bundle).Webhooks
 	case *admissionregistrationv1.ValidatingWebhookConfiguration:
-		if bundle == nil && len(c.Webhooks) == 1 {
-			bundle = c.Webhooks[0].ClientConfig.CABundle
+		was := c.Webhooks
+		if bundle != nil || len(was) == 0 {
+			c.Webhooks = w.Validating(bundle).Webhooks
+			break
 		}
-		c.Webhooks = w.Validating(bundle).Webhooks
+		// One that is new trusts what the first does; the others stay as they are.
+		c.Webhooks = w.Validating(was[0].ClientConfig.CABundle).Webhooks
+		for i := range c.Webhooks {
+			for _, old := range was {
+				if old.Name == c.Webhooks[i].Name {
+					c.Webhooks[i].ClientConfig.CABundle = old.ClientConfig.CABundle
+				}
+			}
+		}
 	}
 	labels := o.GetLabels()
 	if labels == nil {

@@ -90,6 +90,10 @@ type Options struct {
 	// the connection. Where neither a Gate nor this says who asks, no credentials are
 	// used in the name of a namespace or a Pod: whoever asks may name any.
 	TrustProvider, TrustWebhook bool
+	// Advise says, within the context's time, what whoever changes one of Boltseal's own
+	// kinds should know; proven, that the API server asks and nobody else. Nil means
+	// nothing.
+	Advise func(ctx context.Context, c admission.Change, proven bool) []string
 	// Checks must all be well for the server to be ready.
 	Checks []Check
 	// Clock tells the time. Nil means time.Now.
@@ -103,6 +107,8 @@ type Server struct {
 	draining atomic.Bool
 	pinAsked atomic.Bool // somebody asked to pin images
 	room     room
+	advice   room          // for advise alone
+	advising chan struct{} // a place for each change that is looked at
 	heavy    chan struct{} // a place for each heavy body that is decoded
 	bodies   sync.Pool
 	batches  sync.Pool
@@ -140,7 +146,7 @@ func New(o Options) *Server {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	s := &Server{o: o, room: room{most: o.BodyBytes}, heavy: make(chan struct{}, maxHeavy),
+	s := &Server{o: o, room: room{most: o.BodyBytes}, advice: room{most: adviceBytes}, advising: make(chan struct{}, maxAdvising), heavy: make(chan struct{}, maxHeavy),
 		bodies:  sync.Pool{New: func() any { b := make([]byte, 0, firstBuffer); return &b }},
 		batches: sync.Pool{New: func() any { return &batch{} }}}
 	o.Metrics.gauge("boltseal_request_bytes_held", "Bytes of requests and answers that are held now.", func() float64 { return float64(s.room.held()) })
@@ -157,6 +163,7 @@ func (s *Server) Handler() http.Handler {
 		PathMutate:   s.gated(s.o.Provider, "mutate", s.handle("mutate", externaldata.MaxBytes, s.mutate)),
 		PathValidate: s.gated(s.o.Webhook, endpointValidate, s.handle(endpointValidate, admission.MaxBytes, s.validate)),
 		PathPin:      s.gated(s.o.Webhook, endpointPin, s.handle(endpointPin, admission.MaxBytes, s.pin)),
+		PathAdvise:   s.gated(s.o.Webhook, endpointAdvise, s.handle(endpointAdvise, maxAdvised, s.advise)),
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.leave(w.Header())
@@ -164,7 +171,7 @@ func (s *Server) Handler() http.Handler {
 			h(w, r)
 			return
 		}
-		http.Error(w, fmt.Sprintf("nothing is here; Boltseal answers POST at %s, %s, %s and %s", PathVerify, PathMutate, PathValidate, PathPin), http.StatusNotFound)
+		http.Error(w, fmt.Sprintf("nothing is here; Boltseal answers POST at %s, %s, %s, %s and %s", PathVerify, PathMutate, PathValidate, PathPin, PathAdvise), http.StatusNotFound)
 	})
 }
 
@@ -213,12 +220,12 @@ func (s *Server) handle(endpoint string, maxBytes int, answer func(q question) r
 	// Behind the webhook's gate is the API server, for whom there is room before
 	// others, Gatekeeper included, which asks because the API server waits for it.
 	proven := s.o.Provider != nil || s.o.TrustProvider
-	if endpoint == endpointValidate || endpoint == endpointPin {
+	if isReview(endpoint) {
 		proven = s.o.Webhook != nil || s.o.TrustWebhook
 	}
 	return func(w http.ResponseWriter, r *http.Request) {
 		start := s.o.Clock()
-		mine := s.room.enter(w, remote(r.RemoteAddr), proven)
+		mine := s.roomOf(endpoint).enter(w, remote(r.RemoteAddr), proven)
 		defer mine.leave()
 		rep := s.answer(r, mine, endpoint, maxBytes, start, answer)
 		if !mine.set(cap(rep.body)) {

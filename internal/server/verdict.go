@@ -15,6 +15,7 @@ import (
 const (
 	endpointValidate = "admission-validate"
 	endpointPin      = "admission-mutate"
+	endpointAdvise   = "admission-advise"
 )
 
 const (
@@ -28,7 +29,9 @@ const (
 )
 
 // isReview reports whether an endpoint is asked with reviews.
-func isReview(endpoint string) bool { return endpoint == endpointValidate || endpoint == endpointPin }
+func isReview(endpoint string) bool {
+	return endpoint == endpointValidate || endpoint == endpointPin || endpoint == endpointAdvise
+}
 
 // verdict turns a refusal into an answer to the review, where its uid stands in what
 // was read: with failurePolicy Ignore the API server takes what is no answer for a
@@ -55,8 +58,8 @@ func systemError(rep reply) reply {
 }
 
 // verdictOn is verdict for a uid. The object is not admitted; where images are to be
-// pinned it goes on as it is, to be judged by validation. What is counted stays the
-// status of the refusal.
+// pinned it goes on as it is, to be judged by validation, and what is only advised on
+// goes on, too. What is counted stays the status of the refusal.
 func (s *Server) verdictOn(endpoint, uid string, refused reply) reply {
 	switch {
 	case refused.status == 0:
@@ -73,6 +76,8 @@ func (s *Server) verdictOn(endpoint, uid string, refused reply) reply {
 		a.Message = "Boltseal could not judge this object, and admits nothing that it has not judged: " + text
 	case endpointPin:
 		a.Allowed, a.Warnings = true, []string{"Boltseal could not look for tags, and pinned none: " + text}
+	case endpointAdvise:
+		a.Allowed = true
 	default:
 		return refused
 	}
@@ -128,7 +133,7 @@ func (s *Server) unproven(w http.ResponseWriter, r *http.Request, endpoint strin
 	s.o.Metrics.requests.WithLabelValues(endpoint, "401").Inc()
 	rep := refuse(http.StatusUnauthorized, "%v", why)
 	if isReview(endpoint) && r.Method == http.MethodPost {
-		mine := s.room.enter(w, remote(r.RemoteAddr), false)
+		mine := s.roomOf(endpoint).enter(w, remote(r.RemoteAddr), false)
 		defer mine.leave()
 		rep = s.verdict(endpoint, mine.front(r, endpoint, nil, s.o.Clock().Add(min(s.budget(endpoint, r), bodyTimeout))), rep)
 	}

@@ -57,7 +57,12 @@ const againAfter = 5 * time.Second
 func (s *Service) watchCluster() (*controller.Controller, error) {
 	o := s.o.Cluster
 	return controller.New(controller.Options{Config: o.Config, Namespace: o.Namespace, Identity: o.Identity,
-		Cluster: compile.ClusterOptions{CertificateStores: compile.CertificateStores(o.Namespace)}, Apply: s.apply, Lead: s.lead, Log: s.o.Log, Clock: s.o.Clock})
+		Cluster: o.options(), Apply: s.apply, Lead: s.lead, Log: s.o.Log, Clock: s.o.Clock})
+}
+
+// options say how the cluster's resources are read.
+func (o *ClusterOptions) options() compile.ClusterOptions {
+	return compile.ClusterOptions{CertificateStores: compile.CertificateStores(o.Namespace)}
 }
 
 // auditRunning makes what looks at Pods that already run.

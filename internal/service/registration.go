@@ -16,6 +16,7 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -78,10 +79,11 @@ func (o WebhookOptions) makes(so server.Options) []registrar.Provider {
 	return out
 }
 
-// Webhooks is what the webhook configurations are to be.
-func (o WebhookOptions) Webhooks(namespace string, exempt []string) registrar.Webhooks {
+// Webhooks is what the webhook configurations are to be. more are kinds beside those
+// that are watched on whose changes advice is given.
+func (o WebhookOptions) Webhooks(namespace string, exempt []string, more []schema.GroupVersionKind) registrar.Webhooks {
 	return registrar.Webhooks{Namespace: namespace, Service: o.Service, Port: o.Port, PinPath: server.PathPin, ValidatePath: server.PathValidate,
-		Exempt: exempt, FailurePolicy: o.FailurePolicy, TimeoutSeconds: o.TimeoutSeconds}
+		AdvisePath: server.PathAdvise, Advised: advised(more), Exempt: exempt, FailurePolicy: o.FailurePolicy, TimeoutSeconds: o.TimeoutSeconds}
 }
 
 // registration is what ties a service to its cluster's webhooks and to Gatekeeper.
@@ -185,7 +187,7 @@ func (s *Service) register(so *server.Options) error {
 			return nil
 		}
 	}
-	s.reg.registrar, err = registrar.New(registrar.Options{Client: s.reg.client, Mode: c.Webhook.Mode, Webhooks: c.Webhook.Webhooks(c.Namespace, o.Exempt),
+	s.reg.registrar, err = registrar.New(registrar.Options{Client: s.reg.client, Mode: c.Webhook.Mode, Webhooks: c.Webhook.Webhooks(c.Namespace, o.Exempt, o.Advised),
 		Owner: c.Webhook.Owner, Providers: c.Webhook.Providers, Make: providers, Names: names, Bundle: s.trusted, Ready: s.answers, Changed: s.reg.poke, Log: o.Log, Clock: o.Clock})
 	if err != nil {
 		return fmt.Errorf("%w: %w", boltseal.ErrConfiguration, err)

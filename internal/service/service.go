@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/audit"
 	"github.com/boltseal/boltseal/internal/compile"
@@ -91,6 +93,10 @@ type Options struct {
 	Memo memo.Options
 	// MemoryBytes bounds what is remembered of registries. 0 means the default.
 	MemoryBytes int64
+	// Advise says what is wrong with a document of the kinds in Advised, which are more
+	// of Boltseal's own. Nil means that nothing is said of them.
+	Advise  func(strict.Node) []strict.Problem
+	Advised []schema.GroupVersionKind
 	// Audit receives a line for each decision. Nil means none.
 	Audit io.Writer
 	// Grace is how long the server goes on as before after it was told to stop.
@@ -126,6 +132,7 @@ type Service struct {
 	complaint string                 // what was last said about broken resources
 	tlsFiles  *filewatch.Watcher     // nil where no certificate file is used
 	auditor   *running.Auditor       // nil where what runs is not looked at
+	advising  chan struct{}          // a place for the one change that is looked at
 
 	keys        *keys.Refresher
 	keysChanged chan struct{} // room for one: what was fetched is to be put in force
@@ -153,7 +160,7 @@ func New(o Options) (*Service, error) {
 	o.Deps.Room = oci.NewRoom(0)
 	o.Deps.Sources = &credential.Pool{}
 	o.Deps.Revocation = notation.NewRevocation(notation.RevocationOptions{Clock: o.Clock})
-	s := &Service{o: o, memory: lastgood.New(o.MemoryBytes, o.Clock), audit: audit.NewLog(o.Audit, 0), alike: lru.NewWhole[string, string](alikeBytes)}
+	s := &Service{o: o, memory: lastgood.New(o.MemoryBytes, o.Clock), audit: audit.NewLog(o.Audit, 0), alike: lru.NewWhole[string, string](alikeBytes), advising: make(chan struct{}, 1)}
 	s.named = filewatch.NewFollower(filewatch.Options{FileBytes: trust.MaxPEMBytes + 1})
 	s.metrics = server.NewMetrics(server.Sources{Live: &s.live, Memo: &s.stats, Memory: s.memory, Audit: s.audit, Clock: o.Clock})
 	so := o.Server
@@ -174,7 +181,7 @@ func New(o Options) (*Service, error) {
 	} else {
 		s.files = filewatch.New(filewatch.Options{Paths: o.Files})
 	}
-	so.Live, so.Metrics, so.Audit, so.Memory, so.Log, so.Exempt, so.Encode, so.Clock = &s.live, s.metrics, s.audit, s.memory, o.Log, o.Exempt, s.encode, o.Clock
+	so.Live, so.Metrics, so.Audit, so.Memory, so.Log, so.Exempt, so.Encode, so.Advise, so.Clock = &s.live, s.metrics, s.audit, s.memory, o.Log, o.Exempt, s.encode, s.advise, o.Clock
 	if err := s.register(&so); err != nil {
 		s.close()
 		return nil, err

@@ -1,0 +1,50 @@
+package admission_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/boltseal/boltseal/internal/admission"
+)
+
+func TestDecodeChange(t *testing.T) {
+	t.Parallel()
+	review := func(rest string) string {
+		return `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u",` + rest + `}}`
+	}
+	for _, c := range []struct{ body, operation, object string }{
+		{review(`"operation":"CREATE","object":{"a":1},"oldObject":null`), "CREATE", `{"a":1}`},
+		{review(`"operation":"UPDATE","object":{"a":1},"oldObject":{"b":1}`), "UPDATE", `{"a":1}`},
+		{review(`"operation":"DELETE","object":null,"oldObject":{"b":1}`), "DELETE", `{"b":1}`},
+	} {
+		got, err := admission.DecodeChange([]byte(c.body))
+		if err != nil || got.UID != "u" || got.Operation != c.operation || string(got.Object) != c.object {
+			t.Errorf("%s: %+v, %v", c.body, got, err)
+		}
+	}
+	for body, uid := range map[string]string{
+		review(`"operation":"CONNECT","object":{}`):                      "u",
+		review(`"operation":"DELETE","object":{}`):                       "u",
+		review(`"operation":"CREATE","object":[]`):                       "u",
+		strings.Replace(review(`"operation":"CREATE"`), "/v1", "/v2", 1): "u",
+		`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}`:  "",
+		"{": "", "": "", "null": "", strings.Repeat(" ", admission.MaxBytes+1): "",
+	} {
+		got, err := admission.DecodeChange([]byte(body))
+		if err == nil || got.UID != uid {
+			t.Errorf("%.100s: %+v, %v", body, got, err)
+		}
+	}
+}
+
+// FuzzDecodeChange: what is taken has a uid to be answered by, and an object.
+func FuzzDecodeChange(f *testing.F) {
+	f.Add([]byte(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u","operation":"CREATE","object":{"a":1}}}`))
+	f.Add([]byte(`{"request":{"uid":"u"}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		c, err := admission.DecodeChange(body)
+		if err == nil && (c.UID == "" || len(c.Object) == 0 || c.Object[0] != '{') {
+			t.Fatalf("%+v", c)
+		}
+	})
+}
