@@ -19,6 +19,7 @@ import (
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/weight"
 	"github.com/boltseal/boltseal/trust"
 )
 
@@ -222,6 +223,7 @@ func FuzzSignedByOne(f *testing.F) {
 		f.Add(der[:40])
 	}
 	f.Fuzz(func(t *testing.T, der []byte) {
+		weight.Bound{Floor: 64 << 10, Times: 32}.Check(t, len(der), func() { signedByOne(der, []*x509.Certificate{ca.Certificate}) })
 		if !signedByOne(der, []*x509.Certificate{ca.Certificate}) {
 			return
 		}

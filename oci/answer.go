@@ -10,6 +10,7 @@ import (
 	"unicode"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/boltseal/boltseal"
 )
@@ -63,10 +64,10 @@ func readFailure(resp *http.Response) failure {
 			Code    string `json:"code"`
 			Message string `json:"message"`
 		} `json:"errors"`
-		Error       any    `json:"error"`
-		Description string `json:"error_description"`
-		Details     any    `json:"details"`
-		Message     string `json:"message"`
+		Error       jsontext.Value `json:"error"` // text, or whatever a server writes there
+		Description string         `json:"error_description"`
+		Details     jsontext.Value `json:"details"`
+		Message     string         `json:"message"`
 	}
 	if json.Unmarshal(b, &doc) != nil {
 		return failure{}
@@ -74,14 +75,21 @@ func readFailure(resp *http.Response) failure {
 	if len(doc.Errors) > 0 {
 		return failure{doc.Errors[0].Code, doc.Errors[0].Message}
 	}
-	code, _ := doc.Error.(string)
-	details, _ := doc.Details.(string)
-	for _, text := range []string{doc.Description, doc.Message, details} {
+	code := textOf(doc.Error)
+	for _, text := range []string{doc.Description, doc.Message, textOf(doc.Details)} {
 		if text != "" {
 			return failure{code, text}
 		}
 	}
 	return failure{code, ""}
+}
+
+// textOf is a JSON string's text, "" where it is something else.
+func textOf(v jsontext.Value) (s string) {
+	if json.Unmarshal(v, &s) != nil {
+		return ""
+	}
+	return s
 }
 
 // add adds a stranger's words to an error, where there are any.

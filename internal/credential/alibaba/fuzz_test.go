@@ -1,8 +1,13 @@
 package alibaba
 
 import (
+	"bytes"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/boltseal/boltseal/internal/weight"
 )
 
 // FuzzHost: a host that is taken apart is one of Alibaba Cloud's registry, and put
@@ -47,7 +52,21 @@ func FuzzAuthorization(f *testing.F) {
 	f.Add([]byte(`{"IsSuccess":false,"Code":"X"}`))
 	f.Add([]byte(`{"ExpireTime":1e99}`))
 	f.Add([]byte(``))
+	var answer []byte
+	status := http.StatusOK
+	s, err := New(Options{DefaultInstanceID: "cri-kmsiwlxxdcvaduwb", Transport: answering(func(*http.Request) *http.Response {
+		return &http.Response{StatusCode: status, Header: http.Header{}, ContentLength: int64(len(answer)), Body: io.NopCloser(bytes.NewReader(answer))}
+	})})
+	if err != nil {
+		f.Fatal(err)
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
+		answer = b
+		for _, status = range []int{http.StatusOK, http.StatusBadRequest} {
+			weight.Bound{Floor: 64 << 10, Times: 24}.Check(t, len(b), func() {
+				_, _ = s.authorize(t.Context(), place{region: "cn-hangzhou"}, "cri-kmsiwlxxdcvaduwb", session{})
+			})
+		}
 		c, err := parseAuthorization(b)
 		if err != nil {
 			if c.Username != "" || c.Password != "" || len(err.Error()) > 400 || strings.ContainsAny(err.Error(), "\r\n") {
@@ -60,3 +79,7 @@ func FuzzAuthorization(f *testing.F) {
 		}
 	})
 }
+
+type answering func(*http.Request) *http.Response
+
+func (f answering) RoundTrip(r *http.Request) (*http.Response, error) { return f(r), nil }

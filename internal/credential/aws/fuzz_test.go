@@ -1,7 +1,10 @@
 package aws
 
 import (
+	"bytes"
 	"encoding/base64"
+	"io"
+	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -11,6 +14,8 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ecr/types"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+
+	"github.com/boltseal/boltseal/internal/weight"
 )
 
 // FuzzHost: what is taken for a registry of Amazon ECR is below a domain of AWS, can be
@@ -89,3 +94,47 @@ func FuzzToken(f *testing.F) {
 		}
 	})
 }
+
+// FuzzAnswer: what AWS's SDK, and what is around it, make of an answer of ECR or STS
+// costs no more than its size; an error is short, and has no password beside it.
+func FuzzAnswer(f *testing.F) {
+	const host = "111122223333.dkr.ecr.eu-central-1.amazonaws.com"
+	for _, body := range []string{
+		`{"authorizationData":[{"authorizationToken":"` + base64.StdEncoding.EncodeToString([]byte("AWS:password")) + `","expiresAt":1.9E9,"proxyEndpoint":"https://` + host + `"}]}`,
+		`{"authorizationData":[` + strings.Repeat("{},", 99) + `{}]}`, `{"__type":"AccessDeniedException","Message":"no"}`, `[[[[[[`, `{"a":` + strings.Repeat("[", 500),
+		`<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>a</AccessKeyId></Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>`, ``,
+	} {
+		f.Add([]byte(body), true)
+		f.Add([]byte(body), false)
+	}
+	at, _ := parseHost(host)
+	var answer []byte
+	var status int
+	s, err := New(Options{Transport: answering(func(r *http.Request) *http.Response {
+		return &http.Response{StatusCode: status, Header: http.Header{"Content-Type": {"application/x-amz-json-1.1"}}, ContentLength: int64(len(answer)), Body: io.NopCloser(bytes.NewReader(answer)), Request: r}
+	})})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, b []byte, good bool) {
+		answer, status = b, http.StatusBadRequest
+		if good {
+			status = http.StatusOK
+		}
+		ask := func() {
+			c, err := s.authorize(t.Context(), at, sdk.Credentials{AccessKeyID: "a", SecretAccessKey: "b"})
+			if err != nil && (c.Username+c.Password != "" || len(err.Error()) > 4000) || err == nil && !good {
+				t.Fatalf("%q, %v", c.Username, err)
+			}
+		}
+		weight.Bound{Floor: 512 << 10, Times: 160}.Check(t, len(b), ask)
+		weight.Bound{Floor: 512 << 10, Times: 160}.Check(t, len(b), func() {
+			client := sts.New(sts.Options{Region: at.region, HTTPClient: s.client, Retryer: retryer(), Credentials: sdk.AnonymousCredentials{}})
+			_, _ = client.AssumeRoleWithWebIdentity(t.Context(), &sts.AssumeRoleWithWebIdentityInput{RoleArn: sdk.String("r"), RoleSessionName: sdk.String("s"), WebIdentityToken: sdk.String("t")})
+		})
+	})
+}
+
+type answering func(*http.Request) *http.Response
+
+func (f answering) RoundTrip(r *http.Request) (*http.Response, error) { return f(r), nil }

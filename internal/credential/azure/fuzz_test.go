@@ -2,9 +2,12 @@ package azure
 
 import (
 	"encoding/base64"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/boltseal/boltseal/internal/weight"
 )
 
 // FuzzExchange: what is read of an answer is a token that can stand in a header and
@@ -18,7 +21,13 @@ func FuzzExchange(f *testing.F) {
 	f.Add([]byte(`{"refresh_token":"a.b.c"}`))
 	f.Add([]byte(`{"errors":[{"code":"UNAUTHORIZED"}]}`))
 	f.Add([]byte(``))
+	s, err := New(Options{Provider: "azureWorkloadIdentity", Endpoints: []string{"acme.azurecr.io"}})
+	if err != nil {
+		f.Fatal(err)
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
+		weight.Bound{Floor: 64 << 10, Times: 48}.Check(t, len(b), func() { _, _, _ = parseExchange(b) })
+		weight.Bound{Floor: 64 << 10, Times: 48}.Check(t, len(b), func() { _ = s.refused("acme.azurecr.io", &http.Response{StatusCode: http.StatusUnauthorized}, b) })
 		token, until, err := parseExchange(b)
 		if err != nil {
 			if token != "" && !until.IsZero() {

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"encoding/json"
 	"errors"
 	"math"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
+	"github.com/boltseal/boltseal/internal/weight"
 )
 
 func TestSinksAreChecked(t *testing.T) {
@@ -64,6 +66,7 @@ func FuzzBelieved(f *testing.F) {
 			in.Report.Demands = append(in.Report.Demands, v1alpha1.DemandReport{Name: "d", Reason: reason, Message: message, Violations: pods,
 				Components: make([]v1alpha1.Component, min(max(0, n), 500))})
 		}
+		weight.Bound{Floor: 64 << 10, Times: 4}.Check(t, len(reportBytes(t, in)), func() { _ = believed(in) })
 		out := believed(in).Report
 		for _, s := range []string{out.Version, out.AddOn.Message} {
 			if !utf8.ValidString(s) || len(s) > maxSentence || strings.ContainsFunc(s, unicode.IsControl) {
@@ -81,5 +84,32 @@ func FuzzBelieved(f *testing.F) {
 		if in.Report.Pods != pods || len(in.Report.Demands) > 0 && in.Report.Demands[0].Message != message {
 			t.Error("the cache's object was changed")
 		}
+	})
+}
+
+func reportBytes(t *testing.T, r *v1alpha1.ClusterReport) []byte {
+	t.Helper()
+	b, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// FuzzReport: what a member sends costs no more than its size to read, from the bytes
+// to what is believed of it.
+func FuzzReport(f *testing.F) {
+	const head = `{"apiVersion":"policy.boltseal.io/v1alpha1","kind":"ClusterReport","metadata":{"name":"a"}`
+	for _, s := range []string{head + `}`, head + `,"report":{"demands":[` + strings.Repeat("{},", 300) + `{}]}}`,
+		head + `,"report":{"demands":[{"name":"d","components":[` + strings.Repeat("{},", 300) + `{}]}],"version":"\u001b[2J"}}`, `{}`, `[`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		weight.Bound{Floor: 128 << 10, Times: 256}.Check(t, len(b), func() {
+			in := &v1alpha1.ClusterReport{}
+			if json.Unmarshal(b, in) == nil {
+				_ = believed(in)
+			}
+		})
 	})
 }

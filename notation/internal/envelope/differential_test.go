@@ -11,6 +11,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/weight"
 )
 
 // TestDifferential holds thousands of envelopes, right ones and changed ones,
@@ -152,7 +153,10 @@ func fuzz(f *testing.F, mediaType string, format testca.Format) {
 			f.Add(need(c.Sign(target, o))(f).Content)
 		}
 	}
-	f.Fuzz(func(t *testing.T, b []byte) { compare(t, mediaType, b) })
+	f.Fuzz(func(t *testing.T, b []byte) {
+		weight.Bound{Floor: 128 << 10, Times: 64}.Check(t, len(b), func() { _, _ = accept(mediaType, b) })
+		compare(t, mediaType, b)
+	})
 }
 
 func FuzzJWS(f *testing.F)  { fuzz(f, MediaTypeJWS, testca.JWS) }
