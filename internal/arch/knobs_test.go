@@ -44,6 +44,15 @@ var parameters = map[string][]string{
 	"internal/credential/kube/kube.go": {"Secret"}, "internal/credential/alibaba/alibaba.go": {"Instance"}, "notation/trustpolicy.go": nil,
 }
 
+// proof is a test that changes each of its fields alone, in a configuration that works,
+// and fails where nothing comes of it. It names them in full.
+const proof = "internal/compile.TestEachFieldHasAnEffect"
+
+// proven are the kinds and types all of whose fields are in that test.
+var proven = []string{"Store.", "Verifier.", "Policy.", "KeyManagementProvider.", "CertificateStore.", "notation.", "internal/keys/file.",
+	"internal/compile.orasParameters.", "internal/compile.registrySettings.", "internal/compile.mirrorSettings.", "internal/compile.identitySettings.",
+	"internal/compile.notationParameters.", "internal/compile.configPolicyParameters.", "internal/compile.inlineParameters.", "internal/compile.dockerConfigParameters."}
+
 // TestEveryFieldThatUsersWriteHasATest: a knob without effect is a hole. A field is
 // added with the name of a test in which that field alone changes something.
 func TestEveryFieldThatUsersWriteHasATest(t *testing.T) {
@@ -73,6 +82,9 @@ func TestEveryFieldThatUsersWriteHasATest(t *testing.T) {
 		if len(tests) == 0 {
 			t.Errorf("%s: name in internal/arch/%s a test in which this field alone changes a verdict, a request or an object", field, knobsFile)
 		}
+		if slices.ContainsFunc(proven, func(p string) bool { return strings.HasPrefix(field, p) }) && !slices.Contains(tests, proof) {
+			t.Errorf("%s: name %s in %s, and show there what the field changes", field, proof, knobsFile)
+		}
 		for _, test := range tests {
 			folder, name, ok := cutLast(test, ".")
 			if ok && bodies[folder] == nil {
@@ -81,6 +93,8 @@ func TestEveryFieldThatUsersWriteHasATest(t *testing.T) {
 			switch body, there := bodies[folder][name]; {
 			case !there:
 				t.Errorf("%s: there is no test %s", field, test)
+			case test == proof && !strings.Contains(body, strconv.Quote(field)):
+				t.Errorf("%s: %s does not change it", field, test)
 			case !regexp.MustCompile(`(?i)` + regexp.QuoteMeta(lastName(field))).MatchString(body):
 				t.Errorf("%s: %s does not speak of it", field, test)
 			}
