@@ -33,5 +33,8 @@ func TakeTurn(ctx context.Context) (done func(), err error) {
 	if turn == nil {
 		return func() {}, nil
 	}
-	return turn(ctx)
+	ctx, end := BeginStep(ctx, Step{Stage: StageTurn})
+	done, err = turn(ctx)
+	end(Ending{Err: err})
+	return done, err
 }

@@ -271,6 +271,8 @@ func (e *Engine) listed(ctx context.Context, store Store, f Findings, desc ocisp
 // resolve holds every store to its contract: a digest that was asked for is the
 // digest that is answered.
 func (e *Engine) resolve(ctx context.Context, s Store, ref Reference) (desc ocispec.Descriptor, err error) {
+	ctx, end := BeginStep(ctx, Step{Stage: StageResolve, Host: ref.Registry})
+	defer func() { end(Ending{Err: err}) }()
 	defer e.caught("resolving "+ref.String(), &err)
 	desc, err = s.Resolve(ctx, ref)
 	if err != nil {
@@ -287,6 +289,8 @@ func (e *Engine) resolve(ctx context.Context, s Store, ref Reference) (desc ocis
 }
 
 func (e *Engine) list(ctx context.Context, s Store, ref Reference) (l Listing, err error) {
+	ctx, end := BeginStep(ctx, Step{Stage: StageReferrers, Host: ref.Registry})
+	defer func() { end(Ending{Err: err}) }()
 	defer e.caught("listing referrers of "+ref.String(), &err)
 	return s.Referrers(ctx, ref, ref.Digest, e.types)
 }

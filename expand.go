@@ -112,6 +112,8 @@ const remedyIndex = "build the image for the platforms that nodes run, or list t
 // read reads the index: the bytes that the digest names, and no others.
 func (l *looking) read(ctx context.Context) (out []entry, err error) {
 	f := l.findings
+	ctx, end := BeginStep(ctx, Step{Stage: StageFetch, Host: f.Reference.Registry})
+	defer func() { end(Ending{Err: err}) }()
 	defer l.engine.caught("reading the index "+f.Subject.Digest.String(), &err)
 	ref := f.Reference.WithDigest(f.Subject.Digest)
 	b, err := l.store.Manifest(ctx, ref, f.Subject)

@@ -248,6 +248,8 @@ var errNoSignature = errors.New("it is no signature")
 // registry can list anything as a referrer, and what it says of it is a hint. The
 // bytes of the digest decide.
 func (r *run) fetch(ctx context.Context, j job) (c Candidate, s Subject, err error) {
+	ctx, end := BeginStep(ctx, Step{Stage: StageFetch, Host: r.subject.Reference.Registry})
+	defer func() { end(Ending{Err: err}) }()
 	defer r.engine.caught("reading the signature "+j.desc.Digest.String(), &err)
 	s = r.subject
 	if err := ValidateDigest(j.desc.Digest); err != nil {
@@ -318,8 +320,13 @@ func (r *run) readSubject(ctx context.Context, size int64) (d ocispec.Descriptor
 // blobs returns the fetch function of one candidate. Where several verifiers
 // read the same blob it is fetched once.
 func (r *run) blobs(ref Reference, shared bool) func(context.Context, ocispec.Descriptor) ([]byte, error) {
+	blob := func(ctx context.Context, d ocispec.Descriptor) (_ []byte, err error) {
+		ctx, end := BeginStep(ctx, Step{Stage: StageFetch, Host: ref.Registry})
+		defer func() { end(Ending{Err: err}) }()
+		return r.store.Blob(ctx, ref, d)
+	}
 	if !shared {
-		return func(ctx context.Context, d ocispec.Descriptor) ([]byte, error) { return r.store.Blob(ctx, ref, d) }
+		return blob
 	}
 	var last ocispec.Descriptor
 	var content []byte
@@ -327,7 +334,7 @@ func (r *run) blobs(ref Reference, shared bool) func(context.Context, ocispec.De
 		if content != nil && d.Digest == last.Digest && d.Size == last.Size {
 			return content, nil
 		}
-		b, err := r.store.Blob(ctx, ref, d)
+		b, err := blob(ctx, d)
 		if err == nil {
 			last, content = d, b
 		}
@@ -336,6 +343,8 @@ func (r *run) blobs(ref Reference, shared bool) func(context.Context, ocispec.De
 }
 
 func (e *Engine) verify(ctx context.Context, v Verifier, s Subject, c Candidate) (ev Evidence, err error) {
+	ctx, end := BeginStep(ctx, Step{Stage: StageVerify})
+	defer func() { end(Ending{Err: err}) }()
 	defer e.caught("verifier "+v.Name(), &err)
 	return v.Verify(ctx, s, c)
 }

@@ -207,7 +207,7 @@ func TestOneFetchForMany(t *testing.T) {
 func TestPanicsAreAnswers(t *testing.T) {
 	t.Parallel()
 	s := &session{r: NewRevocation(RevocationOptions{})}
-	_, err := s.once(t.Context(), answerKey{}, func(context.Context) (any, error) { panic("read") })
+	_, err := s.once(t.Context(), "", answerKey{}, func(context.Context) (any, error) { panic("read") })
 	if err == nil || errors.Is(err, boltseal.ErrUnavailable) {
 		t.Errorf("%v", err)
 	}

@@ -85,10 +85,13 @@ func allowed(ip netip.Addr, networks []netip.Prefix) bool {
 // ask sends a request over plain HTTP, which is what OCSP and CRLs have: https
 // would need the very check that is being made. The answer is read to its end.
 // Errors wrap boltseal.ErrUnavailable where no answer came.
-func (c *responderClient) ask(req *http.Request, most int) (*http.Response, error) {
+func (c *responderClient) ask(req *http.Request, most int) (_ *http.Response, err error) {
 	if req.URL.Scheme != "http" {
 		return nil, fmt.Errorf("%.20q: only http is spoken here", req.URL.Scheme)
 	}
+	status := 0
+	_, end := boltseal.BeginStep(req.Context(), boltseal.Step{Stage: boltseal.StageRequest, Host: req.URL.Host, Method: req.Method})
+	defer func() { end(boltseal.Ending{Status: status, Err: err}) }()
 	resp, err := c.transport.RoundTrip(req)
 	if errors.Is(err, errPrivateResponder) {
 		return nil, err
@@ -97,6 +100,7 @@ func (c *responderClient) ask(req *http.Request, most int) (*http.Response, erro
 		return nil, fmt.Errorf("%w: %w", boltseal.ErrUnavailable, err)
 	}
 	defer resp.Body.Close()
+	status = resp.StatusCode
 	if resp.StatusCode >= http.StatusInternalServerError || resp.StatusCode == http.StatusTooManyRequests {
 		return nil, fmt.Errorf("%w: HTTP status %d", boltseal.ErrUnavailable, resp.StatusCode)
 	}

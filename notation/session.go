@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"sync"
 	"time"
@@ -132,12 +133,14 @@ func (s *session) newAnswer(a answer) answer {
 // result to the others too. Nobody's end cancels it for the others; each waits
 // for as long as its own context allows. What did not come is not asked for
 // again for a moment, so that a dead server does not hold up every request.
-func (s *session) once(ctx context.Context, key answerKey, do func(context.Context) (any, error)) (any, error) {
+func (s *session) once(ctx context.Context, host string, key answerKey, do func(context.Context) (any, error)) (v any, err error) {
 	if until, down := s.r.down.Get(key); down && s.r.clock().Before(until) {
 		err := fmt.Errorf("%w: it did not answer just now either", boltseal.ErrUnavailable)
 		s.noteOutage(err)
 		return nil, err
 	}
+	ctx, end := boltseal.BeginStep(ctx, boltseal.Step{Stage: boltseal.StageRevocation, Host: host})
+	defer func() { end(boltseal.Ending{Err: err}) }()
 	done := s.r.flights.DoChan(string(key.question[:])+string(key.issuer[:]), func() (v any, err error) {
 		defer func() { // a panic here would end the process
 			if p := recover(); p != nil {
@@ -150,8 +153,6 @@ func (s *session) once(ctx context.Context, key answerKey, do func(context.Conte
 		}
 		return v, err
 	})
-	var v any
-	var err error
 	select {
 	case res := <-done:
 		v, err = res.Val, res.Err
@@ -183,7 +184,7 @@ func (s *session) ocsp(req *http.Request) (*http.Response, error) {
 		s.noteUse(use{cert: cert, question: key.question, answer: a, kept: true})
 		return answered(req, a.ocsp), nil
 	}
-	v, err := s.once(req.Context(), key, func(ctx context.Context) (any, error) {
+	v, err := s.once(req.Context(), req.URL.Host, key, func(ctx context.Context) (any, error) {
 		ctx, cancel := context.WithTimeout(ctx, s.r.client.ocsp)
 		defer cancel()
 		out := req.Clone(ctx)
@@ -270,7 +271,7 @@ func (s *session) fetch(ctx context.Context, url string) (use, error) {
 	// The signature is checked with the issuers of this chain, so another chain's
 	// result is of no use.
 	key := answerKey{question: question, issuer: chainKey(s.chain[1:], time.Time{})}
-	v, err := s.once(ctx, key, func(ctx context.Context) (any, error) {
+	v, err := s.once(ctx, hostOf(url), key, func(ctx context.Context) (any, error) {
 		fetcher, err := crl.NewHTTPFetcher(&http.Client{Transport: roundTripper(s.list)})
 		if err != nil {
 			return nil, err
@@ -289,6 +290,15 @@ func (s *session) fetch(ctx context.Context, url string) (use, error) {
 		until = d.NextUpdate
 	}
 	return use{url: url, question: question, answer: s.newAnswer(answer{crl: bundle, until: until})}, nil
+}
+
+// hostOf is the host of a URL, "" where it is none.
+func hostOf(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return ""
+	}
+	return u.Host
 }
 
 // list fetches one CRL. Whoever stands on the way can send any bytes: they are

@@ -131,10 +131,12 @@ func (t *tokens) forget(h *host, repository string, s shown) {
 	}
 }
 
-func (t *tokens) credential(ctx context.Context, h *host, repository string) (Credential, error) {
+func (t *tokens) credential(ctx context.Context, h *host, repository string) (_ Credential, err error) {
 	if t.opts.Credentials == nil {
 		return Credential{}, nil
 	}
+	ctx, end := boltseal.BeginStep(ctx, boltseal.Step{Stage: boltseal.StageCredentials, Host: h.name})
+	defer func() { end(boltseal.Ending{Err: err}) }()
 	cred, err := t.opts.Credentials.Credential(ctx, h.name, repository)
 	switch {
 	case err == nil:
@@ -172,10 +174,12 @@ func (t *tokens) bearer(ctx context.Context, h *host, c challenge, repository st
 }
 
 // once returns the token that is kept, or has it fetched, once for all who wait.
-func (t *tokens) once(ctx context.Context, h *host, k tokenKey, fetch func(context.Context) (tokenEntry, error)) (tokenEntry, error) {
+func (t *tokens) once(ctx context.Context, h *host, k tokenKey, fetch func(context.Context) (tokenEntry, error)) (_ tokenEntry, err error) {
 	if e, ok := t.kept(k); ok {
 		return e, nil
 	}
+	ctx, end := boltseal.BeginStep(ctx, boltseal.Step{Stage: boltseal.StageToken, Host: h.name})
+	defer func() { end(boltseal.Ending{Err: err}) }()
 	// The first caller's leaving must not fail the others.
 	ch := t.flight.DoChan(k.host+" "+k.repository+" "+string(k.origin[:]), func() (entry any, err error) {
 		defer func() { // a panic here, in a goroutine of its own, would end the process
@@ -307,7 +311,7 @@ func (t *tokens) exchange(h *host, req *http.Request, transport *http.Transport,
 	}
 	ctx, end := context.WithCancel(req.Context())
 	defer end()
-	resp, err := transport.RoundTrip(req.WithContext(ctx))
+	resp, err := observedRoundTrip(transport, req.WithContext(ctx), false)
 	if err != nil {
 		return tokenEntry{}, fail(0, classify(err))
 	}

@@ -93,7 +93,9 @@ func (q *request) do(consume func(*http.Response) error) error {
 			wait = min(firstPause<<(attempt-1), maxPause)
 			wait = wait/2 + time.Duration(q.r.opts.Jitter()*float64(wait/2))
 		}
-		if pauseErr := q.pause(wait); pauseErr != nil {
+		_, end := boltseal.BeginStep(q.ctx, boltseal.Step{Stage: boltseal.StageQueue, Host: q.h.name})
+		pauseErr := q.pause(wait)
+		if end(boltseal.Ending{Err: pauseErr}); pauseErr != nil {
 			return q.giveUp(status, fmt.Errorf("%w; %w", err, pauseErr))
 		}
 	}
@@ -114,6 +116,8 @@ func (q *request) giveUp(status int, err error) error {
 // enter waits for one of the registry's slots, and for the end of a pause that
 // it asked for.
 func (q *request) enter() (status int, err error) {
+	_, end := boltseal.BeginStep(q.ctx, boltseal.Step{Stage: boltseal.StageQueue, Host: q.h.name})
+	defer func() { end(boltseal.Ending{Err: err}) }()
 	for {
 		if err := q.pause(q.h.paused()); err != nil {
 			return http.StatusTooManyRequests, fmt.Errorf("%w, and leaves no time for this request", err)
@@ -172,7 +176,9 @@ const final = -1
 // try asks once, answering a challenge where one comes. wait is final, 0 for
 // the usual pause, or the time that the registry asked for.
 func (q *request) try(consume func(*http.Response) error) (status int, wait time.Duration, err error) {
+	_, end := boltseal.BeginStep(q.ctx, boltseal.Step{Stage: boltseal.StageQueue, Host: q.h.name})
 	leave := q.h.door.enter(q.ctx, q.ref.String(), q.r.opts.Limits.RequestTimeout/4)
+	end(boltseal.Ending{})
 	ctx, cancel := context.WithTimeout(q.ctx, q.r.opts.Limits.RequestTimeout)
 	defer cancel()
 	defer func() { leave(err == nil || status != 0) }()
@@ -283,7 +289,7 @@ func (q *request) send(ctx context.Context, header http.Header) (*http.Response,
 	for redirects := 0; ; redirects++ {
 		req := (&http.Request{Method: q.method, URL: u, Header: header, Host: u.Host,
 			Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
-		resp, err := transport.RoundTrip(req)
+		resp, err := observedRoundTrip(transport, req, q.away == "")
 		if err != nil {
 			return nil, err
 		}

@@ -32,6 +32,7 @@ func AppendDecision(dst []byte, d *Decision) []byte {
 	dst = text(dst, d.Decision)
 	dst = append(dst, `,"tookNanoseconds":`...)
 	dst = strconv.AppendInt(dst, int64(d.Took), 10)
+	dst = appendSpent(dst, d.Spent)
 	dst = append(dst, `,"generation":`...)
 	dst = strconv.AppendUint(dst, d.Generation, 10)
 	if d.Request != nil {
@@ -100,6 +101,7 @@ func appendImage(dst []byte, img *Image) []byte {
 		}
 		dst = append(dst, ']')
 	}
+	dst = appendImageSpent(dst, img.Spent)
 	dst = append(dst, ',')
 	if len(img.Encoded) > 0 {
 		dst = append(dst, img.Encoded...)

@@ -44,9 +44,11 @@ type Decision struct {
 	Decision   string        `json:"decision"`
 	Took       time.Duration `json:"tookNanoseconds"`
 	Generation uint64        `json:"generation"` // of the configuration
-	Request    *Request      `json:"request,omitempty"`
-	Policies   []string      `json:"policies,omitempty"` // those that matched, with their action
-	Images     []Image       `json:"images"`
+	// Spent is where the time went, nil where that is not known.
+	Spent    *Spent   `json:"spentNanoseconds,omitempty"`
+	Request  *Request `json:"request,omitempty"`
+	Policies []string `json:"policies,omitempty"` // those that matched, with their action
+	Images   []Image  `json:"images"`
 	// Omitted is how many images are not in Images, for the line would be too long.
 	Omitted int `json:"imagesOmitted,omitempty"`
 }
@@ -79,6 +81,8 @@ type Image struct {
 	// Exempt are the policies that it does not satisfy and the exemptions that let it
 	// pass, each as POLICY/EXEMPTION and until when.
 	Exempt []string `json:"exempt,omitempty"`
+	// Spent is where the time of its verification went, nil where none was waited for.
+	Spent *ImageSpent `json:"spentNanoseconds,omitempty"`
 	// Encoded is the Verdict as EncodeVerdict wrote it. It is what is written,
 	// where it is set.
 	Encoded []byte `json:"-"`

@@ -90,9 +90,11 @@ func TestAppendDecision(t *testing.T) {
 	t.Parallel()
 	r := boltseal.Result{Reason: boltseal.Reason{Cause: boltseal.CauseNothingSigned, Message: `say "no"`}}
 	d := audit.Decision{Kind: audit.KindDecision, ID: "x", Time: time.Now().UTC(), Source: "admission", Decision: "deny", Took: 5, Generation: 2,
+		Spent:   &audit.Spent{Body: time.Second, Images: 2 * time.Second},
 		Request: &audit.Request{UID: "u", Kind: "Pod", Operation: "CREATE", User: `a"b`, DryRun: true}, Policies: []string{"p=deny", "q=warn"},
 		Images: []audit.Image{{Image: "a", Container: "c", Namespace: "n", Verdict: audit.Verdict{Decision: "excluded", Message: "m"}},
-			{Image: "b", LastGood: "2026-11-23T00:00:00Z", Unpinned: true, Encoded: audit.EncodeVerdict("ev", &r, []byte(`{"id":"ev"}`))}}}
+			{Image: "b", LastGood: "2026-11-23T00:00:00Z", Unpinned: true, Encoded: audit.EncodeVerdict("ev", &r, []byte(`{"id":"ev"}`)),
+				Spent: &audit.ImageSpent{Waited: time.Second, Joined: true, Token: time.Second, RegistryQueue: time.Millisecond, Slowest: &audit.SlowRequest{Host: `r"x`, Took: time.Second, Status: 429}}}}}
 	b := audit.AppendDecision(nil, &d)
 	var got audit.Decision
 	if err := json.Unmarshal(b, &got); err != nil {
@@ -101,6 +103,10 @@ func TestAppendDecision(t *testing.T) {
 	d.Images[1].Verdict, d.Images[1].Encoded = audit.Verdict{Decision: "deny", Cause: "nothing-signed", Message: `say "no"`, Evidence: "ev", Inline: []byte(`{"id":"ev"}`)}, nil
 	if !reflect.DeepEqual(got, d) {
 		t.Errorf("got %+v\nwant %+v", got, d)
+	}
+	quick := audit.Decision{Spent: &audit.Spent{Body: 999 * time.Microsecond}, Images: []audit.Image{{Image: "a", Spent: &audit.ImageSpent{Waited: 999 * time.Microsecond, Joined: true}}}}
+	if b := audit.AppendDecision(nil, &quick); strings.Contains(string(b), "spent") {
+		t.Errorf("what took no time is written: %s", b)
 	}
 	if b := audit.AppendDecision(nil, &audit.Decision{Images: []audit.Image{{Image: "not UTF-8 \xff"}}}); !json.Valid(b) {
 		t.Errorf("%s", b)

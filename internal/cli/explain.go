@@ -67,6 +67,8 @@ type explainedImage struct {
 	Digest   string        `json:"digest,omitempty"`
 	Evidence string        `json:"evidence,omitempty"`
 	Replay   *audit.Replay `json:"replay,omitempty"`
+	// Spent is where the time of its verification went, nil where it was known already.
+	Spent *audit.ImageSpent `json:"spentNanoseconds,omitempty"`
 	// Missing says why there is no replay.
 	Missing string `json:"missing,omitempty"`
 }
@@ -133,7 +135,7 @@ func explain(c *audit.Case) (explained, error) {
 		return e, nil
 	}
 	for _, img := range c.Decision.Images {
-		x := explainedImage{Image: img.Image, Digest: img.Digest, Evidence: img.Evidence, Exempt: img.Exempt, Unpinned: img.Unpinned}
+		x := explainedImage{Image: img.Image, Digest: img.Digest, Evidence: img.Evidence, Exempt: img.Exempt, Unpinned: img.Unpinned, Spent: img.Spent}
 		switch ev := c.Evidence[img.Evidence]; {
 		case img.Decision == audit.Excluded:
 			x.Missing = "every policy that matched passes over this image (excludedImages)"
@@ -165,9 +167,11 @@ func writeExplained(env Env, e explained) {
 		if len(d.Policies) > 0 {
 			fmt.Fprintf(w, "  policies: %s\n", printable(strings.Join(d.Policies, ", ")))
 		}
+		fmt.Fprintf(w, "  took %s%s\n", rounded(d.Took), spentParts(d.Spent.Parts()))
 	}
 	for _, img := range e.Images {
 		fmt.Fprintf(w, "\n%s\n", printable(img.Image))
+		writeSpent(w, img.Spent)
 		for _, e := range img.Exempt {
 			fmt.Fprintf(w, "  %s: %s\n", st.paint(yellow, "let in by exemption"), printable(e))
 		}

@@ -73,9 +73,12 @@ func (s *sharing) answer(ctx context.Context, ref boltseal.Reference, collect fu
 		if !busy {
 			return s.lead(ctx, k, done, collect)
 		}
+		_, end := boltseal.BeginStep(ctx, boltseal.Step{Stage: boltseal.StageShared, Host: ref.Registry})
 		select {
 		case <-done: // it may have been cut off, by what is no concern of ours
+			end(boltseal.Ending{})
 		case <-ctx.Done():
+			end(boltseal.Ending{})
 			return collect(ctx)
 		}
 	}

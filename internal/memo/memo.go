@@ -17,7 +17,7 @@ import (
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/fair"
 	"github.com/boltseal/boltseal/internal/lru"
-	"github.com/boltseal/boltseal/internal/signers"
+	"github.com/boltseal/boltseal/internal/timing"
 )
 
 // Defaults of Options.
@@ -66,26 +66,6 @@ type Stats struct {
 	InFlight                           atomic.Int64
 }
 
-// Encoded is what is kept of a result's evidence.
-type Encoded struct {
-	Report []byte // in the format of a caller; Alike follows it
-	Alike  string // which many have in common
-	Audit  []byte // in the format of an audit line
-}
-
-// Answer is what is known about one image. It is immutable. The evidence is in
-// Encoded, in the forms that are needed: a fraction of the memory.
-type Answer struct {
-	Decision boltseal.Decision
-	Reason   boltseal.Reason // empty where Decision is Allow
-	Digest   digest.Digest   // of the image's manifest; "" where it could not be resolved
-	Signers  signers.Set
-	Encoded
-	// Expires is when its evidence runs out, at the latest; zero = never.
-	Expires time.Time
-	until   time.Time
-}
-
 type key struct {
 	engine *boltseal.Engine
 	image  string
@@ -102,7 +82,8 @@ type work struct {
 	answer  *Answer         // to be read after done
 	ctx     context.Context //nolint:containedctx // the work's own: those who wait for it have others
 	cancel  context.CancelFunc
-	counted bool // in Stats.InFlight
+	counted bool             // in Stats.InFlight
+	times   *timing.Recorder // nil where it is a part of other work
 
 	// Under Memo.mu.
 	asker, host string
@@ -182,27 +163,35 @@ func (m *Memo) Peek(e *boltseal.Engine, image string, now time.Time) *Answer {
 // an earlier verification found. When ctx ends first the answer is Unknown, and
 // says so.
 func (m *Memo) Answer(ctx context.Context, e *boltseal.Engine, image string) *Answer {
+	a, _ := m.Timed(ctx, e, image)
+	return a
+}
+
+// Timed is Answer, and says where the time of the verification went, nil where none
+// was waited for. ctx's observer and its traceparent are those of the verification,
+// where it begins with this call.
+func (m *Memo) Timed(ctx context.Context, e *boltseal.Engine, image string) (*Answer, *timing.Times) {
 	if a, ok := m.get(key{e, image}); ok {
 		m.o.Stats.Hits.Add(1)
-		return a
+		return a, nil
 	}
 	image = strings.Clone(image) // it may be a part of a request, which must not be kept whole
 	ref, err := boltseal.ParseReference(image)
 	if err != nil { // nothing was found that could be encoded
-		return &Answer{Reason: boltseal.ReasonOf(err)}
+		return &Answer{Reason: boltseal.ReasonOf(err)}, nil
 	}
 	k := key{e, canonical(ref)}
 	if k.image != image {
 		if a, ok := m.get(k); ok {
 			m.o.Stats.Hits.Add(1)
 			m.alias(key{e, image}, ref, a)
-			return a
+			return a, nil
 		}
 	}
 	w, leads, refusal := m.join(ctx, k, ref.Registry)
 	switch {
 	case refusal != nil:
-		return m.encode(e, &boltseal.Result{Decision: boltseal.Unknown, Reason: *refusal, Findings: boltseal.Findings{Image: image, Reference: ref}})
+		return m.encode(e, &boltseal.Result{Decision: boltseal.Unknown, Reason: *refusal, Findings: boltseal.Findings{Image: image, Reference: ref}}), nil
 	case leads:
 		go m.lead(k, w, ref)
 	default:
@@ -214,9 +203,10 @@ func (m *Memo) Answer(ctx context.Context, e *boltseal.Engine, image string) *An
 		if k.image != image {
 			m.alias(key{e, image}, ref, w.answer)
 		}
-		return w.answer
+		return w.answer, w.spent(m.o.Clock().Sub(start), leads)
 	case <-ctx.Done():
-		return m.encode(e, &boltseal.Result{Decision: boltseal.Unknown, Reason: late(ref, m.o.Clock().Sub(start)), Findings: boltseal.Findings{Image: image, Reference: ref, CollectedAt: start.UTC()}})
+		took := m.o.Clock().Sub(start)
+		return m.encode(e, &boltseal.Result{Decision: boltseal.Unknown, Reason: late(ref, took), Findings: boltseal.Findings{Image: image, Reference: ref, CollectedAt: start.UTC()}}), w.spent(took, leads)
 	}
 }
 
@@ -361,6 +351,8 @@ func (m *Memo) tagged(mine *work, e *boltseal.Engine, ref boltseal.Reference) *A
 		m.collect(ctx, k, w, pinned, desc)
 		return w.answer
 	}
+	_, end := boltseal.BeginStep(ctx, boltseal.Step{Stage: boltseal.StageShared, Host: ref.Registry})
+	defer end(boltseal.Ending{})
 	select {
 	case <-w.done:
 		return w.answer
@@ -397,6 +389,11 @@ func (m *Memo) resolve(ctx context.Context, e *boltseal.Engine, ref boltseal.Ref
 		go m.look(e, ref, r, w, mine == nil)
 	}
 	m.mu.Unlock()
+	if ok {
+		var end func(boltseal.Ending)
+		ctx, end = boltseal.BeginStep(ctx, boltseal.Step{Stage: boltseal.StageShared, Host: ref.Registry})
+		defer end(boltseal.Ending{})
+	}
 	select {
 	case <-r.done:
 		return r
@@ -455,24 +452,4 @@ func (m *Memo) until(r *boltseal.Result) time.Time {
 		until = v
 	}
 	return until
-}
-
-func (m *Memo) encode(e *boltseal.Engine, r *boltseal.Result) *Answer {
-	a := &Answer{Decision: r.Decision, Digest: r.Subject.Digest, Signers: signers.Of(r)}
-	if r.Decision != boltseal.Allow {
-		a.Reason = r.Reason
-	}
-	if m.o.Encode != nil {
-		a.Encoded = m.o.Encode(e, r)
-	}
-	return a
-}
-
-const (
-	entryCost  = 160 // list, map and key
-	answerCost = 252 // the struct of an Answer
-)
-
-func (a *Answer) cost() int64 {
-	return answerCost + int64(cap(a.Report)+len(a.Alike)+cap(a.Audit)+len(a.Reason.Message)+len(a.Reason.Remedy))
 }

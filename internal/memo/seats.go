@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/timing"
 )
 
 // sharePart is the part of all work that may be under way for one namespace, and at
@@ -110,6 +111,11 @@ func (m *Memo) newWork(ctx context.Context, host string) (*work, *boltseal.Reaso
 	if yields != nil {
 		yields.cancel()
 	}
-	w.ctx, w.cancel = context.WithTimeout(boltseal.WithTurns(boltseal.WithAsker(context.Background(), asker), m.turn), m.o.WorkTimeout)
+	w.times = timing.NewRecorder(m.o.Clock, boltseal.ObserverOf(ctx))
+	own := boltseal.WithObserver(boltseal.WithTurns(boltseal.WithAsker(context.Background(), asker), m.turn), w.times)
+	if parent := boltseal.TraceParentOf(ctx); parent != "" {
+		own = boltseal.WithTraceParent(own, parent)
+	}
+	w.ctx, w.cancel = context.WithTimeout(own, m.o.WorkTimeout)
 	return w, nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/boltseal/boltseal/internal/externaldata"
 	"github.com/boltseal/boltseal/internal/memo"
 	"github.com/boltseal/boltseal/internal/snapshot"
+	"github.com/boltseal/boltseal/internal/timing"
 )
 
 const sourceGatekeeper = "gatekeeper"
@@ -41,6 +42,7 @@ type batch struct {
 	asked   []asked
 	items   []externaldata.Item
 	answers []*memo.Answer
+	times   []*timing.Times
 	images  []audit.Image
 }
 
@@ -50,7 +52,7 @@ const maxBatch = 512
 // batch makes room for n keys, all zero.
 func (s *Server) batch(n int) *batch {
 	b, _ := s.batches.Get().(*batch)
-	b.asked, b.items, b.answers, b.images = sized(b.asked, n), sized(b.items, n), sized(b.answers, n), sized(b.images, n)
+	b.asked, b.items, b.answers, b.times, b.images = sized(b.asked, n), sized(b.items, n), sized(b.answers, n), sized(b.times, n), sized(b.images, n)
 	return b
 }
 
@@ -68,6 +70,7 @@ func (s *Server) giveBack(b *batch) {
 	clear(b.asked) // nothing of this request is to stay alive
 	clear(b.items)
 	clear(b.answers)
+	clear(b.times)
 	clear(b.images)
 	s.batches.Put(b)
 }
@@ -99,6 +102,7 @@ func (s *Server) gatekeeper(in question) (q externaldata.Request, snap *snapshot
 		return q, nil, full()
 	}
 	defer done()
+	defer func(start time.Time) { in.spent.Decode = s.o.Clock().Sub(start) - in.spent.Body }(in.start)
 	q, err := externaldata.Decode(in.body)
 	if err != nil {
 		return q, nil, reply{body: externaldata.AppendSystemError(nil, q.APIVersion, err.Error())}
@@ -122,7 +126,7 @@ func (s *Server) verify(in question) reply {
 	s.ask(in, snap.Memo, len(as), func(i int) (*boltseal.Engine, string, string) {
 		return as[i].engine, as[i].key.Image, as[i].key.Namespace
 	},
-		func(i int, a *memo.Answer) { answers[i] = a })
+		func(i int, a *memo.Answer, t *timing.Times) { answers[i], b.times[i] = a, t })
 	allowed := 0
 	for i, a := range answers {
 		switch {
@@ -141,7 +145,7 @@ func (s *Server) verify(in question) reply {
 		}
 	}
 	s.o.Metrics.allowedByGatekeeper.Add(float64(allowed))
-	s.auditKeys(snap, b, in.start)
+	s.auditKeys(in, snap, b)
 	buf, _ := s.bodies.Get().(*[]byte)
 	return reply{body: externaldata.AppendResponse((*buf)[:0], q.APIVersion, false, items), pooled: buf}
 }
@@ -177,12 +181,12 @@ func (s *Server) mutate(in question) reply {
 	return reply{body: externaldata.AppendResponse(nil, q.APIVersion, true, items)}
 }
 
-func (s *Server) auditKeys(snap *snapshot.Snapshot, b *batch, start time.Time) {
+func (s *Server) auditKeys(in question, snap *snapshot.Snapshot, b *batch) {
 	if !s.o.Audit.Enabled() {
 		return
 	}
-	d := audit.Decision{ID: audit.NewID(), Time: start.UTC(), Source: sourceGatekeeper, Decision: boltseal.Allow.String(),
-		Took: s.o.Clock().Sub(start), Generation: snap.Generation, Images: b.images}
+	d := audit.Decision{ID: audit.NewID(), Time: in.start.UTC(), Source: sourceGatekeeper, Decision: boltseal.Allow.String(),
+		Took: s.o.Clock().Sub(in.start), Spent: in.spent, Generation: snap.Generation, Images: b.images}
 	for i, a := range b.answers {
 		img := &d.Images[i]
 		if a == nil {
@@ -191,6 +195,7 @@ func (s *Server) auditKeys(snap *snapshot.Snapshot, b *batch, start time.Time) {
 			continue
 		}
 		img.Image, img.Namespace, img.Digest, img.Encoded = b.asked[i].key.Image, b.asked[i].key.Namespace, string(a.Digest), a.Audit
+		img.Spent = audit.SpentOn(b.times[i])
 		if len(a.Audit) == 0 {
 			img.Decision, img.Message = a.Decision.String(), a.Reason.Message
 		}

@@ -3,21 +3,20 @@ package server
 import (
 	"github.com/boltseal/boltseal/internal/admission"
 	"github.com/boltseal/boltseal/internal/integrity"
-	"github.com/boltseal/boltseal/internal/memo"
 	"github.com/boltseal/boltseal/internal/snapshot"
 )
 
 // judge holds an object against all policies that select it: the cluster's are
 // verified with the cluster's resources, and those that a namespace sets itself
-// with the namespace's. The object must satisfy both. encoded is how each image
+// with the namespace's. The object must satisfy both. recorded says how each image
 // is recorded.
-func (s *Server) judge(in question, snap *snapshot.Snapshot, policies []*integrity.Policy, q *admission.Request, id string) (v integrity.Verdict, encoded []memo.Encoded) {
+func (s *Server) judge(in question, snap *snapshot.Snapshot, policies []*integrity.Policy, q *admission.Request, id string) (v integrity.Verdict, recorded []record) {
 	// The longer path is for the few who have both, and verifies one after the other.
 	var groups []integrity.Group
-	var records [][]memo.Encoded
+	var records [][]record
 	with := func(policies []*integrity.Policy, namespace string) {
-		images, encoded := s.images(in, snap, policies, q, namespace)
-		groups, records = append(groups, integrity.Group{Policies: policies, Images: images}), append(records, encoded)
+		images, recorded := s.images(in, snap, policies, q, namespace)
+		groups, records = append(groups, integrity.Group{Policies: policies, Images: images}), append(records, recorded)
 	}
 	cluster, own := byOwner(policies)
 	switch {
@@ -31,11 +30,11 @@ func (s *Server) judge(in question, snap *snapshot.Snapshot, policies []*integri
 	}
 	v = integrity.JudgeAll(integrity.Context{Pod: q.Kind == "Pod", PinAsked: s.pinAsked.Load(), Decision: id, Now: in.start,
 		Subject: integrity.Subject{Namespace: q.Namespace, Workloads: integrity.Admitted(q.Kind, q.Name, q.User, q.Owner, q.Labels)}}, groups...)
-	encoded = records[0]
+	recorded = records[0]
 	for i, o := range v.Images {
-		encoded[i] = records[o.Group][i]
+		recorded[i] = records[o.Group][i]
 	}
-	return v, encoded
+	return v, recorded
 }
 
 // byOwner parts the cluster's policies from those that a namespace sets itself.

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/boltseal/boltseal/internal/audit"
 )
 
 // room counts the bytes of all requests and answers that are held at a time, by who
@@ -39,6 +41,7 @@ type share struct {
 	from   netip.Addr
 	proven bool // who asks has proven who that is
 	held   int64
+	spent  audit.Spent // where the request's time goes; it is here for it lives as long
 
 	// Under room.mu.
 	at    *list.Element // on caller.slow, nil where it does not move

@@ -24,6 +24,7 @@ import (
 	"github.com/boltseal/boltseal/internal/lastgood"
 	"github.com/boltseal/boltseal/internal/memo"
 	"github.com/boltseal/boltseal/internal/snapshot"
+	"github.com/boltseal/boltseal/internal/timing"
 )
 
 // Defaults of Options.
@@ -182,6 +183,7 @@ type question struct {
 	start, deadline time.Time
 	from            netip.Addr // who asks
 	proven          bool       // and has proven who that is
+	spent           *audit.Spent
 }
 
 // asker is in whose name images of a namespace are verified: what others claim takes
@@ -309,7 +311,9 @@ func (s *Server) answer(r *http.Request, mine *share, endpoint string, maxBytes 
 		return refuse(http.StatusBadRequest, "the request did not arrive whole")
 	}
 	defer answering(r.Context())()
-	return answer(question{ctx: r.Context(), from: mine.from, proven: mine.proven, body: body, start: start, deadline: deadline})
+	q := question{ctx: r.Context(), from: mine.from, proven: mine.proven, body: body, start: start, deadline: deadline, spent: &mine.spent}
+	q.spent.Body = s.o.Clock().Sub(start)
+	return answer(q)
 }
 
 func full() reply {
@@ -337,7 +341,7 @@ func (s *Server) budget(endpoint string, r *http.Request) time.Duration {
 // ask finds the answers for images, those that are known at once and the others
 // side by side. i numbers the images, each with the namespace that it is asked for;
 // one without an engine is left out.
-func (s *Server) ask(in question, m *memo.Memo, n int, image func(i int) (e *boltseal.Engine, image, namespace string), answered func(i int, a *memo.Answer)) {
+func (s *Server) ask(in question, m *memo.Memo, n int, image func(i int) (e *boltseal.Engine, image, namespace string), answered func(i int, a *memo.Answer, t *timing.Times)) {
 	var open []int
 	now := s.o.Clock()
 	for i := range n {
@@ -346,7 +350,7 @@ func (s *Server) ask(in question, m *memo.Memo, n int, image func(i int) (e *bol
 			continue
 		}
 		if a := m.Peek(e, text, now); a != nil {
-			answered(i, a)
+			answered(i, a, nil)
 			continue
 		}
 		open = append(open, i)
@@ -358,8 +362,10 @@ func (s *Server) ask(in question, m *memo.Memo, n int, image func(i int) (e *bol
 	defer cancel()
 	parallel(len(open), func(j int) {
 		e, text, namespace := image(open[j])
-		answered(open[j], m.Answer(boltseal.WithAsker(ctx, in.asker(namespace)), e, text))
+		a, t := m.Timed(boltseal.WithAsker(ctx, in.asker(namespace)), e, text)
+		answered(open[j], a, t)
 	})
+	in.spent.Images += s.o.Clock().Sub(now)
 }
 
 // parallel runs f for 0 to n-1 side by side, with a bound, and waits. A panic in

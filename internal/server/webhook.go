@@ -14,6 +14,7 @@ import (
 	"github.com/boltseal/boltseal/internal/integrity"
 	"github.com/boltseal/boltseal/internal/memo"
 	"github.com/boltseal/boltseal/internal/snapshot"
+	"github.com/boltseal/boltseal/internal/timing"
 )
 
 const sourceAdmission = "admission"
@@ -61,6 +62,7 @@ func (s *Server) pin(in question) reply {
 
 func (s *Server) review(in question, conclude func(*integrity.Verdict, *admission.Request) admission.Answer, final bool) reply {
 	q, err := s.decode(in)
+	in.spent.Decode = s.o.Clock().Sub(in.start) - in.spent.Body
 	switch {
 	case errors.Is(err, errNoRoom):
 		return full()
@@ -95,10 +97,10 @@ func (s *Server) review(in question, conclude func(*integrity.Verdict, *admissio
 		return encode(q.UID, admission.Answer{Allowed: true})
 	}
 	id := audit.NewID()
-	v, encoded := s.judge(in, snap, policies, &q, id)
+	v, records := s.judge(in, snap, policies, &q, id)
 	if final {
 		s.count(&v)
-		s.auditReview(snap, id, &q, &v, encoded, in.start)
+		s.auditReview(in, snap, id, &q, &v, records)
 	}
 	return encode(q.UID, conclude(&v, &q))
 }
@@ -113,11 +115,11 @@ func (s *Server) decode(in question) (admission.Request, error) {
 }
 
 // images finds what is known about every image that some policy wants judged, by
-// the resources of a namespace, or of the cluster where that is "". encoded is how
+// the resources of a namespace, or of the cluster where that is "". records say how
 // each is recorded.
-func (s *Server) images(in question, snap *snapshot.Snapshot, policies []*integrity.Policy, q *admission.Request, namespace string) (images []integrity.Image, encoded []memo.Encoded) {
+func (s *Server) images(in question, snap *snapshot.Snapshot, policies []*integrity.Policy, q *admission.Request, namespace string) (images []integrity.Image, records []record) {
 	e, withheld := s.engineFor(snap, namespace, s.o.Webhook != nil || s.o.TrustWebhook)
-	images, encoded = make([]integrity.Image, len(q.Images)), make([]memo.Encoded, len(q.Images))
+	images, records = make([]integrity.Image, len(q.Images)), make([]record, len(q.Images))
 	for i, img := range q.Images {
 		images[i] = integrity.Image{Where: img.Where(), Image: img.Image, Pinned: strings.Contains(img.Image, "@")}
 		if e == nil {
@@ -125,7 +127,7 @@ func (s *Server) images(in question, snap *snapshot.Snapshot, policies []*integr
 		}
 	}
 	if e == nil {
-		return images, encoded
+		return images, records
 	}
 	// Memory is asked when the registries' time is up, and needs some of its own.
 	asking := in
@@ -138,11 +140,11 @@ func (s *Server) images(in question, snap *snapshot.Snapshot, policies []*integr
 				return e, images[i].Image, q.Namespace
 			}
 			return nil, "", ""
-		}, func(i int, a *memo.Answer) {
+		}, func(i int, a *memo.Answer, t *timing.Times) {
 			images[i].Found = integrity.Found{Decision: a.Decision, Reason: a.Reason, Digest: a.Digest}
-			encoded[i] = a.Encoded
+			records[i] = record{a.Audit, t}
 			if s.o.Memory != nil && a.Reason.Cause.Outage() {
-				images[i].Recall = s.recall(in, e, images[i].Image, &encoded[i])
+				images[i].Recall = s.recall(in, e, images[i].Image, &records[i])
 			}
 		})
 		return slices.ContainsFunc(images, func(i integrity.Image) bool { return i.Found.Reason.Cause == boltseal.CauseUnauthorized })
@@ -154,11 +156,12 @@ func (s *Server) images(in question, snap *snapshot.Snapshot, policies []*integr
 				images[i].Found.Reason = stranger(images[i].Found.Reason)
 			}
 		}
-		return images, encoded
+		return images, records
 	}
 	own := func() *boltseal.Engine {
 		ctx, cancel := in.within()
 		defer cancel()
+		defer func(start time.Time) { in.spent.PodSecrets += s.o.Clock().Sub(start) }(s.o.Clock())
 		return snap.Engines.ForPod(ctx, e, q.Namespace, q.PullSecrets, q.ServiceAccount)
 	}
 	// Where a registry refused the Pod's Secrets they were read anew: once more with
@@ -174,12 +177,18 @@ func (s *Server) images(in question, snap *snapshot.Snapshot, policies []*integr
 			ask(fresh)
 		}
 	}
-	return images, encoded
+	return images, records
+}
+
+// record is what is recorded of an image.
+type record struct {
+	audit []byte        // as memo.Encoded has it
+	times *timing.Times // nil = no verification was waited for
 }
 
 // recall decides about an image from memory, and records that in place of the
 // attempt that failed.
-func (s *Server) recall(in question, e *boltseal.Engine, image string, encoded *memo.Encoded) func(time.Duration) (integrity.Found, time.Time) {
+func (s *Server) recall(in question, e *boltseal.Engine, image string, rec *record) func(time.Duration) (integrity.Found, time.Time) {
 	return func(maxAge time.Duration) (integrity.Found, time.Time) {
 		ref, err := boltseal.ParseReference(image)
 		if err != nil {
@@ -187,10 +196,12 @@ func (s *Server) recall(in question, e *boltseal.Engine, image string, encoded *
 		}
 		ctx, cancel := in.within()
 		defer cancel()
+		start := s.o.Clock()
 		r, since := s.o.Memory.Verify(ctx, e, ref, maxAge)
+		in.spent.Memory += s.o.Clock().Sub(start)
 		if r.Decision != boltseal.Unknown {
 			s.o.Metrics.recalled.Inc()
-			*encoded = s.o.Encode(e, &r)
+			rec.audit = s.o.Encode(e, &r).Audit
 		}
 		return integrity.Found{Decision: r.Decision, Reason: r.Reason, Digest: r.Subject.Digest}, since
 	}
@@ -211,11 +222,11 @@ func (s *Server) count(v *integrity.Verdict) {
 	}
 }
 
-func (s *Server) auditReview(snap *snapshot.Snapshot, id string, q *admission.Request, v *integrity.Verdict, encoded []memo.Encoded, start time.Time) {
+func (s *Server) auditReview(in question, snap *snapshot.Snapshot, id string, q *admission.Request, v *integrity.Verdict, records []record) {
 	if !s.o.Audit.Enabled() {
 		return
 	}
-	d := audit.Decision{ID: id, Time: start.UTC(), Source: sourceAdmission, Decision: outcome(v), Took: s.o.Clock().Sub(start), Generation: snap.Generation,
+	d := audit.Decision{ID: id, Time: in.start.UTC(), Source: sourceAdmission, Decision: outcome(v), Took: s.o.Clock().Sub(in.start), Spent: in.spent, Generation: snap.Generation,
 		Request: &audit.Request{UID: q.UID, Kind: q.Kind, Namespace: q.Namespace, Name: q.Name, Operation: q.Operation, User: q.User, DryRun: q.DryRun},
 		Images:  make([]audit.Image, len(v.Images))}
 	for _, a := range v.Applied {
@@ -223,7 +234,8 @@ func (s *Server) auditReview(snap *snapshot.Snapshot, id string, q *admission.Re
 	}
 	for i, o := range v.Images {
 		img := &d.Images[i]
-		img.Image, img.Container, img.Digest, img.Unpinned, img.Encoded = q.Images[i].Image, q.Images[i].Container, string(o.Found.Digest), o.Unpinned, encoded[i].Audit
+		img.Image, img.Container, img.Digest, img.Unpinned, img.Encoded = q.Images[i].Image, q.Images[i].Container, string(o.Found.Digest), o.Unpinned, records[i].audit
+		img.Spent = audit.SpentOn(records[i].times)
 		for _, e := range o.Exempt {
 			img.Exempt = append(img.Exempt, e.String())
 		}
