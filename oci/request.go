@@ -75,16 +75,16 @@ func (q *request) do(consume func(*http.Response) error) error {
 			return q.fail(status, err)
 		}
 		status, wait, err := q.try(consume)
-		q.h.slots.Give() // others may ask while this one pauses
-		if err == nil {
-			return nil
-		}
 		most := cmp.Or(q.attempts, q.r.opts.Limits.Attempts)
 		if errors.Is(err, errTooMany) && q.away == "" && q.attempts == 0 {
 			most = q.r.opts.Limits.Throttled
 			if wait > 0 {
 				q.h.pause(min(wait, q.r.opts.Limits.RetryAfter))
 			}
+		}
+		q.h.slots.Give() // others may ask while this one pauses; whoever takes the slot knows of a pause of the registry's
+		if err == nil {
+			return nil
 		}
 		if wait < 0 || attempt >= most || q.ctx.Err() != nil {
 			return q.giveUp(status, err)
