@@ -33,10 +33,10 @@ const (
 	DefaultMutateTimeout  = 950 * time.Millisecond
 	DefaultWebhookTimeout = 3 * time.Second // where the API server does not say its own
 	DefaultBodyBytes      = 64 << 20
+	DefaultBodyTimeout    = 8 * time.Second
 	maxWebhookTimeout     = 30 * time.Second
-	bodyTimeout           = 8 * time.Second // whatever time its caller has; who is slow where room is short goes before (room)
-	reservedPart          = 4               // this part of the room is for those who have proven who they are, where some can
-	maxParallel           = 256             // images of one request that are verified at a time
+	reservedPart          = 4   // this part of the room is for those who have proven who they are, where some can
+	maxParallel           = 256 // images of one request that are verified at a time
 	// An answer leaves so long before its caller gives up, a tenth of the time
 	// within these bounds: the caller's clock began with the connection.
 	minMargin, maxMargin = 100 * time.Millisecond, 500 * time.Millisecond
@@ -75,6 +75,9 @@ type Options struct {
 	// BodyBytes bounds the requests and answers that are held at a time, all
 	// together: what is over it is answered with 503. 0 means DefaultBodyBytes.
 	BodyBytes int64
+	// BodyTimeout is how long a request may take to arrive, whatever time its caller
+	// has; one that is slow where room is short goes before. 0 means DefaultBodyTimeout.
+	BodyTimeout time.Duration
 	// KeepTags answers Gatekeeper's mutation with repo:tag@digest in place of
 	// Ratify's repo@digest.
 	KeepTags bool
@@ -132,6 +135,7 @@ func New(o Options) *Server {
 	def(&o.VerifyTimeout, DefaultVerifyTimeout)
 	def(&o.MutateTimeout, DefaultMutateTimeout)
 	def(&o.WebhookTimeout, DefaultWebhookTimeout)
+	def(&o.BodyTimeout, DefaultBodyTimeout)
 	if o.BodyBytes <= 0 {
 		o.BodyBytes = DefaultBodyBytes
 	}
@@ -287,10 +291,7 @@ func (s *Server) answer(r *http.Request, mine *share, endpoint string, maxBytes 
 		rep = s.verdict(endpoint, front, rep)
 	}()
 	deadline := start.Add(s.budget(endpoint, r))
-	arrives := deadline
-	if t := start.Add(bodyTimeout); t.Before(arrives) {
-		arrives = t
-	}
+	arrives := start.Add(s.bodyTime(endpoint, r))
 	body, err := mine.read(r, (*buf)[:0], maxBytes, arrives)
 	*buf, front = body, body
 	if errors.Is(err, errTooLarge) || errors.Is(err, errNoRoom) {
@@ -336,6 +337,11 @@ func (s *Server) budget(endpoint string, r *http.Request) time.Duration {
 		}
 	}
 	return t - min(max(t/10, minMargin), maxMargin, t/2)
+}
+
+// bodyTime is the time in which a request must have arrived.
+func (s *Server) bodyTime(endpoint string, r *http.Request) time.Duration {
+	return min(s.budget(endpoint, r), s.o.BodyTimeout)
 }
 
 // ask finds the answers for images, those that are known at once and the others

@@ -135,7 +135,7 @@ func (s *Server) unproven(w http.ResponseWriter, r *http.Request, endpoint strin
 	if isReview(endpoint) && r.Method == http.MethodPost {
 		mine := s.roomOf(endpoint).enter(w, remote(r.RemoteAddr), false)
 		defer mine.leave()
-		rep = s.verdict(endpoint, mine.front(r, endpoint, nil, s.o.Clock().Add(min(s.budget(endpoint, r), bodyTimeout))), rep)
+		rep = s.verdict(endpoint, mine.front(r, endpoint, nil, s.o.Clock().Add(s.bodyTime(endpoint, r))), rep)
 	}
 	if !isReview(endpoint) {
 		rep = systemError(rep)

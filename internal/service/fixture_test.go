@@ -141,7 +141,7 @@ func startWith(t testing.TB, h *testhouse.House, o service.Options, text string)
 		o.Deps.DockerConfig = func(string) oci.CredentialSource { return nil }
 	}
 	// Nobody is to be late on a busy machine, where a test does not say that somebody is.
-	for _, limit := range []*time.Duration{&o.Server.VerifyTimeout, &o.Server.MutateTimeout, &o.Server.WebhookTimeout, &o.Memo.WorkTimeout} {
+	for _, limit := range []*time.Duration{&o.Server.VerifyTimeout, &o.Server.MutateTimeout, &o.Server.WebhookTimeout, &o.Server.BodyTimeout, &o.Memo.WorkTimeout} {
 		if *limit == 0 {
 			*limit = ample
 		}

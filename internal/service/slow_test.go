@@ -57,7 +57,11 @@ func TestSlowClients(t *testing.T) {
 	tag, _ := r.Signed("v", r.Signer)
 	headers := r.dial("POST " + server.PathValidate + " HTTP/1.1\r\nHost: x\r\nX-Slow: ")
 	body := r.dial(head(server.PathValidate+"?timeout=1s", 10_000) + `{"apiVersion":`)
-	r.dial(head(server.PathVerify, 10_000))
+	patient := r.dial(head(server.PathVerify, 10_000) + "{")
+	hasty := start(t, testhouse.Options{}, service.Options{Server: server.Options{BodyTimeout: time.Second}}) // waits: its client sends no more, however long
+	if got := said(hasty.dial(head(server.PathVerify, 10_000) + "{")); !strings.HasPrefix(got, "HTTP/1.1 408") || hasEnded(patient) {
+		t.Errorf("a body within less time than its caller has: %q; the same where there is time: ended is %v", got, hasEnded(patient))
+	}
 	if !r.validate("team", tag).Allowed {
 		t.Error("they hold up others")
 	}
