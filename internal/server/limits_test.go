@@ -29,3 +29,15 @@ func TestBudget(t *testing.T) {
 		}
 	}
 }
+
+// TestRecallTime: what is left for memory grows with the time that there is.
+func TestRecallTime(t *testing.T) {
+	t.Parallel()
+	for total, want := range map[time.Duration]time.Duration{
+		900 * time.Millisecond: 180 * time.Millisecond, 2700 * time.Millisecond: 300 * time.Millisecond, 9500 * time.Millisecond: 950 * time.Millisecond,
+	} {
+		if got := recallTime(total); got != want {
+			t.Errorf("%s: %s, want %s", total, got, want)
+		}
+	}
+}

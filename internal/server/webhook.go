@@ -129,10 +129,9 @@ func (s *Server) images(in question, snap *snapshot.Snapshot, policies []*integr
 	if e == nil {
 		return images, records
 	}
-	// Memory is asked when the registries' time is up, and needs some of its own.
 	asking := in
 	if s.o.Memory != nil && snap.Policies.Recalls() {
-		asking.deadline = in.deadline.Add(-min(in.deadline.Sub(in.start)/5, 300*time.Millisecond))
+		asking.deadline = in.deadline.Add(-recallTime(in.deadline.Sub(in.start)))
 	}
 	ask := func(e *boltseal.Engine) (refused bool) {
 		s.ask(asking, snap.Memo, len(images), func(i int) (*boltseal.Engine, string, string) {
@@ -184,6 +183,13 @@ func (s *Server) images(in question, snap *snapshot.Snapshot, policies []*integr
 type record struct {
 	audit []byte        // as memo.Encoded has it
 	times *timing.Times // nil = no verification was waited for
+}
+
+// recallTime is the part of the time for an answer that is left for memory, which is
+// asked when the registries' time is up: in an outage for all who wait, and they wake at
+// once. So it is a part of the time, and no fixed time that a busy machine uses up.
+func recallTime(total time.Duration) time.Duration {
+	return max(total/10, min(total/5, 300*time.Millisecond))
 }
 
 // recall decides about an image from memory, and records that in place of the
