@@ -111,7 +111,8 @@ func (e *Exemption) holds(s Subject, image *reading) bool {
 
 func (e *Exemption) names(namespace string, w Workload) bool {
 	return slices.ContainsFunc(e.workloads, func(x v1alpha1.ExemptWorkload) bool {
-		return x.Kind == w.Kind && x.Name == w.Name && (x.Namespace == "" || x.Namespace == namespace)
+		return x.Kind == w.Kind && x.Name == w.Name && (x.Namespace == "" || x.Namespace == namespace) &&
+			(!w.Claimed || x.Controller != "" && x.Controller == w.By)
 	})
 }
 
@@ -204,9 +205,27 @@ func (c *compiler) exemptionLists(at string, x *v1alpha1.Exemption, e *Exemption
 		}
 		e.images = append(e.images, p)
 	}
+	e.workloads = slices.Clone(x.Workloads)
 	for i, w := range x.Workloads {
 		field := fmt.Sprintf("%s.workloads[%d]", at, i)
-		c.oneOf(field+".kind", w.Kind, WorkloadKinds()...)
+		kind, err := w.Kind, error(nil)
+		if strings.Contains(kind, "/") {
+			kind, err = parseKind(kind)
+			e.workloads[i].Kind = kind
+		}
+		others := strings.Contains(kind, "/")
+		switch {
+		case err != nil:
+			c.fail(field+".kind", "%v", err)
+		case !others:
+			c.oneOf(field+".kind", kind, WorkloadKinds()...)
+		}
+		switch {
+		case w.Controller != "" && err == nil && !others:
+			c.fail(field+".controller", "it is of use for kinds of others: who creates what belongs to a %.60q is known; leave it out", kind)
+		case w.Controller != "" && !accountName.MatchString(w.Controller):
+			c.fail(field+".controller", "%.100q is no ServiceAccount's user, such as system:serviceaccount:argo-rollouts:argo-rollouts", w.Controller)
+		}
 		if problems := validation.IsDNS1123Subdomain(w.Name); len(problems) > 0 {
 			c.fail(field+".name", "%.60q can be no workload's name", w.Name)
 		}
@@ -217,5 +236,7 @@ func (c *compiler) exemptionLists(at string, x *v1alpha1.Exemption, e *Exemption
 			c.fail(field+".namespace", "%.60q can be no namespace's name", w.Namespace)
 		}
 	}
-	e.workloads = slices.Clone(x.Workloads)
 }
+
+// accountName is the user of a ServiceAccount.
+var accountName = regexp.MustCompile(`^system:serviceaccount:[a-z0-9]([a-z0-9-]*[a-z0-9])?:[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`)

@@ -143,20 +143,28 @@ func TestBadExemptions(t *testing.T) {
 		list []v1alpha1.Exemption
 		want string
 	}{
-		"too many":       {many, "501 entries"},
-		"no name":        {ok(func(e E) { e.Name = "" }), "spec.exemptions[0].name"},
-		"odd name":       {ok(func(e E) { e.Name = "a\nb" }), "spec.exemptions[0].name"},
-		"twice":          {append(ok(func(E) {}), ok(func(E) {})...), `spec.exemptions[1].name: two exemptions have the name "e"`},
-		"category":       {ok(func(e E) { e.Category = "Waver" }), `"Waver" is not known here; known: Waiver, Mitigated`},
-		"no category":    {ok(func(e E) { e.Category = "" }), "category"},
-		"long reason":    {ok(func(e E) { e.Reason = strings.Repeat("x", 513) }), "reason"},
-		"no time":        {ok(func(e E) { e.Expires = &metav1.Time{} }), "expires"},
-		"nothing":        {ok(func(e E) { e.Namespaces = nil }), "names nothing to take out"},
-		"namespace":      {ok(func(e E) { e.Namespaces = []string{"Shop"} }), "lower case"},
-		"image":          {ok(func(e E) { e.Images = []string{"registry*"} }), "other registries too"},
-		"many images":    {ok(func(e E) { e.Images = make([]string, 101) }), "101 entries"},
-		"Pod":            {ok(func(e E) { e.Workloads = []v1alpha1.ExemptWorkload{{Kind: "Pod", Name: "a"}} }), `"Pod" is not known here`},
-		"workload":       {ok(func(e E) { e.Workloads = deployment("", "*") }), "workloads[0].name"},
+		"too many":    {many, "501 entries"},
+		"no name":     {ok(func(e E) { e.Name = "" }), "spec.exemptions[0].name"},
+		"odd name":    {ok(func(e E) { e.Name = "a\nb" }), "spec.exemptions[0].name"},
+		"twice":       {append(ok(func(E) {}), ok(func(E) {})...), `spec.exemptions[1].name: two exemptions have the name "e"`},
+		"category":    {ok(func(e E) { e.Category = "Waver" }), `"Waver" is not known here; known: Waiver, Mitigated`},
+		"no category": {ok(func(e E) { e.Category = "" }), "category"},
+		"long reason": {ok(func(e E) { e.Reason = strings.Repeat("x", 513) }), "reason"},
+		"no time":     {ok(func(e E) { e.Expires = &metav1.Time{} }), "expires"},
+		"nothing":     {ok(func(e E) { e.Namespaces = nil }), "names nothing to take out"},
+		"namespace":   {ok(func(e E) { e.Namespaces = []string{"Shop"} }), "lower case"},
+		"image":       {ok(func(e E) { e.Images = []string{"registry*"} }), "other registries too"},
+		"many images": {ok(func(e E) { e.Images = make([]string, 101) }), "101 entries"},
+		"Pod":         {ok(func(e E) { e.Workloads = []v1alpha1.ExemptWorkload{{Kind: "Pod", Name: "a"}} }), `"Pod" is not known here`},
+		"workload":    {ok(func(e E) { e.Workloads = deployment("", "*") }), "workloads[0].name"},
+		"own controller": {ok(func(e E) {
+			e.Workloads = []v1alpha1.ExemptWorkload{{Kind: "apps/Deployment", Name: "a", Controller: "system:serviceaccount:a:b"}}
+		}), "is known; leave it out"},
+		"no controller": {ok(func(e E) {
+			e.Workloads = []v1alpha1.ExemptWorkload{{Kind: "argoproj.io/Rollout", Name: "a", Controller: "alice"}}
+		}), "is no ServiceAccount's user"},
+		"PodTemplate":    {ok(func(e E) { e.Workloads = []v1alpha1.ExemptWorkload{{Kind: "PodTemplate", Name: "a"}} }), `"PodTemplate" is not known here`},
+		"with a version": {ok(func(e E) { e.Workloads = []v1alpha1.ExemptWorkload{{Kind: "argoproj.io/v1/Rollout", Name: "a"}} }), "without a version"},
 		"in namespace":   {ok(func(e E) { e.Workloads = deployment("a*", "web") }), "workloads[0].namespace"},
 		"anywhere":       {ok(func(e E) { e.Namespaces, e.Workloads = nil, deployment("", "web") }), "in which namespace"},
 		"many workloads": {ok(func(e E) { e.Workloads = make([]v1alpha1.ExemptWorkload, 101) }), "101 entries"},
@@ -198,7 +206,7 @@ func TestForgedOwners(t *testing.T) {
 		"another namespace's account": {"Pod", "p", "system:serviceaccount:shop:replicaset-controller", rs, hash, "Pod/p"},
 		"another controller":          {"Pod", "p", kubeSystem + "job-controller", rs, hash, "Pod/p"},
 		"another account there":       {"Pod", "p", kubeSystem + "default", rs, hash, "Pod/p"},
-		"another group":               {"Pod", "p", kubeSystem + "replicaset-controller", own("evil.example/v1", "ReplicaSet", "web-5d4f8"), hash, "Pod/p"},
+		"another group":               {"Pod", "p", kubeSystem + "replicaset-controller", own("evil.example/v1", "ReplicaSet", "web-5d4f8"), hash, "Pod/p evil.example/ReplicaSet/web-5d4f8?"},
 		"no group":                    {"Pod", "p", kubeSystem + "replicaset-controller", own("v1", "ReplicaSet", "web-5d4f8"), hash, "Pod/p"},
 		"a Deployment owns no Pod":    {"Pod", "p", kubeSystem + "deployment-controller", own("apps/v1", "Deployment", "web"), nil, "Pod/p"},
 		"no hash":                     {"Pod", "p", kubeSystem + "replicaset-controller", rs, nil, "Pod/p ReplicaSet/web-5d4f8"},
@@ -212,14 +220,66 @@ func TestForgedOwners(t *testing.T) {
 		"CronJob's Job":               {"Job", "night-29384756", kubeSystem + "cronjob-controller", own("batch/v1", "CronJob", "night"), nil, "Job/night-29384756 CronJob/night"},
 		"CronJob's Pod":               {"Pod", "p", kubeSystem + "job-controller", own("batch/v1", "Job", "night-29384756"), nil, "Pod/p Job/night-29384756 CronJob/night"},
 		"a Job of another name":       {"Pod", "p", kubeSystem + "job-controller", own("batch/v1", "Job", "night-2938475x"), nil, "Pod/p Job/night-2938475x"},
+		"Rollout itself":              {"argoproj.io/Rollout", "web", "alice", nil, nil, "argoproj.io/Rollout/web"},
+		"Rollout's ReplicaSet":        {"ReplicaSet", "web-5d4f8", "argo", own("argoproj.io/v1alpha1", "Rollout", "web"), nil, "ReplicaSet/web-5d4f8 argoproj.io/Rollout/web?"},
+		"Rollout's Pod":               {"Pod", "p", kubeSystem + "replicaset-controller", rs, map[string]string{"rollouts-pod-template-hash": "5d4f8"}, "Pod/p ReplicaSet/web-5d4f8 argoproj.io/Rollout/web"},
+		"a forged Rollout's Pod":      {"Pod", "p", "alice", rs, map[string]string{"rollouts-pod-template-hash": "5d4f8"}, "Pod/p"},
+		"DeploymentConfig's Pod":      {"Pod", "p", kubeSystem + "replication-controller", own("v1", "ReplicationController", "web-12"), map[string]string{"deploymentconfig": "web"}, "Pod/p ReplicationController/web-12 apps.openshift.io/DeploymentConfig/web"},
+		"of another number":           {"Pod", "p", kubeSystem + "replication-controller", own("v1", "ReplicationController", "web-1x"), map[string]string{"deploymentconfig": "web"}, "Pod/p ReplicationController/web-1x"},
+		"nobody's claim":              {"Pod", "p", "", own("argoproj.io/v1alpha1", "Workflow", "w"), nil, "Pod/p"},
+		"a claim of Kubernetes' own":  {"Pod", "p", "alice", own("policy.k8s.io/v1", "Thing", "w"), nil, "Pod/p"},
 		"a short name":                {"Pod", "p", kubeSystem + "job-controller", own("batch/v1", "Job", "-29384756"), nil, "Pod/p Job/-29384756"},
 	} {
 		var got []string
 		for _, w := range integrity.Admitted(tt.kind, tt.object, tt.user, tt.owner, tt.labels) {
-			got = append(got, w.Kind+"/"+w.Name)
+			text := w.Kind + "/" + w.Name
+			if w.Claimed {
+				text += "?"
+			}
+			got = append(got, text)
 		}
 		if strings.Join(got, " ") != tt.want {
 			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
+
+// TestExemptWorkloadsOfOthers: a workload of another's kind is exempt by its name, and
+// what belongs to it where the user that creates it is the one that the exemption names.
+// Nobody else gains anything by naming it as an owner.
+func TestExemptWorkloadsOfOthers(t *testing.T) {
+	t.Parallel()
+	const argo = "system:serviceaccount:argo-rollouts:argo-rollouts"
+	exempt := func(controller string) *integrity.Policy {
+		return compile(t, "p", v1alpha1.ImageIntegrityPolicySpec{Exemptions: []v1alpha1.Exemption{{Name: "e", Category: v1alpha1.Waiver,
+			Workloads: []v1alpha1.ExemptWorkload{{Kind: "argoproj.io/Rollout", Name: "web", Namespace: "shop", Controller: controller}}}}})
+	}
+	rollout := &integrity.Owner{APIVersion: "argoproj.io/v1alpha1", Kind: "Rollout", Name: "web"}
+	rs := &integrity.Owner{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "web-5d4f8"}
+	hash := map[string]string{"rollouts-pod-template-hash": "5d4f8"}
+	for name, tt := range map[string]struct {
+		namespace, kind, object, user string
+		owner                         *integrity.Owner
+		controller                    string
+		want                          bool
+	}{
+		"itself":                      {"shop", "argoproj.io/Rollout", "web", "alice", nil, "", true},
+		"another name":                {"shop", "argoproj.io/Rollout", "api", "alice", nil, "", false},
+		"another namespace":           {"test", "argoproj.io/Rollout", "web", "alice", nil, "", false},
+		"another group":               {"shop", "evil.example/Rollout", "web", "alice", nil, "", false},
+		"its ReplicaSet":              {"shop", "ReplicaSet", "web-5d4f8", argo, rollout, argo, true},
+		"without a controller":        {"shop", "ReplicaSet", "web-5d4f8", argo, rollout, "", false},
+		"by another controller":       {"shop", "ReplicaSet", "web-5d4f8", argo, rollout, "system:serviceaccount:shop:argo-rollouts", false},
+		"by somebody":                 {"shop", "ReplicaSet", "web-5d4f8", "alice", rollout, argo, false},
+		"by nobody":                   {"shop", "ReplicaSet", "web-5d4f8", "", rollout, argo, false},
+		"its Pod":                     {"shop", "Pod", "web-5d4f8-x", kubeSystem + "replicaset-controller", rs, argo, true},
+		"a Pod by somebody":           {"shop", "Pod", "web-5d4f8-x", "alice", rs, argo, false},
+		"a Pod of the controller":     {"shop", "Pod", "p", argo, rollout, argo, true},
+		"a Pod of somebody's account": {"shop", "Pod", "p", "system:serviceaccount:shop:default", rollout, argo, false},
+	} {
+		s := integrity.Subject{Namespace: tt.namespace, Workloads: integrity.Admitted(tt.kind, tt.object, tt.user, tt.owner, hash)}
+		if got := exempt(tt.controller).ExemptionOf(s, "a:1", now); (got != nil) != tt.want {
+			t.Errorf("%s: exempt %v", name, got != nil)
 		}
 	}
 }

@@ -19,24 +19,26 @@ import (
 // policyKnobs are, for each field of a policy's spec, a spec and the same with that
 // field alone changed, each without the braces.
 var policyKnobs = map[string][2]string{
-	"enforcementAction":              {"enforcementAction: deny", "enforcementAction: warn"},
-	"excludedImages":                 {"", "excludedImages: [reg.example/bad*]"},
-	"resolveTags":                    {"resolveTags: true", "resolveTags: false"},
-	"onUnavailable.action":           {"onUnavailable: {action: deny}", "onUnavailable: {action: allow}"},
-	"onUnavailable.maxAge":           {"onUnavailable: {action: lastKnownGood, maxAge: 1h}", "onUnavailable: {action: lastKnownGood, maxAge: 3h}"},
-	"match.kinds":                    {"match: {kinds: [Pod]}", "match: {kinds: [Pod, argoproj.io/Rollout]}"},
-	"match.namespaces":               {"match: {namespaces: [prod]}", "match: {namespaces: [test]}"},
-	"match.excludedNamespaces":       {"match: {namespaces: [prod]}", "match: {namespaces: [prod], excludedNamespaces: [prod]}"},
-	"match.labelSelector":            {"match: {labelSelector: {matchLabels: {app: web}}}", "match: {labelSelector: {matchLabels: {app: other}}}"},
-	"match.namespaceSelector":        {"match: {namespaceSelector: {matchLabels: {stage: production}}}", "match: {namespaceSelector: {matchExpressions: [{key: stage, operator: NotIn, values: [production]}]}}"},
-	"exemptions.name":                {exempt("name: x, images: [reg.example/bad*]"), exempt("name: y, images: [reg.example/bad*]")},
-	"exemptions.category":            {"exemptions: [{name: x, category: Waiver, namespaces: [prod]}]", "exemptions: [{name: x, category: Mitigated, namespaces: [prod]}]"},
-	"exemptions.expires":             {exempt(`name: x, namespaces: [prod]`), exempt(`name: x, namespaces: [prod], expires: "2026-01-01T00:00:00Z"`)},
-	"exemptions.reason":              {exempt("name: x, namespaces: [prod]"), exempt("name: x, namespaces: [prod], reason: soon")},
-	"exemptions.namespaces":          {exempt("name: x, namespaces: [prod]"), exempt("name: x, namespaces: [test]")},
-	"exemptions.images":              {exempt("name: x, images: [reg.example/bad*]"), exempt("name: x, images: [reg.example/other*]")},
-	"exemptions.workloads.kind":      {exempt("name: x, workloads: [{kind: Deployment, name: web, namespace: prod}]"), exempt("name: x, workloads: [{kind: StatefulSet, name: web, namespace: prod}]")},
-	"exemptions.workloads.name":      {exempt("name: x, workloads: [{kind: Deployment, name: web, namespace: prod}]"), exempt("name: x, workloads: [{kind: Deployment, name: api, namespace: prod}]")},
+	"enforcementAction":         {"enforcementAction: deny", "enforcementAction: warn"},
+	"excludedImages":            {"", "excludedImages: [reg.example/bad*]"},
+	"resolveTags":               {"resolveTags: true", "resolveTags: false"},
+	"onUnavailable.action":      {"onUnavailable: {action: deny}", "onUnavailable: {action: allow}"},
+	"onUnavailable.maxAge":      {"onUnavailable: {action: lastKnownGood, maxAge: 1h}", "onUnavailable: {action: lastKnownGood, maxAge: 3h}"},
+	"match.kinds":               {"match: {kinds: [Pod]}", "match: {kinds: [Pod, argoproj.io/Rollout]}"},
+	"match.namespaces":          {"match: {namespaces: [prod]}", "match: {namespaces: [test]}"},
+	"match.excludedNamespaces":  {"match: {namespaces: [prod]}", "match: {namespaces: [prod], excludedNamespaces: [prod]}"},
+	"match.labelSelector":       {"match: {labelSelector: {matchLabels: {app: web}}}", "match: {labelSelector: {matchLabels: {app: other}}}"},
+	"match.namespaceSelector":   {"match: {namespaceSelector: {matchLabels: {stage: production}}}", "match: {namespaceSelector: {matchExpressions: [{key: stage, operator: NotIn, values: [production]}]}}"},
+	"exemptions.name":           {exempt("name: x, images: [reg.example/bad*]"), exempt("name: y, images: [reg.example/bad*]")},
+	"exemptions.category":       {"exemptions: [{name: x, category: Waiver, namespaces: [prod]}]", "exemptions: [{name: x, category: Mitigated, namespaces: [prod]}]"},
+	"exemptions.expires":        {exempt(`name: x, namespaces: [prod]`), exempt(`name: x, namespaces: [prod], expires: "2026-01-01T00:00:00Z"`)},
+	"exemptions.reason":         {exempt("name: x, namespaces: [prod]"), exempt("name: x, namespaces: [prod], reason: soon")},
+	"exemptions.namespaces":     {exempt("name: x, namespaces: [prod]"), exempt("name: x, namespaces: [test]")},
+	"exemptions.images":         {exempt("name: x, images: [reg.example/bad*]"), exempt("name: x, images: [reg.example/other*]")},
+	"exemptions.workloads.kind": {exempt("name: x, workloads: [{kind: Deployment, name: web, namespace: prod}]"), exempt("name: x, workloads: [{kind: StatefulSet, name: web, namespace: prod}]")},
+	"exemptions.workloads.name": {exempt("name: x, workloads: [{kind: Deployment, name: web, namespace: prod}]"), exempt("name: x, workloads: [{kind: Deployment, name: api, namespace: prod}]")},
+	"exemptions.workloads.controller": {exempt("name: x, workloads: [{kind: argoproj.io/Rollout, name: web, namespace: prod, controller: 'system:serviceaccount:argo:argo'}]"),
+		exempt("name: x, workloads: [{kind: argoproj.io/Rollout, name: web, namespace: prod, controller: 'system:serviceaccount:argo:other'}]")},
 	"exemptions.workloads.namespace": {exempt("name: x, workloads: [{kind: Deployment, name: web, namespace: prod}]"), exempt("name: x, workloads: [{kind: Deployment, name: web, namespace: test}]")},
 }
 
@@ -115,7 +117,7 @@ func whatBecomes(t *testing.T, spec string) string {
 		for _, image := range []integrity.Image{image("good", trusted()), image("bad", denied()), remembered, tag} {
 			image.Image = strings.Replace(image.Image, "@sha256:0", "@sha256:"+strings.Repeat("0", 64), 1)
 			v := integrity.Judge(selected, []integrity.Image{image}, integrity.Context{Pod: o.Kind == "Pod", Decision: "d", Now: now,
-				Subject: integrity.Subject{Namespace: o.Namespace, Workloads: []integrity.Workload{{Kind: "Deployment", Name: "web"}}}})
+				Subject: integrity.Subject{Namespace: o.Namespace, Workloads: []integrity.Workload{{Kind: "Deployment", Name: "web"}, {Kind: "argoproj.io/Rollout", Name: "web", Claimed: true, By: "system:serviceaccount:argo:argo"}}}})
 			fmt.Fprintln(&out, image.Image, v.Allowed, v.Message, v.Warnings, v.Audit, v.Images)
 		}
 	}

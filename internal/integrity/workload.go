@@ -5,10 +5,16 @@ import (
 )
 
 // Workload names one in the namespace of the object that is part of it.
-type Workload struct{ Kind, Name string }
+type Workload struct {
+	Kind, Name string // the kind as in [KindName]
+	// Claimed says that nothing proves it but who asks, which is By: it counts where an
+	// exemption names that user as the workload's controller.
+	Claimed bool
+	By      string
+}
 
-// WorkloadKinds lists the kinds that can be exempt by name. A Pod is none:
-// whoever creates one chooses its name.
+// WorkloadKinds lists Kubernetes' own kinds that can be exempt by name; kinds of others
+// can be, too. A Pod is none: whoever creates one chooses its name.
 func WorkloadKinds() []string {
 	return []string{"CronJob", "DaemonSet", "Deployment", "Job", "ReplicaSet", "ReplicationController", "StatefulSet"}
 }
@@ -37,6 +43,11 @@ const (
 	controllerManager = "system:kube-controller-manager"
 
 	templateHashLabel = "pod-template-hash"
+	rolloutHashLabel  = "rollouts-pod-template-hash" // Argo Rollouts
+	// deploymentConfigLabel is what OpenShift's DeploymentConfigs put on their Pods.
+	deploymentConfigLabel = "deploymentconfig"
+	kindRollout           = "argoproj.io/Rollout"
+	kindDeploymentConfig  = "apps.openshift.io/DeploymentConfig"
 	// cronJobDigits is how many digits the time has, in minutes since 1970, that a
 	// CronJob's controller appends to its name for a Job.
 	cronJobDigits = 8
@@ -49,37 +60,62 @@ const (
 func Admitted(kind, name, user string, owner *Owner, labels map[string]string) []Workload {
 	var out []Workload
 	if name != "" {
-		out = append(out, Workload{kind, name})
+		out = append(out, Workload{Kind: kind, Name: name})
 	}
 	m := makerOf(kind, owner)
-	if m == nil || user != controllerManager && user != controllerAccount+m.controller {
+	if m == nil {
+		return append(out, claimed(owner, user)...)
+	}
+	if user != controllerManager && user != controllerAccount+m.controller {
 		return out
 	}
 	return append(out, Owned(kind, owner, labels)...)
 }
 
+// claimed is an owner of a kind of others, as whoever asks has written it.
+func claimed(owner *Owner, user string) []Workload {
+	if owner == nil || owner.Name == "" || user == "" {
+		return nil
+	}
+	group, _, _ := strings.Cut(owner.APIVersion, "/")
+	if reserved(group) {
+		return nil
+	}
+	return []Workload{{Kind: KindName(group, owner.Kind), Name: owner.Name, Claimed: true, By: user}}
+}
+
 // Owned returns the workloads that an object is part of if its ownerReference is
 // true: its owner; and for a Pod the Deployment that a ReplicaSet of such a name
-// and pod-template-hash is of, or the CronJob that such a Job is of.
+// and pod-template-hash is of, the CronJob that such a Job is of, and what others name
+// in the same way: the Rollout of a ReplicaSet, the DeploymentConfig of a
+// ReplicationController.
 func Owned(kind string, owner *Owner, labels map[string]string) []Workload {
 	if makerOf(kind, owner) == nil {
 		return nil
 	}
-	out := []Workload{{owner.Kind, owner.Name}}
+	out := []Workload{{Kind: owner.Kind, Name: owner.Name}}
 	if kind != "Pod" {
 		return out
 	}
 	switch owner.Kind {
 	case "ReplicaSet":
-		if hash := labels[templateHashLabel]; hash != "" {
-			if name, ok := strings.CutSuffix(owner.Name, "-"+hash); ok && name != "" {
-				out = append(out, Workload{"Deployment", name})
+		for _, of := range [...]struct{ label, kind string }{{templateHashLabel, "Deployment"}, {rolloutHashLabel, kindRollout}} {
+			if hash := labels[of.label]; hash != "" {
+				if name, ok := strings.CutSuffix(owner.Name, "-"+hash); ok && name != "" {
+					out = append(out, Workload{Kind: of.kind, Name: name})
+				}
+			}
+		}
+	case "ReplicationController":
+		if name := labels[deploymentConfigLabel]; name != "" {
+			if number, ok := strings.CutPrefix(owner.Name, name+"-"); ok && number != "" && strings.Trim(number, "0123456789") == "" {
+				out = append(out, Workload{Kind: kindDeploymentConfig, Name: name})
 			}
 		}
 	case "Job":
 		i := len(owner.Name) - cronJobDigits - 1
 		if i > 0 && owner.Name[i] == '-' && strings.Trim(owner.Name[i+1:], "0123456789") == "" {
-			out = append(out, Workload{"CronJob", owner.Name[:i]})
+			out = append(out, Workload{Kind: "CronJob", Name: owner.Name[:i]})
 		}
 	}
 	return out

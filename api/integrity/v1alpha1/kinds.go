@@ -10,7 +10,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // match, the strictest wins.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=3"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=4"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,categories=boltseal,shortName=iip
 // +kubebuilder:printcolumn:name="Action",type=string,JSONPath=`.spec.enforcementAction`

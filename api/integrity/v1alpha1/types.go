@@ -183,8 +183,11 @@ type Exemption struct {
 
 // ExemptWorkload names one workload.
 type ExemptWorkload struct {
-	// Kind of the workload.
-	// +kubebuilder:validation:Enum=CronJob;DaemonSet;Deployment;Job;ReplicaSet;ReplicationController;StatefulSet
+	// Kind of the workload: CronJob, DaemonSet, Deployment, Job, ReplicaSet,
+	// ReplicationController, StatefulSet, or a kind of others as GROUP/Kind, such as
+	// argoproj.io/Rollout.
+	// +kubebuilder:validation:Pattern=`^(CronJob|DaemonSet|Deployment|Job|ReplicaSet|ReplicationController|StatefulSet|[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z][A-Za-z0-9]*)$`
+	// +kubebuilder:validation:MaxLength=317
 	Kind string `json:"kind"`
 	// Name of the workload.
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`
@@ -195,6 +198,14 @@ type ExemptWorkload struct {
 	// +kubebuilder:validation:MaxLength=63
 	// +optional
 	Namespace string `json:"namespace,omitempty"`
+	// Controller is who creates what belongs to a workload of a kind of others, such as
+	// system:serviceaccount:argo-rollouts:argo-rollouts: what that user creates with the
+	// workload as its controller is exempt, too. Empty means that only the workload itself
+	// is. Kubernetes' own controllers are known.
+	// +kubebuilder:validation:Pattern=`^system:serviceaccount:[a-z0-9]([a-z0-9-]*[a-z0-9])?:[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`
+	// +kubebuilder:validation:MaxLength=340
+	// +optional
+	Controller string `json:"controller,omitempty"`
 }
 
 // ImageIntegrityPolicyStatus says how the policy stands.
