@@ -54,7 +54,7 @@ func authenticated() map[string]testregistry.Options {
 	}
 }
 
-// Credentials stay with the registry.
+// Credentials stay with the registry, and so does what it is told of the trace.
 func TestRedirectElsewhere(t *testing.T) {
 	t.Parallel()
 	for name, o := range authenticated() {
@@ -63,13 +63,24 @@ func TestRedirectElsewhere(t *testing.T) {
 			body := jsonOf(100)
 			desc := pushBoth(t, reg, body)
 			cdn := newOther(t, serveBytes(body))
+			const parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+			traced := func(class testregistry.Class, want string) {
+				reg.Inject(testregistry.Fault{Class: class, Match: func(req *http.Request) bool {
+					if got := req.Header.Get("Traceparent"); got != want {
+						t.Errorf("%s, %d, %s: traceparent %q, want %q", name, code, class, got, want)
+					}
+					return false
+				}})
+			}
+			traced(testregistry.Blob, parent)
+			traced(testregistry.Token, "")
 			reg.Inject(testregistry.Fault{Kind: testregistry.Custom, Class: testregistry.Blob, Match: hasCredentials, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Location", "http://"+cdn.host+"/object?signature="+secret)
 				w.Header().Set("Set-Cookie", "session="+secret)
 				w.WriteHeader(code)
 			})})
 			r := newRegistry(t, oci.Options{Credentials: rightPassword, UserAgent: "tester/1"})
-			got, err := r.Blob(within(t), pinned(reg.Host, repo, desc.Digest), desc)
+			got, err := r.Blob(boltseal.WithTraceParent(within(t), parent), pinned(reg.Host, repo, desc.Digest), desc)
 			if err != nil || !bytes.Equal(got, body) {
 				t.Fatalf("%s, %d: %q, %v", name, code, got, err)
 			}

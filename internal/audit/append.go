@@ -33,6 +33,9 @@ func AppendDecision(dst []byte, d *Decision) []byte {
 	dst = append(dst, `,"tookNanoseconds":`...)
 	dst = strconv.AppendInt(dst, int64(d.Took), 10)
 	dst = appendSpent(dst, d.Spent)
+	if d.TraceID != "" {
+		dst = text(append(dst, `,"traceID":`...), d.TraceID)
+	}
 	dst = append(dst, `,"generation":`...)
 	dst = strconv.AppendUint(dst, d.Generation, 10)
 	if d.Request != nil {

@@ -44,6 +44,9 @@ type Decision struct {
 	Decision   string        `json:"decision"`
 	Took       time.Duration `json:"tookNanoseconds"`
 	Generation uint64        `json:"generation"` // of the configuration
+	// TraceID is the id of the trace that the request was a part of, in hexadecimal
+	// digits; "" where it was none.
+	TraceID string `json:"traceID,omitempty"`
 	// Spent is where the time went, nil where that is not known.
 	Spent    *Spent   `json:"spentNanoseconds,omitempty"`
 	Request  *Request `json:"request,omitempty"`

@@ -90,7 +90,7 @@ func TestAppendDecision(t *testing.T) {
 	t.Parallel()
 	r := boltseal.Result{Reason: boltseal.Reason{Cause: boltseal.CauseNothingSigned, Message: `say "no"`}}
 	d := audit.Decision{Kind: audit.KindDecision, ID: "x", Time: time.Now().UTC(), Source: "admission", Decision: "deny", Took: 5, Generation: 2,
-		Spent:   &audit.Spent{Body: time.Second, Images: 2 * time.Second},
+		TraceID: "4bf92f3577b34da6a3ce929d0e0e4736", Spent: &audit.Spent{Body: time.Second, Images: 2 * time.Second},
 		Request: &audit.Request{UID: "u", Kind: "Pod", Operation: "CREATE", User: `a"b`, DryRun: true}, Policies: []string{"p=deny", "q=warn"},
 		Images: []audit.Image{{Image: "a", Container: "c", Namespace: "n", Verdict: audit.Verdict{Decision: "excluded", Message: "m"}},
 			{Image: "b", LastGood: "2026-11-23T00:00:00Z", Unpinned: true, Encoded: audit.EncodeVerdict("ev", &r, []byte(`{"id":"ev"}`)),

@@ -167,6 +167,9 @@ func writeExplained(env Env, e explained) {
 		if len(d.Policies) > 0 {
 			fmt.Fprintf(w, "  policies: %s\n", printable(strings.Join(d.Policies, ", ")))
 		}
+		if d.TraceID != "" {
+			fmt.Fprintf(w, "  trace: %s\n", printable(d.TraceID))
+		}
 		fmt.Fprintf(w, "  took %s%s\n", rounded(d.Took), spentParts(d.Spent.Parts()))
 	}
 	for _, img := range e.Images {

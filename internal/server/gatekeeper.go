@@ -158,6 +158,9 @@ func (s *Server) mutate(in question) reply {
 	}
 	ctx, cancel := in.within()
 	defer cancel()
+	if in.trace.Valid() {
+		ctx = boltseal.WithTraceParent(ctx, in.trace.String())
+	}
 	b := s.batch(len(q.Keys))
 	defer s.giveBack(b)
 	s.take(b, snap, q)
@@ -186,7 +189,7 @@ func (s *Server) auditKeys(in question, snap *snapshot.Snapshot, b *batch) {
 		return
 	}
 	d := audit.Decision{ID: audit.NewID(), Time: in.start.UTC(), Source: sourceGatekeeper, Decision: boltseal.Allow.String(),
-		Took: s.o.Clock().Sub(in.start), Spent: in.spent, Generation: snap.Generation, Images: b.images}
+		Took: s.o.Clock().Sub(in.start), Spent: in.spent, TraceID: in.trace.ID(), Generation: snap.Generation, Images: b.images}
 	for i, a := range b.answers {
 		img := &d.Images[i]
 		if a == nil {

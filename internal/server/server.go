@@ -25,6 +25,7 @@ import (
 	"github.com/boltseal/boltseal/internal/memo"
 	"github.com/boltseal/boltseal/internal/snapshot"
 	"github.com/boltseal/boltseal/internal/timing"
+	"github.com/boltseal/boltseal/internal/tracecontext"
 )
 
 // Defaults of Options.
@@ -188,6 +189,7 @@ type question struct {
 	from            netip.Addr // who asks
 	proven          bool       // and has proven who that is
 	spent           *audit.Spent
+	trace           tracecontext.Parent // the trace that this is a part of; zero = none
 }
 
 // asker is in whose name images of a namespace are verified: what others claim takes
@@ -312,7 +314,10 @@ func (s *Server) answer(r *http.Request, mine *share, endpoint string, maxBytes 
 		return refuse(http.StatusBadRequest, "the request did not arrive whole")
 	}
 	defer answering(r.Context())()
-	q := question{ctx: r.Context(), from: mine.from, proven: mine.proven, body: body, start: start, deadline: deadline, spent: &mine.spent}
+	q := question{ctx: r.Context(), from: mine.from, proven: mine.proven, body: body, start: start, deadline: deadline, spent: &mine.spent, trace: tracecontext.Parse(r.Header[tracecontext.Header])}
+	if !q.proven { // strangers do not decide what others record
+		q.trace = q.trace.Unsampled()
+	}
 	q.spent.Body = s.o.Clock().Sub(start)
 	return answer(q)
 }
@@ -366,6 +371,9 @@ func (s *Server) ask(in question, m *memo.Memo, n int, image func(i int) (e *bol
 	}
 	ctx, cancel := in.within()
 	defer cancel()
+	if in.trace.Valid() {
+		ctx = boltseal.WithTraceParent(ctx, in.trace.String())
+	}
 	parallel(len(open), func(j int) {
 		e, text, namespace := image(open[j])
 		a, t := m.Timed(boltseal.WithAsker(ctx, in.asker(namespace)), e, text)

@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -18,6 +19,9 @@ import (
 )
 
 const sourceAdmission = "admission"
+
+// annotationTraceID is the annotation of the API server's audit log with the trace's id.
+const annotationTraceID = "traceID"
 
 // validate answers whether an object may come into the cluster.
 func (s *Server) validate(in question) reply {
@@ -102,7 +106,15 @@ func (s *Server) review(in question, conclude func(*integrity.Verdict, *admissio
 		s.count(&v)
 		s.auditReview(in, snap, id, &q, &v, records)
 	}
-	return encode(q.UID, conclude(&v, &q))
+	a := conclude(&v, &q)
+	if in.trace.Valid() {
+		a.Audit = maps.Clone(a.Audit)
+		if a.Audit == nil {
+			a.Audit = map[string]string{}
+		}
+		a.Audit[annotationTraceID] = in.trace.ID()
+	}
+	return encode(q.UID, a)
 }
 
 func (s *Server) decode(in question) (admission.Request, error) {
@@ -232,7 +244,7 @@ func (s *Server) auditReview(in question, snap *snapshot.Snapshot, id string, q 
 	if !s.o.Audit.Enabled() {
 		return
 	}
-	d := audit.Decision{ID: id, Time: in.start.UTC(), Source: sourceAdmission, Decision: outcome(v), Took: s.o.Clock().Sub(in.start), Spent: in.spent, Generation: snap.Generation,
+	d := audit.Decision{ID: id, Time: in.start.UTC(), Source: sourceAdmission, Decision: outcome(v), Took: s.o.Clock().Sub(in.start), Spent: in.spent, TraceID: in.trace.ID(), Generation: snap.Generation,
 		Request: &audit.Request{UID: q.UID, Kind: q.Kind, Namespace: q.Namespace, Name: q.Name, Operation: q.Operation, User: q.User, DryRun: q.DryRun},
 		Images:  make([]audit.Image, len(v.Images))}
 	for _, a := range v.Applied {
