@@ -16,9 +16,10 @@ const (
 	Unknown
 )
 
-var decisionNames = [...]string{Deny: "deny", Allow: "allow", Unknown: "unknown"}
+var decisionNames = [...]string{Deny: "not trusted", Allow: "trusted", Unknown: "unknown"}
 
-// String returns "deny", "allow" or "unknown".
+// String returns what the decision says of the image: "not trusted", "trusted" or
+// "unknown", the words of every output.
 func (d Decision) String() string { return enumString(decisionNames[:], int(d)) }
 
 // MarshalText encodes the decision as its name.

@@ -101,7 +101,7 @@ const (
 	CauseRefused          Cause = "refused"
 	CauseNoStore          Cause = "no-store"    // no store's scope covers the image
 	CauseNoVerifier       Cause = "no-verifier" // no verifier is configured
-	CauseUndecided        Cause = "undecided"   // work was cut off before the policy could decide
+	CauseIncomplete       Cause = "incomplete"  // the work ended before the policy could decide
 	CauseUnpinned         Cause = "unpinned"    // trusted, but a Pod names it by a tag where the digest is demanded
 	CauseLocalImage       Cause = "local-image" // what a node runs has no digest in a registry
 	CauseInternal         Cause = "internal"

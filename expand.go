@@ -183,7 +183,7 @@ func (l *looking) at(ctx context.Context, entries []entry, denied string) []Plat
 func (l *looking) unfinished(d ocispec.Descriptor, denied string) Result {
 	f := l.engine.newFindings(l.findings.Reference.WithDigest(d.Digest))
 	f.Subject, f.Store = d, l.findings.Store
-	f.Failure = Reason{Cause: CauseUndecided, Message: fmt.Sprintf("not looked at: %s is denied already", denied)}
+	f.Failure = Reason{Cause: CauseIncomplete, Message: fmt.Sprintf("not looked at: %s is denied already", denied)}
 	return Result{Decision: Unknown, Reason: f.Failure, Findings: f}
 }
 

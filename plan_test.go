@@ -73,7 +73,7 @@ func TestReferrersWithoutAType(t *testing.T) {
 				t.Errorf("%s, %s: %s (%s: %s)", name, rule, r.Decision, r.Reason.Cause, r.Reason.Message)
 			}
 			for _, ev := range r.Evidence {
-				if ev.ArtifactType != "application/vnd.cncf.notary.signature" || ev.Reason.Cause == boltseal.CauseUndecided {
+				if ev.ArtifactType != "application/vnd.cncf.notary.signature" || ev.Reason.Cause == boltseal.CauseIncomplete {
 					t.Errorf("%s, %s: %+v", name, rule, ev)
 				}
 			}

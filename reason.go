@@ -47,7 +47,7 @@ func ReasonOf(err error) Reason {
 		r.Cause = CauseUnavailable
 		r.Remedy = "see whether " + host + " is up and reachable from here, and try again"
 	case errors.Is(err, context.Canceled):
-		r.Cause = CauseUndecided
+		r.Cause = CauseIncomplete
 		r.Message = "the work was cut off"
 		r.Remedy = "try again"
 	case errors.Is(err, ErrConfiguration):
@@ -71,7 +71,7 @@ func noStore(ref Reference) Reason {
 // undetermined tells the causes that leave the question open from those that
 // answer it with no.
 func undetermined(c Cause) bool {
-	return c.Outage() || c == CauseUnauthorized || c == CauseUndecided
+	return c.Outage() || c == CauseUnauthorized || c == CauseIncomplete
 }
 
 // Outage tells the causes that lie with a registry, a token server or a proxy, and

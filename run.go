@@ -232,7 +232,7 @@ func (r *run) settle() {
 	}
 	kept := f.Evidence[:0]
 	for _, ev := range f.Evidence {
-		if ev.Outcome == Undetermined && ev.Reason.Cause == CauseUndecided {
+		if ev.Outcome == Undetermined && ev.Reason.Cause == CauseIncomplete {
 			f.passOver(ocispec.Descriptor{Digest: ev.Referrer, ArtifactType: ev.ArtifactType}, "the policy had decided already")
 			continue
 		}

@@ -34,7 +34,7 @@ func (p *indexed) Decide(f *boltseal.Findings) (boltseal.Decision, boltseal.Reas
 	if !boltseal.IsIndex(f.Subject.MediaType) {
 		return p.policy.Decide(f)
 	}
-	v := verdict{reason: boltseal.Reason{Cause: boltseal.CauseUndecided,
+	v := verdict{reason: boltseal.Reason{Cause: boltseal.CauseIncomplete,
 		Message: fmt.Sprintf("the Policy's multiArch is %s, and it was not looked at what that asks for", p.multiArch.Demand), Remedy: "try again"}}
 	if f.Index == nil || f.Index.Demand != p.multiArch.Demand {
 		return v.decision, v.reason
@@ -116,7 +116,7 @@ func (p *policy) all(f *boltseal.Findings, rest []boltseal.PlatformResult) verdi
 	case first[boltseal.Unknown] != nil:
 		// What was cut off tells less than what cut it off.
 		for i := range rest {
-			if v := p.one(&rest[i]); v.decision == boltseal.Unknown && v.reason.Cause != boltseal.CauseUndecided {
+			if v := p.one(&rest[i]); v.decision == boltseal.Unknown && v.reason.Cause != boltseal.CauseIncomplete {
 				first[boltseal.Unknown], verdicts[boltseal.Unknown] = &rest[i], v
 				break
 			}

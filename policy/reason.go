@@ -13,7 +13,7 @@ import (
 // nearness orders causes by how near the candidate came to being trusted, so
 // that a message speaks of the signature its reader most likely means.
 var nearness = []boltseal.Cause{
-	boltseal.CauseUndecided, boltseal.CauseInternal, boltseal.CauseMalformed, boltseal.CauseUnsupported, boltseal.CauseLimit, boltseal.CauseOtherImage,
+	boltseal.CauseIncomplete, boltseal.CauseInternal, boltseal.CauseMalformed, boltseal.CauseUnsupported, boltseal.CauseLimit, boltseal.CauseOtherImage,
 	boltseal.CauseTampered, boltseal.CauseBadCertificate, boltseal.CauseNoTrustPolicy, boltseal.CauseConfiguration,
 	boltseal.CauseUntrustedSigner, boltseal.CauseIdentity, boltseal.CauseTimestamp,
 	boltseal.CauseCertificateExpired, boltseal.CauseSignatureExpired, boltseal.CauseRevocation, boltseal.CauseRevoked,

@@ -158,7 +158,7 @@ func TestAClusterThatWasNotEmpty(t *testing.T) {
 		apply(t, roots(signer, stranger)) // nothing is known under these keys
 		stands(t, "", "production", 6, 1, 5)
 		reports(t, ns, openreports.ReportSummary{Fail: 1, Error: 3}) // the local image needs no registry
-		if code, out, errs := cli(t, "-n", ns); code != 2 || !strings.Contains(out, "undecided") {
+		if code, out, errs := cli(t, "-n", ns); code != 2 || !strings.Contains(out, "unknown") {
 			t.Errorf("exit code %d\n%s\n%s", code, out, errs)
 		}
 		registry.ClearFaults()
@@ -214,7 +214,7 @@ func TestAClusterThatWasNotEmpty(t *testing.T) {
 		if n, err := metric(t.Context(), "boltseal_audit_writes_total", ""); err != nil || n != 0 {
 			t.Errorf("%f writes, %v", n, err)
 		}
-		violations, err := metric(t.Context(), "boltseal_audit_pods", `"violation"`)
+		violations, err := metric(t.Context(), "boltseal_audit_pods", `"not trusted"`)
 		if err != nil || violations != 4 {
 			t.Errorf("%f violations, %v", violations, err)
 		}
@@ -245,11 +245,11 @@ func TestAClusterThatWasNotEmpty(t *testing.T) {
 func commandLine(t *testing.T, ns, tag string) {
 	code, out, errs := cli(t, "-o", "json")
 	p := decodePrinted(t, out)
-	if code != 1 || p.Pods.Trusted != 2 || p.Pods.Violation != 4 || p.Images.Violation != 3 || p.IgnoredPods == 0 || errs != "" {
+	if code != 1 || p.Pods.Trusted != 2 || p.Pods.NotTrusted != 4 || p.Images.NotTrusted != 3 || p.IgnoredPods == 0 || errs != "" {
 		t.Errorf("exit code %d\n%s\n%s", code, out, errs)
 	}
 	code, out, _ = cli(t, "-n", ns)
-	for _, part := range []string{"NAMESPACE", "not trusted", "bad-1, bad-2", "nothing signed", "do:", "3 images: 1 trusted, 2 not trusted, 0 undecided", "5 Pods: 2 trusted, 3 not trusted, 0 undecided", tag} {
+	for _, part := range []string{"NAMESPACE", "not trusted", "bad-1, bad-2", "nothing signed", "do:", "3 images: 1 trusted, 2 not trusted, 0 unknown", "5 Pods: 2 trusted, 3 not trusted, 0 unknown", tag} {
 		if !strings.Contains(out, part) {
 			t.Errorf("exit code %d, and %q is not in\n%s", code, part, out)
 		}

@@ -224,7 +224,7 @@ func cli(t testing.TB, args ...string) (code int, stdout, stderr string) {
 
 // printed is what `boltseal audit -o json` prints.
 type printed struct {
-	Pods, Images struct{ Trusted, Violation, Unknown, Pending int }
+	Pods, Images struct{ Trusted, NotTrusted, Unknown, Pending int }
 	IgnoredPods  int
 	Findings     []struct {
 		Namespace, Policy, Image, Outcome string

@@ -251,7 +251,7 @@ func TestExemption(t *testing.T) {
 	if time.Now().Before(end) {
 		t.Error("the exemption ended before its time")
 	}
-	if got := outcomes(t, shop); got[pod.Name] != "violation" {
+	if got := outcomes(t, shop); got[pod.Name] != "not trusted" {
 		t.Errorf("boltseal audit: %v", got)
 	}
 	denied(t, "the exempt Deployment after the end", user.Create(t.Context(), deployment(shop, "web", unsigned), client.DryRunAll))

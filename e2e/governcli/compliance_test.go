@@ -79,10 +79,12 @@ func TestComplianceAndWhatIf(t *testing.T) {
 		t.Errorf("%v %v", rows, err)
 	}
 	out, _, _ = c.run("compliance", "--by", "image", "-o", "json")
-	if images := decode[[]struct {
-		Name           string
-		Pods, Clusters int
-	}](t, out); len(images) != 1 || images[0].Pods != 4 || images[0].Clusters != 1 {
+	if images := decode[struct {
+		Items []struct {
+			Name           string
+			Pods, Clusters int
+		}
+	}](t, out).Items; len(images) != 1 || images[0].Pods != 4 || images[0].Clusters != 1 {
 		t.Errorf("%+v", images)
 	}
 	out, _, _ = c.run("compliance", "--since", "24h", "-o", "html")

@@ -40,8 +40,8 @@ type Decision struct {
 	Kind       string        `json:"kind"` // KindDecision
 	ID         string        `json:"id"`
 	Time       time.Time     `json:"time"`
-	Source     string        `json:"source"` // "admission" or "gatekeeper"
-	Decision   string        `json:"decision"`
+	Source     string        `json:"source"`   // "admission" or "gatekeeper"
+	Decision   string        `json:"decision"` // of an image: its Verdict; of an admission request: "allowed" or "denied", with what else
 	Took       time.Duration `json:"tookNanoseconds"`
 	Generation uint64        `json:"generation"` // of the configuration
 	// TraceID is the id of the trace that the request was a part of, in hexadecimal
@@ -93,7 +93,7 @@ type Image struct {
 
 // Verdict is what was found about an image.
 type Verdict struct {
-	Decision string   `json:"decision"` // "allow", "deny", "unknown", "excluded"
+	Decision string   `json:"decision"` // "trusted", "not trusted", "unknown" or "excluded"
 	Cause    string   `json:"cause,omitempty"`
 	Message  string   `json:"message,omitempty"`
 	Evidence string   `json:"evidence,omitempty"` // ID of the line with the evidence

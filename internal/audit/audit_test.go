@@ -38,11 +38,11 @@ func TestReplay(t *testing.T) {
 		says        string
 	}{
 		{"allowed by one", signed, h.Engine, boltseal.Allow, 1, "without the signature sha256:"},
-		{"all of two", twice, all, boltseal.Allow, 2, "nothing else makes up for it"},
-		{"a stranger's", stranger, h.Engine, boltseal.Deny, 1, "were accepted; it is not: "},
-		{"two strangers', one suffices", strangers, h.Engine, boltseal.Deny, 2, "were accepted"},
+		{"all of two", twice, all, boltseal.Allow, 2, "without the signature"},
+		{"a stranger's", stranger, h.Engine, boltseal.Deny, 1, "were trusted; it is not: "},
+		{"two strangers', one suffices", strangers, h.Engine, boltseal.Deny, 2, "were trusted"},
 		{"nothing", unsigned, h.Engine, boltseal.Deny, 1, "nothing signed"},
-		{"not there", h.Registry.Ref(testhouse.Repo, "gone"), h.Engine, boltseal.Deny, 1, "could be looked at"},
+		{"not there", h.Registry.Ref(testhouse.Repo, "gone"), h.Engine, boltseal.Deny, 1, "can be checked"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := testhouse.Need(tt.engine.Verify(t.Context(), tt.image))(t)
@@ -89,7 +89,7 @@ func verdict(t *testing.T, id string, allow bool, record []byte) []byte {
 func TestAppendDecision(t *testing.T) {
 	t.Parallel()
 	r := boltseal.Result{Reason: boltseal.Reason{Cause: boltseal.CauseNothingSigned, Message: `say "no"`}}
-	d := audit.Decision{Kind: audit.KindDecision, ID: "x", Time: time.Now().UTC(), Source: "admission", Decision: "deny", Took: 5, Generation: 2,
+	d := audit.Decision{Kind: audit.KindDecision, ID: "x", Time: time.Now().UTC(), Source: "admission", Decision: "denied", Took: 5, Generation: 2,
 		TraceID: "4bf92f3577b34da6a3ce929d0e0e4736", Spent: &audit.Spent{Body: time.Second, Images: 2 * time.Second},
 		Request: &audit.Request{UID: "u", Kind: "Pod", Operation: "CREATE", User: `a"b`, DryRun: true}, Policies: []string{"p=deny", "q=warn"},
 		Images: []audit.Image{{Image: "a", Container: "c", Namespace: "n", Verdict: audit.Verdict{Decision: "excluded", Message: "m"}},
@@ -100,7 +100,7 @@ func TestAppendDecision(t *testing.T) {
 	if err := json.Unmarshal(b, &got); err != nil {
 		t.Fatalf("%s: %v", b, err)
 	}
-	d.Images[1].Verdict, d.Images[1].Encoded = audit.Verdict{Decision: "deny", Cause: "nothing-signed", Message: `say "no"`, Evidence: "ev", Inline: []byte(`{"id":"ev"}`)}, nil
+	d.Images[1].Verdict, d.Images[1].Encoded = audit.Verdict{Decision: "not trusted", Cause: "nothing-signed", Message: `say "no"`, Evidence: "ev", Inline: []byte(`{"id":"ev"}`)}, nil
 	if !reflect.DeepEqual(got, d) {
 		t.Errorf("got %+v\nwant %+v", got, d)
 	}
@@ -119,7 +119,7 @@ func TestNoDecisionIsTooLongToRecord(t *testing.T) {
 	t.Parallel()
 	var file bytes.Buffer
 	l := audit.NewLog(&file, 0)
-	d := audit.Decision{ID: "d", Decision: "deny", Images: make([]audit.Image, 10_000)}
+	d := audit.Decision{ID: "d", Decision: "not trusted", Images: make([]audit.Image, 10_000)}
 	for i := range d.Images {
 		d.Images[i].Image, d.Images[i].Verdict.Decision = strings.Repeat("\u00e9", 400), "deny"
 	}
@@ -221,8 +221,8 @@ func TestFind(t *testing.T) {
 	file.WriteString("2026/11/23 something else\n{\"level\":\"info\"}\n")
 	file.Write(append(ev, '\n'))
 	l := audit.NewLog(&file, 0)
-	l.Decision(&audit.Decision{ID: "d1", Decision: "allow", Images: []audit.Image{{Image: image, Encoded: verdict(t, evID, true, nil)}}})
-	l.Decision(&audit.Decision{ID: "d2", Decision: "deny", Images: []audit.Image{{Image: denied, Encoded: verdict(t, inlineID, false, inline)}, {Image: image, Encoded: verdict(t, "rotated away", true, nil)}}})
+	l.Decision(&audit.Decision{ID: "d1", Decision: "trusted", Images: []audit.Image{{Image: image, Encoded: verdict(t, evID, true, nil)}}})
+	l.Decision(&audit.Decision{ID: "d2", Decision: "not trusted", Images: []audit.Image{{Image: denied, Encoded: verdict(t, inlineID, false, inline)}, {Image: image, Encoded: verdict(t, "rotated away", true, nil)}}})
 	l.Close()
 	for id, want := range map[string]string{"d1": evID, "d2": inlineID, evID: evID, "": inlineID} {
 		c, err := audit.Find(bytes.NewReader(file.Bytes()), id)
@@ -281,7 +281,7 @@ func TestUnknownIsExplainedByWhatWasInTheWay(t *testing.T) {
 }
 
 func FuzzFind(f *testing.F) {
-	f.Add([]byte(`{"kind":"evidence","id":"a","result":{"decision":"deny"}}`), "a")
+	f.Add([]byte(`{"kind":"evidence","id":"a","result":{"decision":"not trusted"}}`), "a")
 	f.Add([]byte(`{"kind":"decision","id":"d","images":[{"image":"x","evidence":"a"}]}`), "d")
 	f.Fuzz(func(t *testing.T, b []byte, id string) {
 		c, err := audit.Find(bytes.NewReader(b), id)

@@ -72,7 +72,7 @@ func (c *Case) gather(r io.ReadSeeker) error {
 	for i, img := range c.Decision.Images {
 		switch {
 		case i >= maxImages:
-			return fmt.Errorf("a decision about more than %d images", maxImages)
+			return fmt.Errorf("the decision is about more than %d images", maxImages)
 		case len(img.Inline) > 0:
 			if err := c.add(img.Inline); err != nil {
 				return err
@@ -143,7 +143,7 @@ func (e *Evidence) Replay() (Replay, error) {
 	if e.Policy == nil || r.Failure != (boltseal.Reason{}) || r.Subject.Digest == "" {
 		re := Replay{Decision: r.Decision, Reason: r.Reason, Agrees: r.Decision != boltseal.Allow}
 		if re.Agrees {
-			re.Changes = []Change{{What: "if its signatures could be looked at at all; this was in the way: " + r.Reason.Message, To: boltseal.Unknown, How: r.Reason.Remedy}}
+			re.Changes = []Change{{What: "if its signatures can be checked; this prevented it: " + r.Reason.Message, To: boltseal.Unknown, How: r.Reason.Remedy}}
 		}
 		return re, nil
 	}
@@ -169,7 +169,7 @@ func fragile(p boltseal.Policy, f boltseal.Findings) (changes []Change) {
 			continue
 		}
 		if d := decided(p, f, map[int]boltseal.Outcome{i: boltseal.Rejected}); d != boltseal.Allow {
-			changes = append(changes, Change{What: "without " + signature(ev) + "; nothing else makes up for it", To: d, How: lasts(ev)})
+			changes = append(changes, Change{What: "without " + signature(ev), To: d, How: lasts(ev)})
 		}
 	}
 	return changes
@@ -185,16 +185,16 @@ func missing(p boltseal.Policy, f boltseal.Findings, why boltseal.Reason) (chang
 		}
 		all[i] = boltseal.Verified
 		if decided(p, f, map[int]boltseal.Outcome{i: boltseal.Verified}) == boltseal.Allow {
-			changes = append(changes, Change{What: "if " + signature(ev) + " were accepted; it is not: " + ev.Reason.Message, To: boltseal.Allow, How: ev.Reason.Remedy})
+			changes = append(changes, Change{What: "if " + signature(ev) + " were trusted; it is not: " + ev.Reason.Message, To: boltseal.Allow, How: ev.Reason.Remedy})
 		}
 	}
 	if len(changes) > 0 {
 		return changes
 	}
 	if len(all) > 0 && decided(p, f, all) == boltseal.Allow {
-		return []Change{{What: fmt.Sprintf("if all of the %d signatures that do not hold were accepted", len(all)), To: boltseal.Allow, How: why.Remedy}}
+		return []Change{{What: fmt.Sprintf("if all %d signatures that are not trusted were trusted", len(all)), To: boltseal.Allow, How: why.Remedy}}
 	}
-	return []Change{{What: "if there were what the policy asks for; this is missing: " + why.Message, To: boltseal.Allow, How: why.Remedy}}
+	return []Change{{What: "if what the policy requires existed; this is missing: " + why.Message, To: boltseal.Allow, How: why.Remedy}}
 }
 
 func decided(p boltseal.Policy, f boltseal.Findings, outcomes map[int]boltseal.Outcome) boltseal.Decision {
@@ -248,5 +248,5 @@ func lasts(ev *boltseal.Evidence) string {
 	if ev.ValidUntil.IsZero() {
 		return ""
 	}
-	return "its evidence holds until " + ev.ValidUntil.Format(time.RFC3339)
+	return "that signature is valid until " + ev.ValidUntil.Format(time.RFC3339)
 }

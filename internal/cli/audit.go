@@ -129,8 +129,8 @@ func runAudit(cmd *cobra.Command, env Env, f auditFlags) error {
 	case err != nil:
 		return err
 	case r.Pods.Unknown > 0 || r.Images.Unknown > 0:
-		return exitError(ExitUndecided)
-	case r.Pods.Violation > 0:
+		return exitError(ExitUnknown)
+	case r.Pods.NotTrusted > 0:
 		return exitError(ExitNotTrusted)
 	}
 	return nil
@@ -269,9 +269,9 @@ func writeAudit(w io.Writer, st style, r *running.Result, all bool) error {
 		}
 		fmt.Fprintln(w)
 	}
-	_, err := fmt.Fprintf(w, "%s: %d trusted, %d not trusted, %d undecided\n%s: %d trusted, %d not trusted, %d undecided\n",
-		count(r.Images.Total(), "image"), r.Images.Trusted, r.Images.Violation, r.Images.Unknown,
-		count(r.Pods.Total(), "Pod"), r.Pods.Trusted, r.Pods.Violation, r.Pods.Unknown)
+	_, err := fmt.Fprintf(w, "%s: %d trusted, %d not trusted, %d unknown\n%s: %d trusted, %d not trusted, %d unknown\n",
+		count(r.Images.Total(), "image"), r.Images.Trusted, r.Images.NotTrusted, r.Images.Unknown,
+		count(r.Pods.Total(), "Pod"), r.Pods.Trusted, r.Pods.NotTrusted, r.Pods.Unknown)
 	if err == nil && r.Pods.Exempt > 0 {
 		_, err = fmt.Fprintf(w, "%s exempt\n", count(r.Pods.Exempt, "Pod"))
 	}
@@ -294,10 +294,10 @@ func outcomeWord(o running.Outcome) (word, colour string) {
 		return "trusted", green
 	case running.Exempt:
 		return "exempt", yellow
-	case running.Violation:
+	case running.NotTrusted:
 		return "not trusted", red
 	}
-	return "undecided", yellow
+	return "unknown", yellow
 }
 
 // shortImage cuts the digest of an image to what tells it from others.

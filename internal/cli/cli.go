@@ -16,7 +16,7 @@ import (
 const (
 	ExitTrusted    = 0 // everything asked about is trusted; the command succeeded
 	ExitNotTrusted = 1 // at least one image is not trusted
-	ExitUndecided  = 2 // an outage, or something not understood: configuration, usage
+	ExitUnknown    = 2 // not known: an outage, an error in the configuration or the command line
 )
 
 // Env is everything that a command takes from its process.
@@ -46,7 +46,7 @@ func Main(ctx context.Context, env Env) int {
 	if errors.As(err, &usage) {
 		fmt.Fprintf(env.Stderr, "Run '%s --help' for what it takes.\n", usage.command)
 	}
-	return ExitUndecided
+	return ExitUnknown
 }
 
 // exitError ends the process with a code after the command has said everything itself.
@@ -140,7 +140,7 @@ Flags:
 Exit codes:
   0  all trusted, or the command succeeded
   1  at least one image is not trusted
-  2  undecided or not understood: an outage, the configuration, the command line
+  2  unknown: an outage, an error in the configuration or in the command line
 {{end}}{{if not .HasParent}}
 Run 'boltseal COMMAND --help' for more about a command.
 {{end}}`

@@ -69,7 +69,7 @@ at all: the hub goes on, and "boltseal cluster show" tells how far it is.`,
 			return err
 		}
 		fmt.Fprintln(env.Stderr, why)
-		return exitError(ExitUndecided)
+		return exitError(ExitUnknown)
 	})
 }
 

@@ -26,7 +26,7 @@ type complianceFlags struct {
 }
 
 var (
-	complianceFormats = []string{"table", "json", "csv", "html"}
+	complianceFormats = []string{"table", "json", "yaml", "csv", "html"}
 	complianceLevels  = []string{"assignment", "cluster", "namespace", "image", "component", "trend"}
 )
 
@@ -61,7 +61,7 @@ of the past, and ends with 0.`,
 	fl.StringVar(&f.image, "image", "", "only components whose image has this `TEXT` in its name")
 	fl.DurationVar(&f.since, "since", 0, "only components that were first seen this long ago or later")
 	fl.StringVar(&f.by, "by", "", "`LEVEL`: assignment, cluster, namespace, image, component or trend (default by what is asked for)")
-	fl.StringVarP(&f.output, "output", "o", "table", "`FORMAT`: table, json, csv or html")
+	fl.StringVarP(&f.output, "output", "o", "table", "`FORMAT`: table, json, yaml, csv or html")
 	f.hub.register(cmd)
 	cmd.AddCommand(newComplianceServe(env))
 	return cmd
@@ -181,7 +181,7 @@ func (l *listing) exit(level string) error {
 	case slices.ContainsFunc(l.states, func(s v1alpha1.ComplianceState) bool { return s == v1alpha1.NonCompliant || s == v1alpha1.Failed }):
 		return exitError(ExitNotTrusted)
 	case l.unknown:
-		return exitError(ExitUndecided)
+		return exitError(ExitUnknown)
 	}
 	return nil
 }
@@ -319,8 +319,9 @@ func instant(t time.Time) string {
 
 func (l *listing) write(env Env, format string) error {
 	switch format {
-	case "json":
-		return printJSON(env.Stdout, l.data)
+	case "json", "yaml":
+		o := outputFlag(format)
+		return o.encode(env.Stdout, l.data)
 	case "csv":
 		w := csv.NewWriter(env.Stdout)
 		rows := [][]string{l.header}

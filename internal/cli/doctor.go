@@ -123,7 +123,7 @@ func runDoctor(cmd *cobra.Command, env Env, f doctorFlags) error {
 	case doctor.Problem:
 		return exitError(ExitNotTrusted)
 	case doctor.Unknown:
-		return exitError(ExitUndecided)
+		return exitError(ExitUnknown)
 	}
 	return nil
 }

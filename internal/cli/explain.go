@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/audit"
 )
 
@@ -17,15 +18,16 @@ func newExplain(env Env) *cobra.Command {
 	var out outputFlag
 	cmd := &cobra.Command{
 		Use:   "explain [ID] [--audit-log FILE]",
-		Short: "Replay a recorded decision, and say what would change it",
-		Long: `Decide once more from the evidence in an audit log, without a network and without
-today's configuration, and say what would have led to another decision.
+		Short: "Explain a recorded decision, and what would change it",
+		Long: `Read one decision from an audit log, decide again from the evidence in that log, and
+print what would have led to another decision. It needs no network, and it does not
+use today's configuration.
 
-ID is the decision that a denial names, or the traceID of a report for Gatekeeper.
-Without ID it is the last decision in the log. Without --audit-log, a FILE in ID's
-place is read as a log.`,
+ID is the decision that the message of a denial names, or the traceID of an answer to
+Gatekeeper. Without ID, the last decision in the log is explained. Without --audit-log,
+the first argument may be the FILE with the log.`,
 		Example: `    boltseal explain 7c3f0a9d51e2b846 --audit-log /var/log/boltseal.jsonl
-    kubectl -n boltseal-system logs deploy/boltseal |
+    kubectl -n boltseal-system logs -l app.kubernetes.io/name=boltseal --tail=-1 |
       boltseal explain 7c3f0a9d51e2b846 --audit-log -`,
 		GroupID: "serve",
 		Args:    usage(cobra.MaximumNArgs(1)),
@@ -81,7 +83,7 @@ func runExplain(env Env, id, log string, out outputFlag) error {
 	defer done()
 	c, err := audit.Find(in, id)
 	if errors.Is(err, audit.ErrNotFound) {
-		return fmt.Errorf("%w in %s: look in the log of the replica that answered, and in older ones", err, log)
+		return fmt.Errorf("%w in %s: search the log of the replica that answered, and older logs", err, log)
 	}
 	if err != nil {
 		return err
@@ -138,7 +140,7 @@ func explain(c *audit.Case) (explained, error) {
 		x := explainedImage{Image: img.Image, Digest: img.Digest, Evidence: img.Evidence, Exempt: img.Exempt, Unpinned: img.Unpinned, Spent: img.Spent}
 		switch ev := c.Evidence[img.Evidence]; {
 		case img.Decision == audit.Excluded:
-			x.Missing = "every policy that matched passes over this image (excludedImages)"
+			x.Missing = "not checked: every policy that applies to it excludes this image (excludedImages)"
 		case img.Evidence == "" && img.Message != "":
 			x.Missing = img.Message // there was nothing to look at
 		case ev == nil:
@@ -176,10 +178,10 @@ func writeExplained(env Env, e explained) {
 		fmt.Fprintf(w, "\n%s\n", printable(img.Image))
 		writeSpent(w, img.Spent)
 		for _, e := range img.Exempt {
-			fmt.Fprintf(w, "  %s: %s\n", st.paint(yellow, "let in by exemption"), printable(e))
+			fmt.Fprintf(w, "  %s: %s\n", st.paint(yellow, "admitted by exemption"), printable(e))
 		}
 		if img.Unpinned {
-			fmt.Fprintf(w, "  %s: a policy demands its digest in place of the tag, and it was not written into the Pod\n", st.paint(yellow, "not pinned"))
+			fmt.Fprintf(w, "  %s: a policy requires a digest, and the Pod has a tag that was not replaced by its digest\n", st.paint(yellow, "not pinned"))
 		}
 		if img.Missing != "" {
 			fmt.Fprintf(w, "  %s\n", img.Missing)
@@ -188,11 +190,15 @@ func writeExplained(env Env, e explained) {
 		word, colour := verdict(img.Replay.Decision)
 		fmt.Fprintf(w, "  %s: %s\n", st.paint(colour, word), printable(img.Replay.Reason.Message))
 		if !img.Replay.Agrees {
-			fmt.Fprintln(w, "  the record says otherwise, and its evidence does not support that: the log was changed, or it is of another version of Boltseal")
+			fmt.Fprintln(w, "  the log says something else, and its evidence does not support that: the log was changed, or another version of Boltseal wrote it")
 		}
 		for _, ch := range img.Replay.Changes {
 			to, _ := verdict(ch.To)
-			fmt.Fprintf(w, "  %s -> %s\n", printable(ch.What), to)
+			lead := "would be " + to
+			if ch.To == boltseal.Unknown && img.Replay.Decision != boltseal.Allow {
+				lead = "may change" // to what is not known before its signatures are checked
+			}
+			fmt.Fprintf(w, "  %s %s\n", lead, printable(ch.What))
 			if ch.How != "" {
 				fmt.Fprintf(w, "    %s\n", printable(ch.How))
 			}

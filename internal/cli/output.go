@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -38,11 +39,32 @@ func (o *outputFlag) register(cmd *cobra.Command) {
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
+// outputVersion is the version of what commands print for programs. It changes where a
+// field is renamed or removed, or where a value gets another meaning; docs/cli.md says so.
+const outputVersion = "cli.boltseal.dev/v1"
+
+// versioned encodes an object with its apiVersion in front, and a list as the items of one.
+func versioned(v any) (json.RawMessage, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	head := `{"apiVersion":"` + outputVersion + `"`
+	rest, object := bytes.CutPrefix(b, []byte("{"))
+	switch {
+	case !object:
+		return fmt.Appendf(nil, `%s,"items":%s}`, head, b), nil
+	case !bytes.HasPrefix(rest, []byte("}")):
+		head += ","
+	}
+	return append([]byte(head), rest...), nil
+}
+
 // data tells whether the output is for a program.
 func (o *outputFlag) data() bool { return *o == "json" || *o == "yaml" }
 
 func (o *outputFlag) encode(w io.Writer, v any) error {
-	b, err := json.MarshalIndent(v, "", "  ")
+	b, err := versioned(v)
 	if err != nil {
 		return err
 	}
@@ -53,6 +75,11 @@ func (o *outputFlag) encode(w io.Writer, v any) error {
 		_, err = w.Write(b)
 		return err
 	}
-	_, err = w.Write(append(b, '\n'))
+	var out bytes.Buffer
+	if err = json.Indent(&out, b, "", "  "); err != nil {
+		return err
+	}
+	out.WriteByte('\n')
+	_, err = w.Write(out.Bytes())
 	return err
 }

@@ -112,7 +112,11 @@ func runWhatIf(cmd *cobra.Command, env Env, f whatIfFlags) error {
 	}
 	in.Now, in.Before.At, in.After.At, in.Revoked = now, now, at, revoked
 	result := whatif.Look(in)
-	err = f.show.show(env, result, func(w io.Writer, st style) error { return writeWhatIf(w, st, result) })
+	data, err := versioned(result)
+	if err != nil {
+		return err
+	}
+	err = f.show.show(env, data, func(w io.Writer, st style) error { return writeWhatIf(w, st, result) })
 	if err != nil {
 		return err
 	}
@@ -126,7 +130,7 @@ func whatIfExit(r whatif.Result) error {
 	case slices.ContainsFunc(r.Denied, func(d whatif.Denied) bool { return d.Certain }):
 		return exitError(ExitNotTrusted)
 	case len(r.Denied)+len(r.Gaps) > 0:
-		return exitError(ExitUndecided)
+		return exitError(ExitUnknown)
 	}
 	return nil
 }

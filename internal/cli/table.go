@@ -33,9 +33,9 @@ func verdict(d boltseal.Decision) (word, colour string) {
 	case boltseal.Allow:
 		return "trusted", green
 	case boltseal.Unknown:
-		return "undecided", yellow
+		return "unknown", yellow
 	}
-	return "denied", red
+	return "not trusted", red
 }
 
 // row is one line of a table; cells may be coloured by colours, index by index.
@@ -122,7 +122,7 @@ func writeResults(w io.Writer, st style, results []imageResult) error {
 	if len(results) < 2 {
 		return nil
 	}
-	_, err := fmt.Fprintf(w, "\n%d images: %d trusted, %d denied, %d undecided\n", len(results),
+	_, err := fmt.Fprintf(w, "\n%d images: %d trusted, %d not trusted, %d unknown\n", len(results),
 		counts[boltseal.Allow], counts[boltseal.Deny], counts[boltseal.Unknown])
 	return err
 }
@@ -157,7 +157,7 @@ func platformLines(st style, r imageResult) (lines []string) {
 	for i := range r.Index.Manifests {
 		m := &r.Index.Manifests[i]
 		word, colour := verdict(m.Decision)
-		if m.Failure.Cause == boltseal.CauseUndecided {
+		if m.Failure.Cause == boltseal.CauseIncomplete {
 			word = "not looked at"
 		}
 		lines = append(lines, fmt.Sprintf("%-*s  %s  %s", width, printable(m.Platform), st.paint(colour, fmt.Sprintf("%-13s", word)), st.paint(faint, shortDigest(m.Subject.Digest.String()))))

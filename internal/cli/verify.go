@@ -156,13 +156,13 @@ func (f verifyFlags) multiArch() (m boltseal.MultiArch, err error) {
 	return m, m.Validate()
 }
 
-// exitFor is 0 where all are trusted, 2 where one is undecided, else 1.
+// exitFor is 0 where all are trusted, 2 where one is unknown, else 1.
 func exitFor(results []imageResult) error {
 	code := ExitTrusted
 	for _, r := range results {
 		switch {
 		case r.Decision == boltseal.Unknown || r.Reason.Cause == boltseal.CauseInvalidReference:
-			return exitError(ExitUndecided)
+			return exitError(ExitUnknown)
 		case r.Decision != boltseal.Allow:
 			code = ExitNotTrusted
 		}

@@ -30,15 +30,15 @@ func TestMultiArch(t *testing.T) {
 	w.reg.PushIndex(repo, "below", []ocispec.Descriptor{signed}...)
 	base := kmp("roots", w.pemA) + store("oras", "") + verifier("notary", "roots")
 	for _, tt := range []struct{ parameters, index, below string }{
-		{"", "allow", "deny"},
-		{"multiArch: named\n", "allow", "deny"},
-		{"multiArch: platforms\n", "deny", "allow"},
-		{"multiArch: platforms\nplatforms: [linux/amd64]\n", "allow", "allow"},
-		{"multiArch: platforms\nplatforms: [linux/amd64, linux/arm64/v8]\n", "deny", "allow"},
-		{"multiArch: platforms\nplatforms: [linux/arm64]\n", "deny", "deny"},
-		{"multiArch: either\nplatforms: [linux/arm64]\n", "allow", "deny"},
-		{"multiArch: either\n", "allow", "allow"},
-		{"multiArch: all\n", "deny", "deny"},
+		{"", "trusted", "not trusted"},
+		{"multiArch: named\n", "trusted", "not trusted"},
+		{"multiArch: platforms\n", "not trusted", "trusted"},
+		{"multiArch: platforms\nplatforms: [linux/amd64]\n", "trusted", "trusted"},
+		{"multiArch: platforms\nplatforms: [linux/amd64, linux/arm64/v8]\n", "not trusted", "trusted"},
+		{"multiArch: platforms\nplatforms: [linux/arm64]\n", "not trusted", "not trusted"},
+		{"multiArch: either\nplatforms: [linux/arm64]\n", "trusted", "not trusted"},
+		{"multiArch: either\n", "trusted", "trusted"},
+		{"multiArch: all\n", "not trusted", "not trusted"},
 	} {
 		c, _ := works(t, base+asking("ratify-policy", tt.parameters))
 		if got := w.verify(t, c, "", "index").Decision.String(); got != tt.index {

@@ -78,7 +78,7 @@ func (c *compiler) nodes(r resource[v1beta1.PolicySpec], list strict.Node, o *po
 	switch {
 	case n.Unread != "":
 		o.Unread = n.Unread
-		warn(n.Unread, "an image of several platforms is undecided, unless multiArch is either and its index is signed")
+		warn(n.Unread, "an image of several platforms is unknown, unless multiArch is either and its index is signed")
 		return
 	case n.Unclear != "":
 		o.Platforms = nil

@@ -41,16 +41,16 @@ func TestNodes(t *testing.T) {
 		below, both string
 		warns       string
 	}{
-		{amd, "multiArch: platforms\nplatforms: [nodes]\n", "allow", "allow", ""},
-		{compile.NewNodes([]string{"linux/amd64", "linux/arm64"}), "multiArch: platforms\nplatforms: [nodes]\n", "deny", "deny", ""},
-		{amd, "multiArch: platforms\nplatforms: [nodes, linux/arm64]\n", "deny", "deny", ""},
-		{compile.NewNodes([]string{"linux/s390x"}), "multiArch: platforms\nplatforms: [linux/amd64, nodes]\n", "allow", "deny", ""}, // the third of "both" is for s390x
-		{compile.NewNodes([]string{"linux/arm64"}), "multiArch: either\nplatforms: [nodes]\n", "deny", "allow", ""},
-		{compile.NewNodes(nil), "multiArch: platforms\nplatforms: [nodes]\n", "deny", "deny", "no Node yet: every manifest"},
-		{compile.NewNodes([]string{"linux/amd64", "/"}), "multiArch: platforms\nplatforms: [nodes]\n", "deny", "deny", `say "/", which is no platform`},
-		{compile.NewNodes([]string{"linux/arm/v7", "linux/amd64"}), "multiArch: platforms\nplatforms: [nodes]\n", "deny", "deny", `say "linux/arm/v7"`},
-		{&compile.Nodes{Unread: "forbidden"}, "multiArch: platforms\nplatforms: [nodes]\n", "unknown", "unknown", "forbidden: an image of several platforms is undecided"},
-		{&compile.Nodes{Unread: "forbidden"}, "multiArch: either\nplatforms: [nodes, linux/amd64]\n", "unknown", "allow", "forbidden"},
+		{amd, "multiArch: platforms\nplatforms: [nodes]\n", "trusted", "trusted", ""},
+		{compile.NewNodes([]string{"linux/amd64", "linux/arm64"}), "multiArch: platforms\nplatforms: [nodes]\n", "not trusted", "not trusted", ""},
+		{amd, "multiArch: platforms\nplatforms: [nodes, linux/arm64]\n", "not trusted", "not trusted", ""},
+		{compile.NewNodes([]string{"linux/s390x"}), "multiArch: platforms\nplatforms: [linux/amd64, nodes]\n", "trusted", "not trusted", ""}, // the third of "both" is for s390x
+		{compile.NewNodes([]string{"linux/arm64"}), "multiArch: either\nplatforms: [nodes]\n", "not trusted", "trusted", ""},
+		{compile.NewNodes(nil), "multiArch: platforms\nplatforms: [nodes]\n", "not trusted", "not trusted", "no Node yet: every manifest"},
+		{compile.NewNodes([]string{"linux/amd64", "/"}), "multiArch: platforms\nplatforms: [nodes]\n", "not trusted", "not trusted", `say "/", which is no platform`},
+		{compile.NewNodes([]string{"linux/arm/v7", "linux/amd64"}), "multiArch: platforms\nplatforms: [nodes]\n", "not trusted", "not trusted", `say "linux/arm/v7"`},
+		{&compile.Nodes{Unread: "forbidden"}, "multiArch: platforms\nplatforms: [nodes]\n", "unknown", "unknown", "forbidden: an image of several platforms is unknown"},
+		{&compile.Nodes{Unread: "forbidden"}, "multiArch: either\nplatforms: [nodes, linux/amd64]\n", "unknown", "trusted", "forbidden"},
 		{nil, "multiArch: platforms\nplatforms: [nodes]\n", "unknown", "unknown", "there is no cluster here"},
 	} {
 		k.apply(asking("ratify-policy", tt.parameters))
@@ -58,7 +58,7 @@ func TestNodes(t *testing.T) {
 		if !st.OK() || len(st.Warnings) > 1 || (len(st.Warnings) == 1) != (tt.warns != "") || tt.warns != "" && !strings.Contains(st.Warnings[0].Error(), tt.warns) {
 			t.Errorf("%+v: %q: %v %v", tt.nodes, tt.parameters, st.Problems, st.Warnings)
 		}
-		for tag, want := range map[string]string{"below": tt.below, "both": tt.both, "plain": "allow"} {
+		for tag, want := range map[string]string{"below": tt.below, "both": tt.both, "plain": "trusted"} {
 			r := w.verify(t, c, "", tag)
 			if r.Decision.String() != want {
 				t.Errorf("%+v: %q: %s: %s: %s", tt.nodes, tt.parameters, tag, r.Decision, r.Reason.Message)

@@ -85,7 +85,7 @@ func TestOnUnavailable(t *testing.T) {
 		{"default", v1alpha1.OnUnavailable{}, boltseal.CauseUnavailable, nil, false, "503 from reg.example"},
 		{"allow", v1alpha1.OnUnavailable{Action: v1alpha1.UnavailableAllow}, boltseal.CauseUnavailable, nil, true, "lets it pass"},
 		{"allow, but 401", v1alpha1.OnUnavailable{Action: v1alpha1.UnavailableAllow}, boltseal.CauseUnauthorized, nil, false, ""},
-		{"allow, but cut off", v1alpha1.OnUnavailable{Action: v1alpha1.UnavailableAllow}, boltseal.CauseUndecided, nil, false, ""},
+		{"allow, but cut off", v1alpha1.OnUnavailable{Action: v1alpha1.UnavailableAllow}, boltseal.CauseIncomplete, nil, false, ""},
 		{"remembered", last, boltseal.CauseUnavailable, recall(trusted()), true, "it did 10m0s ago"},
 		{"remembered, revoked since", last, boltseal.CauseUnavailable, recall(denied()), false, "nothing signed"},
 		{"not remembered", last, boltseal.CauseUnavailable, recall(outage(boltseal.CauseUnavailable)), false, "503"},

@@ -52,7 +52,7 @@ func TestExemptIsCountedApart(t *testing.T) {
 		t.Errorf("it wakes at %v, %t", wake, ok)
 	}
 	s.ahead.Store(int64(time.Until(end)) + 1)
-	if r = s.look(); r.Pods != (Counts{Trusted: 1, Violation: 2}) || r.Findings[0].Exemption != "" {
+	if r = s.look(); r.Pods != (Counts{Trusted: 1, NotTrusted: 2}) || r.Findings[0].Exemption != "" {
 		t.Errorf("after the end: %+v", r)
 	}
 	if wake, ok := s.judge.wake(); ok {
@@ -60,7 +60,7 @@ func TestExemptIsCountedApart(t *testing.T) {
 	}
 	// One image in two namespaces is as bad as it is anywhere.
 	s.run("ever", unsigned, unsignedAt)
-	if r = s.look(); r.Images.Violation != 1 || r.Images.Exempt != 0 || r.Pods != (Counts{Trusted: 1, Exempt: 1, Violation: 2}) {
+	if r = s.look(); r.Images.NotTrusted != 1 || r.Images.Exempt != 0 || r.Pods != (Counts{Trusted: 1, Exempt: 1, NotTrusted: 2}) {
 		t.Errorf("%+v", r)
 	}
 }
@@ -107,7 +107,7 @@ func TestOwnersAreAskedSeldom(t *testing.T) {
 	}
 	owners.err, owners.images = nil, []string{"elsewhere:1", unsigned}
 	for range 2 {
-		if r := s.look(); r.Pods != (Counts{Trusted: 1, Exempt: 2, Violation: 1}) || owners.asked != 2 {
+		if r := s.look(); r.Pods != (Counts{Trusted: 1, Exempt: 2, NotTrusted: 1}) || owners.asked != 2 {
 			t.Errorf("%+v, asked %d times", r.Pods, owners.asked)
 		}
 	}
@@ -117,7 +117,7 @@ func TestOwnersAreAskedSeldom(t *testing.T) {
 		t.Errorf("an outage: %+v, asked %d times", r.Pods, owners.asked)
 	}
 	owners.err, owners.images = nil, nil
-	if r := s.look(); r.Pods.Exempt != 0 || r.Pods.Violation != 3 {
+	if r := s.look(); r.Pods.Exempt != 0 || r.Pods.NotTrusted != 3 {
 		t.Errorf("the owner is gone: %+v", r.Pods)
 	}
 }

@@ -99,7 +99,7 @@ func policyOf(t *testing.T, name string, spec v1alpha1.ImageIntegrityPolicySpec)
 
 func (s *scene) expect(what string, r *Result, trusted, violation, unknown int) {
 	s.t.Helper()
-	if r.Images.Trusted != trusted || r.Images.Violation != violation || r.Images.Unknown != unknown || r.Images.Pending != 0 {
+	if r.Images.Trusted != trusted || r.Images.NotTrusted != violation || r.Images.Unknown != unknown || r.Images.Pending != 0 {
 		s.t.Errorf("%s: %+v, want %d trusted, %d violations, %d unknown", what, r.Images, trusted, violation, unknown)
 		for _, f := range r.Findings[:min(len(r.Findings), 5)] {
 			s.t.Logf("%+v", f)
@@ -122,7 +122,7 @@ func TestWhatRunsIsJudgedByItsDigest(t *testing.T) {
 	s.run("boltseal-system", tag, unsigned)
 	r := s.look()
 	s.expect("first", r, 1, 3, 0)
-	if r.Pods != (Counts{Trusted: 2, Violation: 3}) || r.Ignored != 2 || len(r.Findings) != 4 {
+	if r.Pods != (Counts{Trusted: 2, NotTrusted: 3}) || r.Ignored != 2 || len(r.Findings) != 4 {
 		t.Errorf("%+v", r)
 	}
 	causes := map[string]boltseal.Cause{signed: "", unsigned: boltseal.CauseNothingSigned, strange: boltseal.CauseUntrustedSigner, tag: boltseal.CauseLocalImage}
@@ -173,8 +173,8 @@ func TestPoliciesOfBothScopes(t *testing.T) {
 	for _, f := range r.Findings {
 		got[f.Policy+" "+f.Image] = f.Outcome
 	}
-	want := map[string]Outcome{"warned " + signed: Trusted, "warned " + strange: Violation, "shop/p " + signed: Violation, "shop/p " + strange: Trusted,
-		"shop/p " + s.Registry.Host + "/other/app@sha256:" + hexA: Violation}
+	want := map[string]Outcome{"warned " + signed: Trusted, "warned " + strange: NotTrusted, "shop/p " + signed: NotTrusted, "shop/p " + strange: Trusted,
+		"shop/p " + s.Registry.Host + "/other/app@sha256:" + hexA: NotTrusted}
 	if len(got) != len(want) || r.Ignored != 1 {
 		t.Errorf("%v, %d ignored", got, r.Ignored)
 	}
@@ -197,7 +197,7 @@ func TestPoliciesOfBothScopes(t *testing.T) {
 	}
 	// Without a Store or a Verifier nothing is trusted.
 	s.configure(engines{})
-	if r := s.look(); r.Pods.Violation != 4 || r.Findings[0].Reason.Cause != boltseal.CauseNoVerifier {
+	if r := s.look(); r.Pods.NotTrusted != 4 || r.Findings[0].Reason.Cause != boltseal.CauseNoVerifier {
 		t.Errorf("%+v", r.Pods)
 	}
 }
@@ -316,7 +316,7 @@ func TestContentByAnotherName(t *testing.T) {
 	s.run("shop", s.Registry.Host+"/mirror/app:1", unsigned)
 	r := s.look()
 	s.expect("elsewhere", r, 1, 1, 0)
-	if f := r.Findings[0]; f.Outcome != Violation || f.Reason.Cause != boltseal.CauseImageNotFound {
+	if f := r.Findings[0]; f.Outcome != NotTrusted || f.Reason.Cause != boltseal.CauseImageNotFound {
 		t.Errorf("%+v", f)
 	}
 }

@@ -59,7 +59,7 @@ func (m *metrics) found(r *Result) {
 		n := 0
 		for _, p := range r.Policies {
 			if p.Action == action {
-				n += p.Pods.Violation
+				n += p.Pods.NotTrusted
 			}
 		}
 		m.violations.WithLabelValues(string(action)).Set(float64(n))

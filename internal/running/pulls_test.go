@@ -44,7 +44,7 @@ func TestPodsByTheirOwnSecrets(t *testing.T) {
 		return other
 	}})
 	r := s.look()
-	if r.Pods.Trusted != 3 || r.Pods.Violation != 2 {
+	if r.Pods.Trusted != 3 || r.Pods.NotTrusted != 2 {
 		t.Errorf("%+v", r)
 	}
 	for _, who := range []string{"shop:x:pull+more", "shop:x:wrong", "shop:x:", "bank:x:pull+more"} {

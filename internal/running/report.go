@@ -195,7 +195,7 @@ func resultOf(o Outcome, action v1alpha1.EnforcementAction) openreports.Result {
 
 func severityOf(o Outcome, action v1alpha1.EnforcementAction) openreports.ResultSeverity {
 	switch {
-	case o != Violation:
+	case o != NotTrusted:
 		return "info"
 	case action == v1alpha1.Deny:
 		return "high"

@@ -23,7 +23,7 @@ func manyFindings(namespaces, images int) *Result {
 	for ns := range namespaces {
 		for i := range images {
 			namespace := fmt.Sprintf("namespace-%03d", ns)
-			f := &Finding{Namespace: namespace, Policy: "production", Action: v1alpha1.Deny, Outcome: Violation, Pods: 5,
+			f := &Finding{Namespace: namespace, Policy: "production", Action: v1alpha1.Deny, Outcome: NotTrusted, Pods: 5,
 				Image:  fmt.Sprintf("registry.example/team%03d/app%04d@sha256:%s", ns, i, hexA),
 				Reason: boltseal.Reason{Cause: boltseal.CauseNothingSigned, Message: "nothing signed: no signature refers to this image", Remedy: "sign the image and push the signature to the same repository"}}
 			f.Workloads = []Workload{{APIVersion: "apps/v1", Kind: "Deployment", Name: fmt.Sprintf("app%04d", i), Pods: 5}}
@@ -89,11 +89,11 @@ func TestReportOfANamespace(t *testing.T) {
 	x := []Workload{{APIVersion: "v1", Kind: "Pod", Name: "x", Pods: 2}}
 	reason := boltseal.Reason{Cause: boltseal.CauseUnavailable, Message: "no answer", Remedy: "wait"}
 	r := &Result{At: time.Unix(1_800_000_000, 0), Findings: []*Finding{
-		{Namespace: "shop", Policy: "p", Action: v1alpha1.Deny, Image: "a", Outcome: Violation, Pods: 2, Workloads: x, Reason: boltseal.Reason{Cause: boltseal.CauseNothingSigned, Message: "nothing signed"}},
+		{Namespace: "shop", Policy: "p", Action: v1alpha1.Deny, Image: "a", Outcome: NotTrusted, Pods: 2, Workloads: x, Reason: boltseal.Reason{Cause: boltseal.CauseNothingSigned, Message: "nothing signed"}},
 		{Namespace: "shop", Policy: "p", Action: v1alpha1.Deny, Image: "b", Outcome: Unknown, Pods: 1, Workloads: x, Reason: reason},
 		{Namespace: "shop", Policy: "p", Action: v1alpha1.Deny, Image: "c", Outcome: Trusted, Pods: 3, Workloads: x},
 		{Namespace: "shop", Policy: "p", Action: v1alpha1.Deny, Image: "d", Outcome: Trusted, Pods: 4, Workloads: x},
-		{Namespace: "shop", Policy: "w", Action: v1alpha1.DryRun, Image: "a", Outcome: Violation, Pods: 2, Workloads: x},
+		{Namespace: "shop", Policy: "w", Action: v1alpha1.DryRun, Image: "a", Outcome: NotTrusted, Pods: 2, Workloads: x},
 		{Namespace: "slow", Policy: "p", Action: v1alpha1.Deny, Image: "a", Outcome: Pending, Pods: 2},
 	}}
 	all := reportsOf(r)

@@ -24,15 +24,15 @@ type Pod struct {
 
 // Counts is how many have which outcome.
 type Counts struct {
-	Trusted   int `json:"trusted"`
-	Exempt    int `json:"exempt"`
-	Violation int `json:"violation"`
-	Unknown   int `json:"unknown"`
-	Pending   int `json:"pending"`
+	Trusted    int `json:"trusted"`
+	Exempt     int `json:"exempt"`
+	NotTrusted int `json:"notTrusted"`
+	Unknown    int `json:"unknown"`
+	Pending    int `json:"pending"`
 }
 
 // Total is how many there are.
-func (c Counts) Total() int { return c.Trusted + c.Exempt + c.Violation + c.Unknown + c.Pending }
+func (c Counts) Total() int { return c.Trusted + c.Exempt + c.NotTrusted + c.Unknown + c.Pending }
 
 // Of is how many have an outcome.
 func (c Counts) Of(o Outcome) int { return *c.of(o) }
@@ -45,8 +45,8 @@ func (c *Counts) of(o Outcome) *int {
 		return &c.Exempt
 	case Unknown:
 		return &c.Unknown
-	case Violation:
-		return &c.Violation
+	case NotTrusted:
+		return &c.NotTrusted
 	}
 	return &c.Pending
 }

@@ -43,14 +43,14 @@ type Outcome uint8
 
 // The outcomes, the worse the greater.
 const (
-	Pending   Outcome = iota // it was not looked at yet
-	Trusted                  // it satisfies the policy
-	Exempt                   // it does not, or could not be judged, and is exempt
-	Unknown                  // an outage: it could not be judged
-	Violation                // it does not satisfy the policy
+	Pending    Outcome = iota // it was not looked at yet
+	Trusted                   // it satisfies the policy
+	Exempt                    // it does not, or could not be judged, and is exempt
+	Unknown                   // an outage: it could not be judged
+	NotTrusted                // it does not satisfy the policy
 )
 
-// String returns "pending", "trusted", "exempt", "unknown" or "violation".
+// String returns "pending", "trusted", "exempt", "unknown" or "not trusted".
 func (o Outcome) String() string {
 	switch o {
 	case Trusted:
@@ -59,8 +59,8 @@ func (o Outcome) String() string {
 		return "exempt"
 	case Unknown:
 		return "unknown"
-	case Violation:
-		return "violation"
+	case NotTrusted:
+		return "not trusted"
 	}
 	return "pending"
 }
@@ -69,7 +69,7 @@ func (o Outcome) String() string {
 func (o Outcome) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
 
 // Outcomes lists all outcomes.
-func Outcomes() []Outcome { return []Outcome{Pending, Trusted, Exempt, Unknown, Violation} }
+func Outcomes() []Outcome { return []Outcome{Pending, Trusted, Exempt, Unknown, NotTrusted} }
 
 // worse is the outcome of two things that must both be trusted. What is pending
 // hides nothing that is known to be wrong, and is not trusted yet.
@@ -100,5 +100,5 @@ func outcomeOf(d boltseal.Decision) Outcome {
 	case boltseal.Unknown:
 		return Unknown
 	}
-	return Violation
+	return NotTrusted
 }

@@ -42,8 +42,8 @@ type stand struct {
 
 // auditOf is what a policy's status is to say.
 func auditOf(p *PolicyTotals, first firstFindings, trusted trusted) *v1alpha1.Audit {
-	return &v1alpha1.Audit{Pods: int32(p.Pods.Total()), Images: int32(p.Images.Total()), Violations: int32(p.Pods.Violation),
-		ViolatingImages: int32(p.Images.Violation), Unknown: int32(p.Pods.Unknown), Exempt: int32(p.Pods.Exempt), Pending: int32(p.Pods.Pending), First: first.violations,
+	return &v1alpha1.Audit{Pods: int32(p.Pods.Total()), Images: int32(p.Images.Total()), Violations: int32(p.Pods.NotTrusted),
+		ViolatingImages: int32(p.Images.NotTrusted), Unknown: int32(p.Pods.Unknown), Exempt: int32(p.Pods.Exempt), Pending: int32(p.Pods.Pending), First: first.violations,
 		FirstExempt: first.exempt, ExemptOtherwise: first.exemptOtherwise,
 		TrustedBy: trusted.by, TrustedOtherwise: trusted.otherwise}
 }
@@ -60,7 +60,7 @@ func findFirst(r *Result) map[string]firstFindings {
 	for _, f := range r.Findings {
 		first := out[f.Policy]
 		switch {
-		case f.Outcome == Violation && len(first.violations) < maxViolations:
+		case f.Outcome == NotTrusted && len(first.violations) < maxViolations:
 			first.violations = append(first.violations, auditViolation(f))
 		case f.Outcome == Exempt && len(first.exempt) < maxViolations:
 			first.exempt = append(first.exempt, auditViolation(f))
@@ -211,7 +211,7 @@ func (w *writer) tell(r *Result) {
 		switch {
 		case f.Outcome == Trusted || f.Outcome == Exempt:
 			continue
-		case f.Outcome != Violation:
+		case f.Outcome != NotTrusted:
 			if w.seen[v] {
 				seen[v] = true // it may still be one
 			}

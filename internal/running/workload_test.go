@@ -77,15 +77,15 @@ func TestResultsHaveIDsOfTheirOwn(t *testing.T) {
 		return all
 	}
 	for _, most := range []int{0, 1, 5, 5000} {
-		all := ids(Violation, most)
+		all := ids(NotTrusted, most)
 		if n := len(slices.Compact(slices.Clone(all))); n != len(all) || slices.Contains(all, "") {
 			t.Errorf("at most %d: %d results have %d ids: %q", most, len(all), n, all)
 		}
 	}
-	if n := len(ids(Violation, 5000)); n != 2*2*(3*3+1) {
+	if n := len(ids(NotTrusted, 5000)); n != 2*2*(3*3+1) {
 		t.Errorf("%d results", n)
 	}
-	if a, b := ids(Violation, 5000), ids(Unknown, 5000); !slices.Equal(a, b) {
+	if a, b := ids(NotTrusted, 5000), ids(Unknown, 5000); !slices.Equal(a, b) {
 		t.Error("an id depends on what comes out")
 	}
 	if a, b := resultID("ab", "c"), resultID("a", "bc"); a == b {

@@ -280,13 +280,13 @@ func outcome(v *integrity.Verdict) string {
 	}
 	switch {
 	case !v.Allowed:
-		return "deny"
+		return "denied"
 	case fails > 0:
-		return "allow, not trusted"
+		return "allowed, not trusted"
 	case exempt:
-		return "allow, exempt"
+		return "allowed, exempt"
 	}
-	return "allow"
+	return "allowed"
 }
 
 func encode(uid string, a admission.Answer) reply {

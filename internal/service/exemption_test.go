@@ -104,16 +104,16 @@ func TestExemptionsAgree(t *testing.T) {
 		now, after                       runs.Outcome
 	}{
 		{"trusted in a namespace that is exempt", "lab-1", signed, signedAt, "alice", nil, nil, runs.Trusted, runs.Trusted},
-		{"untrusted there", "lab-1", app, appAt, "alice", nil, nil, runs.Exempt, runs.Violation},
-		{"untrusted elsewhere", "shop", app, appAt, "alice", nil, nil, runs.Violation, runs.Violation},
-		{"an image in a namespace", "tools", tool, toolAt, "alice", nil, nil, runs.Exempt, runs.Violation},
-		{"that image elsewhere", "shop", tool, toolAt, "alice", nil, nil, runs.Violation, runs.Violation},
-		{"another image there", "tools", app, appAt, "alice", nil, nil, runs.Violation, runs.Violation},
-		{"a workload's Pod", "shop", app, appAt, controllerOfReplicaSets, ownedBy("web-5d4f8", "u1"), hash, runs.Exempt, runs.Violation},
-		{"a workload's Pod elsewhere", "tools", app, appAt, controllerOfReplicaSets, ownedBy("web-5d4f8", "u1"), hash, runs.Violation, runs.Violation},
-		{"a forged owner that is not there", "shop", app, appAt, "alice", ownedBy("web-forged", "u2"), map[string]string{"pod-template-hash": "forged"}, runs.Violation, runs.Violation},
-		{"a forged owner of another image", "shop", tool, toolAt, "alice", ownedBy("web-5d4f8", "u1"), hash, runs.Violation, runs.Violation},
-		{"a forged UID", "shop", app, appAt, "alice", ownedBy("web-5d4f8", "u9"), hash, runs.Violation, runs.Violation},
+		{"untrusted there", "lab-1", app, appAt, "alice", nil, nil, runs.Exempt, runs.NotTrusted},
+		{"untrusted elsewhere", "shop", app, appAt, "alice", nil, nil, runs.NotTrusted, runs.NotTrusted},
+		{"an image in a namespace", "tools", tool, toolAt, "alice", nil, nil, runs.Exempt, runs.NotTrusted},
+		{"that image elsewhere", "shop", tool, toolAt, "alice", nil, nil, runs.NotTrusted, runs.NotTrusted},
+		{"another image there", "tools", app, appAt, "alice", nil, nil, runs.NotTrusted, runs.NotTrusted},
+		{"a workload's Pod", "shop", app, appAt, controllerOfReplicaSets, ownedBy("web-5d4f8", "u1"), hash, runs.Exempt, runs.NotTrusted},
+		{"a workload's Pod elsewhere", "tools", app, appAt, controllerOfReplicaSets, ownedBy("web-5d4f8", "u1"), hash, runs.NotTrusted, runs.NotTrusted},
+		{"a forged owner that is not there", "shop", app, appAt, "alice", ownedBy("web-forged", "u2"), map[string]string{"pod-template-hash": "forged"}, runs.NotTrusted, runs.NotTrusted},
+		{"a forged owner of another image", "shop", tool, toolAt, "alice", ownedBy("web-5d4f8", "u1"), hash, runs.NotTrusted, runs.NotTrusted},
+		{"a forged UID", "shop", app, appAt, "alice", ownedBy("web-5d4f8", "u9"), hash, runs.NotTrusted, runs.NotTrusted},
 	}
 	check := func(want func(i int) runs.Outcome) {
 		t.Helper()
@@ -124,7 +124,7 @@ func TestExemptionsAgree(t *testing.T) {
 			q.Object = runtime.RawExtension{Raw: testhouse.Need(json.Marshal(p))(t)}
 			q.UserInfo.Username = c.user
 			a := r.review(server.PathValidate, r.mutated(q))
-			admitted := runs.Violation
+			admitted := runs.NotTrusted
 			switch {
 			case a.Allowed && a.AuditAnnotations["exempt"] != "":
 				admitted = runs.Exempt
@@ -144,7 +144,7 @@ func TestExemptionsAgree(t *testing.T) {
 		}
 	}
 	check(func(i int) runs.Outcome { return cases[i].now })
-	if got := r.metric(`boltseal_exempted_images_total{category="Waiver",decision="deny"}`); got != "2" {
+	if got := r.metric(`boltseal_exempted_images_total{category="Waiver",decision="not trusted"}`); got != "2" {
 		t.Errorf("exempted %s", got)
 	}
 	if soon, over := r.metric(`boltseal_exemptions{state="ending"}`), r.metric(`boltseal_exemptions{state="over"}`); soon != "3" || over != "0" {
@@ -152,7 +152,7 @@ func TestExemptionsAgree(t *testing.T) {
 	}
 	eventually(t, "the exemption in the audit log", func() bool {
 		log := r.audit.String()
-		return strings.Contains(log, `"decision":"allow, exempt"`) && strings.Contains(log, `"exempt":["prod/tool until `)
+		return strings.Contains(log, `"decision":"allowed, exempt"`) && strings.Contains(log, `"exempt":["prod/tool until `)
 	})
 	ahead.Store(int64(time.Hour))
 	check(func(i int) runs.Outcome { return cases[i].after })

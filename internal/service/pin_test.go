@@ -187,7 +187,7 @@ func TestNoTagIsAdmittedThatWasNotPinned(t *testing.T) {
 			}
 		}
 	}
-	if n := r.metric(`boltseal_image_decisions_total{cause="unpinned",decision="deny",source="admission"}`); n == "" || n == "0" {
+	if n := r.metric(`boltseal_image_decisions_total{cause="unpinned",decision="not trusted",source="admission"}`); n == "" || n == "0" {
 		t.Errorf("counted %q times", n)
 	}
 	eventually(t, "the audit log says so", func() bool { return strings.Contains(r.audit.String(), `"unpinned":true`) })

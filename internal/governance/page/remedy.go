@@ -27,7 +27,7 @@ func remedyOf(reason string) string {
 		return "The registry no longer has the image: push it again, or run another one."
 	case boltseal.CauseUnauthorized:
 		return "Give the Store credentials that may pull from this registry."
-	case boltseal.CauseUnavailable, boltseal.CauseUnusable, boltseal.CauseUndecided, boltseal.CauseRevocation:
+	case boltseal.CauseUnavailable, boltseal.CauseUnusable, boltseal.CauseIncomplete, boltseal.CauseRevocation:
 		return "See whether the registry and the CA's servers can be reached from the cluster. It is tried again by itself."
 	case boltseal.CauseNoStore:
 		return "Add a Store whose scopes cover this registry."
