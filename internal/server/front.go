@@ -17,7 +17,8 @@ import (
 // for their first request a minute later: closed before, it would cost that request.
 type front struct {
 	net.Listener
-	config *tls.Config // nil = plain HTTP
+	config *tls.Config   // nil = plain HTTP
+	within time.Duration // for a handshake
 	log    *slog.Logger
 	asked  chan net.Conn // connections whose first request begins
 	failed chan error    // what accepting failed with
@@ -28,9 +29,10 @@ type front struct {
 	waiting map[net.Conn]bool // those that nothing was asked on; nil = closed
 }
 
-// newFront accepts connections on l at once. Close ends it.
-func newFront(l net.Listener, config *tls.Config, log *slog.Logger) *front {
-	f := &front{Listener: l, config: config, log: log, asked: make(chan net.Conn), failed: make(chan error), ended: make(chan struct{}),
+// newFront accepts connections on l at once, and gives each handshake so long. Close
+// ends it.
+func newFront(l net.Listener, config *tls.Config, handshake time.Duration, log *slog.Logger) *front {
+	f := &front{Listener: l, config: config, within: handshake, log: log, asked: make(chan net.Conn), failed: make(chan error), ended: make(chan struct{}),
 		waiting: map[net.Conn]bool{}}
 	go f.accept()
 	return f
@@ -118,7 +120,7 @@ func (f *front) first(raw net.Conn) (net.Conn, error) {
 		return &askedPlain{raw, first}, err
 	}
 	c := tls.Server(raw, f.config)
-	if err := raw.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
+	if err := raw.SetDeadline(time.Now().Add(f.within)); err != nil {
 		return nil, err
 	}
 	if err := c.Handshake(); err != nil {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -14,13 +15,13 @@ import (
 
 // Limits on connections.
 const (
-	readHeaderTimeout = 5 * time.Second
-	readTimeout       = 10 * time.Second
-	writeTimeout      = 40 * time.Second
-	idleTimeout       = 2 * time.Minute
-	maxHeaderBytes    = 64 << 10
-	maxStreams        = 1000
-	handshakeTimeout  = 5 * time.Second
+	// arrivalTimeout is for a handshake, and for a request to arrive: what API servers
+	// wait by default. Less would cost requests where a replica is short of processors.
+	arrivalTimeout = 10 * time.Second
+	writeTimeout   = 40 * time.Second
+	idleTimeout    = 2 * time.Minute
+	maxHeaderBytes = 64 << 10
+	maxStreams     = 1000
 	// lastRequests is how long requests may take that are under way when the server
 	// has waited for its clients long enough.
 	lastRequests = 5 * time.Second
@@ -35,6 +36,9 @@ type Endpoint struct {
 	// Lasting is for an endpoint whose every request counts: its connections are
 	// left to their clients to close, as long as there is time.
 	Lasting bool
+	// Arrival is how long a TLS handshake, and a request, may take to arrive. 0 means
+	// ten seconds.
+	Arrival time.Duration
 }
 
 // Run serves until ctx ends. Then it calls leaving, from which on each answer tells
@@ -55,9 +59,10 @@ func Run(ctx context.Context, endpoints []Endpoint, leaving func(), grace, drain
 	failed := make(chan error, len(endpoints))
 	var lasting []*connTable
 	for i, e := range endpoints {
+		arrival := cmp.Or(e.Arrival, arrivalTimeout)
 		e.TLS = e.TLS.Clone() // net/http writes to it: it may be another server's, too
 		srv := &http.Server{
-			Handler: e.Handler, TLSConfig: e.TLS, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout,
+			Handler: e.Handler, TLSConfig: e.TLS, ReadHeaderTimeout: arrival, ReadTimeout: arrival,
 			WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
 			HTTP2:     &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 			ErrorLog:  log.New(complaints{logger}, "", 0),
@@ -69,7 +74,7 @@ func Run(ctx context.Context, endpoints []Endpoint, leaving func(), grace, drain
 		switch {
 		case e.Lasting:
 			lasting = append(lasting, listener)
-			serve = func() error { return srv.Serve(newFront(listener, e.TLS, logger)) }
+			serve = func() error { return srv.Serve(newFront(listener, e.TLS, arrival, logger)) }
 		case e.TLS != nil:
 			serve = func() error { return srv.ServeTLS(listener, "", "") }
 		}

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"runtime"
 	"slices"
 	"sync"
@@ -18,18 +17,20 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/testwait"
 )
 
 // hang is longer than anything here takes, however busy the machine is.
 const hang = 2 * time.Minute
 
-// certificate is one for 127.0.0.1 and example.com.
+// certificate is one that clients here do not look at.
 func certificate(t testing.TB) *tls.Config {
 	t.Helper()
-	s := httptest.NewUnstartedServer(http.NotFoundHandler())
-	s.StartTLS()
-	defer s.Close()
-	return &tls.Config{Certificates: s.TLS.Certificates, NextProtos: []string{"h2", "http/1.1"}}
+	chain := testca.Test(t, testca.Options{})
+	cert := tls.Certificate{Certificate: chain.Raw()[:1], PrivateKey: chain.Leaf().Key}
+	return &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}}
 }
 
 // instance is a running server, as Run runs it.
@@ -40,14 +41,21 @@ type instance struct {
 	ended   chan error
 }
 
-// run runs a server until its leave is called.
-func run(t testing.TB, l net.Listener, config *tls.Config, grace, drain time.Duration) *instance {
+// run runs a server until its leave is called. heard, where it is not nil, is closed when
+// whoever is to know has heard that it leaves: its grace begins then.
+func run(t testing.TB, l net.Listener, config *tls.Config, grace, drain time.Duration, heard <-chan struct{}) *instance {
 	t.Helper()
-	s := New(Options{Metrics: NewMetrics(Sources{})})
+	s := New(Options{Metrics: NewMetrics(Sources{}), VerifyTimeout: hang, BodyTimeout: hang})
 	ctx, cancel := context.WithCancel(context.Background())
 	i := &instance{address: l.Addr().String(), leave: cancel, left: make(chan struct{}), ended: make(chan error, 1)}
-	leaving := func() { s.Drain(); close(i.left) }
-	e := Endpoint{Name: "main", Listener: l, TLS: config, Handler: s.Handler(), Lasting: true}
+	leaving := func() {
+		s.Drain()
+		close(i.left)
+		if heard != nil {
+			<-heard
+		}
+	}
+	e := Endpoint{Name: "main", Listener: l, TLS: config, Handler: s.Handler(), Lasting: true, Arrival: hang}
 	go func() { i.ended <- Run(ctx, []Endpoint{e}, leaving, grace, drain, slog.New(slog.DiscardHandler)) }()
 	return i
 }
@@ -97,7 +105,7 @@ func TestIdleConnectionsAreLeftToTheirClients(t *testing.T) {
 		for _, before := range []int{0, 1, 3} { // requests before
 			synctest.Test(t, func(t *testing.T) {
 				l := newPipes()
-				i := run(t, l, config, 10*time.Second, 100*time.Second)
+				i := run(t, l, config, 10*time.Second, 100*time.Second, nil)
 				c := l.dial(t, config)
 				r := bufio.NewReader(c)
 				for range before {
@@ -135,7 +143,7 @@ func TestLeavingHasAnEnd(t *testing.T) {
 	config := certificate(t)
 	synctest.Test(t, func(t *testing.T) {
 		l := newPipes()
-		i := run(t, l, config, 10*time.Second, 60*time.Second)
+		i := run(t, l, config, 10*time.Second, 60*time.Second, nil)
 		c, fresh := l.dial(t, config), l.dial(t, config)
 		ask(t, c, bufio.NewReader(c))
 		begin := time.Now()
@@ -155,7 +163,7 @@ func TestLeavingHasAnEnd(t *testing.T) {
 // TestAskedPlainlyOfTLS: who forgot the s of https learns of it.
 func TestAskedPlainlyOfTLS(t *testing.T) {
 	t.Parallel()
-	i := run(t, listen(t), certificate(t), 0, time.Minute)
+	i := run(t, listen(t), certificate(t), 0, time.Minute, nil)
 	resp, err := http.Get("http://" + i.address + "/")
 	if err != nil {
 		t.Fatal(err)
@@ -184,9 +192,8 @@ func TestRestartsLoseNoRequest(t *testing.T) {
 			// waits: a server is waited for longer than a client keeps a connection, whatever the two are
 			transport := &http.Transport{DialTLSContext: r.dial, MaxIdleConnsPerHost: 25, IdleConnTimeout: 2 * time.Second, ForceAttemptHTTP2: true}
 			client := &http.Client{Transport: transport, Timeout: hang}
-			graces := []time.Duration{0, 3 * time.Second}
-			r.add(t, graces[0])
-			r.add(t, graces[1])
+			r.add(t)
+			r.add(t)
 			var asked, lost atomic.Int64
 			stop := make(chan struct{})
 			var workers sync.WaitGroup
@@ -209,20 +216,20 @@ func TestRestartsLoseNoRequest(t *testing.T) {
 			}
 			var gone []*instance
 			for n := range 20 {
-				r.add(t, graces[n%2])
+				r.add(t)
 				oldest := r.oldest()
-				if n%2 == 0 { // no grace is needed where the Service hears first
+				if n%2 == 0 { // the Service hears first
 					r.removeOldest()
 				}
 				oldest.leave()
 				<-oldest.left
-				for from := asked.Load(); asked.Load() < from+50; {
-					runtime.Gosched()
-				}
+				from := asked.Load()
+				testwait.Until(t, "more requests", func() bool { return asked.Load() >= from+50 })
 				if n%2 == 1 {
 					r.removeOldest()
 				}
-				gone = append(gone, oldest)
+				close(oldest.heard)
+				gone = append(gone, oldest.instance)
 			}
 			for _, i := range gone {
 				i.end(t) // while the others are asked on
@@ -231,6 +238,7 @@ func TestRestartsLoseNoRequest(t *testing.T) {
 			workers.Wait()
 			transport.CloseIdleConnections()
 			for _, i := range r.serving {
+				close(i.heard)
 				i.leave()
 				i.end(t)
 			}
@@ -249,18 +257,25 @@ type replicas struct {
 	dialled atomic.Int64
 
 	mu      sync.RWMutex
-	serving []*instance // those that get new connections
+	serving []replica // those that get new connections
 }
 
-func (r *replicas) add(t testing.TB, grace time.Duration) {
+// replica is a server that goes on for new clients until heard is closed.
+type replica struct {
+	*instance
+	heard chan struct{}
+}
+
+func (r *replicas) add(t testing.TB) {
 	t.Helper()
-	i := run(t, listen(t), r.config, grace, hang)
+	heard := make(chan struct{})
+	i := run(t, listen(t), r.config, 0, 5*hang, heard)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.serving = append(r.serving, i)
+	r.serving = append(r.serving, replica{i, heard})
 }
 
-func (r *replicas) oldest() *instance {
+func (r *replicas) oldest() replica {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return r.serving[0]
@@ -300,7 +315,7 @@ func post(client *http.Client, body []byte) error {
 func busy() (quiet func()) {
 	var stop atomic.Bool
 	var wg sync.WaitGroup
-	for range 3 * runtime.GOMAXPROCS(0) {
+	for range 2 * runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
 			for !stop.Load() {
 			}
