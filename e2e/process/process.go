@@ -116,6 +116,25 @@ func (p *Process) Err() error {
 	return fmt.Errorf("%s: %w (%s); the end of %s:\n%s", p.spec.Name, ErrExited, state, p.spec.LogFile, p.LogTail())
 }
 
+// ExitStatus is that of a process that has ended, -1 where a signal ended it or it still runs.
+func (p *Process) ExitStatus() int {
+	select {
+	case <-p.exited:
+	default:
+		return -1
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var exit *exec.ExitError
+	switch {
+	case p.err == nil:
+		return 0
+	case errors.As(p.err, &exit):
+		return exit.ExitCode()
+	}
+	return -1
+}
+
 // LogTail returns the last lines of the log.
 func (p *Process) LogTail() string {
 	f, err := os.Open(p.spec.LogFile)

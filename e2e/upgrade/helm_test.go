@@ -1,11 +1,9 @@
 package upgrade
 
 import (
-	"bytes"
-	"context"
-	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,41 +11,20 @@ import (
 	"helm.sh/helm/v4/pkg/chart/common"
 	"helm.sh/helm/v4/pkg/chart/v2/loader"
 	"helm.sh/helm/v4/pkg/kube"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/boltseal/boltseal/e2e/await"
-	"github.com/boltseal/boltseal/e2e/kit"
-	"github.com/boltseal/boltseal/e2e/render"
 )
 
-// values are what this cluster needs: a Service's port is that of what stands in for it.
-func values() string {
-	return fmt.Sprintf(`
-service: {port: %d}
-shutdown: {delaySeconds: 1}
+// values are those of the test; all else is the chart's.
+const values = `
 audit: {interval: 5s}
 log: {level: debug}
 gatekeeper: {enabled: true}
-`, machine.port())
-}
-
-// loopback leads Boltseal's Service to this machine: there is no service network.
-type loopback struct{}
-
-func (loopback) Run(in *bytes.Buffer) (*bytes.Buffer, error) {
-	all, err := kit.Parse(in.String())
-	if err != nil {
-		return nil, err
-	}
-	for _, u := range all {
-		if u.GetKind() == "Service" {
-			u.Object["spec"] = map[string]any{"type": "ExternalName", "externalName": "localhost"}
-		}
-	}
-	text, err := render.Marshal(all...)
-	return bytes.NewBufferString(text), err
-}
+`
 
 // helm is Helm, as its command line would be for the release.
 func helm(t *testing.T) *action.Configuration {
@@ -69,7 +46,7 @@ func helm(t *testing.T) *action.Configuration {
 // valuesOf are this cluster's values and more of them.
 func valuesOf(t *testing.T, more []string) map[string]any {
 	t.Helper()
-	v, err := common.ReadValues([]byte(values() + strings.Join(more, "\n")))
+	v, err := common.ReadValues([]byte(values + strings.Join(more, "\n")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +60,7 @@ func install(t *testing.T, chart string, more ...string) error {
 		t.Fatal(err)
 	}
 	i := action.NewInstall(helm(t))
-	i.ReleaseName, i.Namespace, i.Timeout, i.WaitStrategy, i.PostRenderer = release, system, await.Limit, kube.StatusWatcherStrategy, loopback{}
+	i.ReleaseName, i.Namespace, i.Timeout, i.WaitStrategy = release, system, await.Limit, kube.StatusWatcherStrategy
 	_, err = i.RunWithContext(t.Context(), c, valuesOf(t, more))
 	return err
 }
@@ -95,7 +72,7 @@ func upgrade(t *testing.T, chart string, more ...string) error {
 		t.Fatal(err)
 	}
 	u := action.NewUpgrade(helm(t))
-	u.Namespace, u.Timeout, u.WaitStrategy, u.PostRenderer = system, await.Limit, kube.StatusWatcherStrategy, loopback{}
+	u.Namespace, u.Timeout, u.WaitStrategy = system, await.Limit, kube.StatusWatcherStrategy
 	_, err = u.RunWithContext(t.Context(), release, c, valuesOf(t, more))
 	return err
 }
@@ -119,10 +96,18 @@ func uninstall(t *testing.T) error {
 func runs(t *testing.T, version string) {
 	t.Helper()
 	eventually(t, "version "+version+" runs", func() error {
-		have, err := machine.versions(context.Background())
-		if err != nil {
+		var pods corev1.PodList
+		if err := cluster.Client().List(t.Context(), &pods, client.InNamespace(system), client.MatchingLabels{"app.kubernetes.io/component": "server"}); err != nil {
 			return err
 		}
-		return want(len(have) == 1 && have[version] == 2, "versions %v; %w", have, machine.problems())
+		have := map[string]int{}
+		for _, p := range pods.Items {
+			if p.DeletionTimestamp == nil && slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
+				return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+			}) {
+				have[p.Labels["app.kubernetes.io/version"]]++
+			}
+		}
+		return want(len(have) == 1 && have[version] == 2, "versions %v; %w", have, node.Problems())
 	})
 }

@@ -176,7 +176,7 @@ func TestLife(t *testing.T) {
 	must := func(what string, err error) {
 		t.Helper()
 		if err != nil {
-			t.Fatalf("%s: %v; %v", what, err, machine.problems())
+			t.Fatalf("%s: %v; %v", what, err, node.Problems())
 		}
 	}
 
@@ -201,10 +201,10 @@ func TestLife(t *testing.T) {
 	if err := upgrade(t, newChart, "image: {tag: broken}", "crds: {activeDeadlineSeconds: 10}"); err == nil {
 		t.Error("an upgrade whose Job fails went on")
 	}
-	if err := machine.problems(); err == nil || !strings.Contains(err.Error(), "exit status 1") {
+	if err := node.Problems(); err == nil || !strings.Contains(err.Error(), "exit status 1") {
 		t.Errorf("the Job did not fail: %v", err)
 	}
-	machine.forgive()
+	node.Forgive()
 	runs(t, oldVersion)
 	must("upgrade", upgrade(t, newChart))
 	runs(t, "0.1.0")
@@ -251,7 +251,7 @@ func TestLife(t *testing.T) {
 	runs(t, "0.1.0")
 	eventually(t, "it denies again", func() error { return denied(try(ctx, ns, unsigned)) })
 	must("uninstall again", uninstall(t))
-	if err := machine.problems(); err != nil {
+	if err := node.Problems(); err != nil {
 		t.Error(err)
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/boltseal/boltseal/e2e/await"
 	"github.com/boltseal/boltseal/e2e/kit"
+	"github.com/boltseal/boltseal/e2e/machine"
 	"github.com/boltseal/boltseal/e2e/product"
 	"github.com/boltseal/boltseal/e2e/render"
 )
@@ -29,27 +30,39 @@ const (
 
 var (
 	cluster  *kit.Cluster
-	machine  *node
+	node     *machine.Machine
 	oldChart string
 	newChart string
 )
 
 func TestMain(m *testing.M) {
 	ctrllog.SetLogger(logr.Discard())
+	network, err := machine.Reserve()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	os.Exit(kit.Main(func() int {
-		ctx, cancel := context.WithCancel(context.Background())
+		ctx, cancel := context.WithTimeout(context.Background(), installTimeout)
 		defer cancel()
-		if err := prepare(ctx); err != nil {
+		if err := prepare(ctx, network); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		defer machine.stop()
-		return m.Run()
-	}, kit.Options{}, &cluster))
+		status := m.Run()
+		if err := node.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return status
+	}, kit.Options{APIServerArgs: network.APIServerArgs()}, &cluster))
 }
 
-// prepare builds two versions of the program and of the chart, and starts what stands in for a node.
-func prepare(ctx context.Context) error {
+// image is the chart's.
+const image = "ghcr.io/boltseal/boltseal:"
+
+// prepare builds two versions of the program and of the chart, and starts a node.
+func prepare(ctx context.Context, network *machine.Network) error {
 	root, err := product.Root(ctx)
 	if err != nil {
 		return err
@@ -66,7 +79,8 @@ func prepare(ctx context.Context) error {
 	if err := cluster.ApplyObjects(ctx, render.Namespace(system, render.Restricted())); err != nil {
 		return err
 	}
-	machine, err = newNode(ctx, map[string]string{oldVersion: before, "0.1.0": now, "broken": "/bin/false"})
+	node, err = machine.Start(ctx, cluster, machine.Options{Network: network, Namespaces: []string{system},
+		Programs: map[string]string{image + oldVersion: before, image + "0.1.0": now, image + "broken": "/bin/false"}})
 	return err
 }
 
