@@ -141,7 +141,7 @@ func TestAnyAndAll(t *testing.T) {
 		{"all", houseOptions{Rule: policy.All}, good, boltseal.Allow, ""},
 		{"all", houseOptions{Rule: policy.All}, mixed, boltseal.Deny, boltseal.CauseUntrustedSigner},
 		{"all", houseOptions{Rule: policy.All}, none, boltseal.Deny, boltseal.CauseNothingSigned},
-		{"any, other type demanded", houseOptions{ByType: map[string]policy.Rule{other: policy.Any}}, good, boltseal.Deny, boltseal.CauseMissingSignature},
+		{"any, other type required", houseOptions{ByType: map[string]policy.Rule{other: policy.Any}}, good, boltseal.Deny, boltseal.CauseMissingSignature},
 		{"by type", houseOptions{Rule: policy.All, ByType: map[string]policy.Rule{notation.ArtifactType: policy.Any}}, mixed, boltseal.Allow, ""},
 	} {
 		e := h.EngineOf(t, tt.o)

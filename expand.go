@@ -12,7 +12,7 @@ import (
 // DefaultPlatforms is how many manifests of one index are looked at.
 const DefaultPlatforms = 32
 
-var errUnjudged = errors.New("an index that cannot be judged platform by platform")
+var errUnjudged = errors.New("an index that cannot be checked platform by platform")
 
 // Share answers for one manifest of an index, ref naming it by its digest: by what
 // is known of it, or by calling collect, with a context that ends no later than
@@ -183,7 +183,7 @@ func (l *looking) at(ctx context.Context, entries []entry, denied string) []Plat
 func (l *looking) unfinished(d ocispec.Descriptor, denied string) Result {
 	f := l.engine.newFindings(l.findings.Reference.WithDigest(d.Digest))
 	f.Subject, f.Store = d, l.findings.Store
-	f.Failure = Reason{Cause: CauseIncomplete, Message: fmt.Sprintf("not looked at: %s is denied already", denied)}
+	f.Failure = Reason{Cause: CauseIncomplete, Message: fmt.Sprintf("not checked: %s is not trusted already", denied)}
 	return Result{Decision: Unknown, Reason: f.Failure, Findings: f}
 }
 

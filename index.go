@@ -123,7 +123,7 @@ func ParseIndex(mediaType string, b []byte) (Index, error) {
 			return malformed("manifest %d has no mediaType", i+1)
 		}
 		if o, ok := seen[d.Digest]; ok && (o.Size != d.Size || o.MediaType != d.MediaType) {
-			return malformed("%s stands in it with two sizes or types", d.Digest)
+			return malformed("%s is listed in it with two sizes or types", d.Digest)
 		}
 		seen[d.Digest] = d
 	}

@@ -156,7 +156,7 @@ func (m MultiArch) choose(ix Index, most int, f *IndexFindings) ([]entry, error)
 		switch d.MediaType {
 		case ocispec.MediaTypeImageManifest, MediaTypeDockerManifest:
 		case ocispec.MediaTypeImageIndex, MediaTypeDockerManifestList:
-			return nil, fmt.Errorf("%w: its manifest %s (%s) is an index again, and what is in that is not looked at", errUnjudged, d.Digest, name)
+			return nil, fmt.Errorf("%w: its manifest %s (%s) is an index again, and what is in that is not checked", errUnjudged, d.Digest, name)
 		default:
 			return nil, fmt.Errorf("%w: its manifest %s (%s) is of type %.100q, which is not that of an image", errUnjudged, d.Digest, name, d.MediaType)
 		}
@@ -167,7 +167,7 @@ func (m MultiArch) choose(ix Index, most int, f *IndexFindings) ([]entry, error)
 			continue
 		}
 		if len(out) == most {
-			return nil, fmt.Errorf("%w: more than %d manifests in the index have to be looked at", ErrLimit, most)
+			return nil, fmt.Errorf("%w: more than %d manifests in the index have to be checked", ErrLimit, most)
 		}
 		place[d.Digest] = len(out)
 		out = append(out, entry{ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}, name})

@@ -74,7 +74,7 @@ func TestMultiArchRefused(t *testing.T) {
 	} {
 		r := verify(t, asks(t, h, tt.demand), pushEntries(t, h, ocispec.MediaTypeImageIndex, tt.entries...))
 		if r.Decision != tt.want || r.Decision != boltseal.Allow && r.Reason.Cause != tt.cause || tt.looked != "" && lookedAt(r) != tt.looked {
-			t.Errorf("%s: %v %+v, looked at %q", tt.name, r.Decision, r.Reason, lookedAt(r))
+			t.Errorf("%s: %v %+v, checked %q", tt.name, r.Decision, r.Reason, lookedAt(r))
 		}
 		if r.Decision != boltseal.Allow && (r.Reason.Message == "" || r.Reason.Remedy == "") {
 			t.Errorf("%s: %+v", tt.name, r.Reason)

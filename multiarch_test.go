@@ -139,7 +139,7 @@ func TestMultiArch(t *testing.T) {
 			t.Errorf("%s, %s: more than one line: %+v", tt.tag, tt.demand, r.Reason)
 		}
 		if looked := lookedAt(r); tt.looked != "" && looked != tt.looked {
-			t.Errorf("%s, %s: looked at %q, want %q", tt.tag, tt.demand, looked, tt.looked)
+			t.Errorf("%s, %s: checked %q, want %q", tt.tag, tt.demand, looked, tt.looked)
 		}
 		if (tt.demand == "named") != (r.Index == nil) && !slices.Contains([]string{"plain", "unsigned"}, tt.tag) {
 			t.Errorf("%s, %s: %+v", tt.tag, tt.demand, r.Index)

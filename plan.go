@@ -89,7 +89,7 @@ func (f *Findings) reserve(j job) job {
 	for _, l := range j.likely {
 		f.Evidence = append(f.Evidence, Evidence{
 			Referrer: j.desc.Digest, ArtifactType: l.artifactType, Verifier: l.Name(), VerifierType: l.Type(),
-			Outcome: Undetermined, Reason: Reason{Cause: CauseIncomplete, Message: "not looked at"},
+			Outcome: Undetermined, Reason: Reason{Cause: CauseIncomplete, Message: "not checked"},
 		})
 	}
 	return j

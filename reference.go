@@ -39,7 +39,7 @@ func ParseReference(s string) (Reference, error) {
 	}
 	for i := 0; i < len(s); i++ {
 		if s[i] <= ' ' || s[i] >= 0x7f {
-			return Reference{}, referenceError(s, fmt.Sprintf("it has the byte %#02x at position %d; only printable ASCII may stand in a reference", s[i], i+1))
+			return Reference{}, referenceError(s, fmt.Sprintf("it has the byte %#02x at position %d; only printable ASCII may be in a reference", s[i], i+1))
 		}
 	}
 	named, err := reference.ParseNormalizedNamed(s)

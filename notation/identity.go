@@ -27,7 +27,7 @@ func (s *statement) addIdentities(texts []string) error {
 	for _, t := range texts {
 		if t == "*" {
 			if len(texts) > 1 {
-				return fmt.Errorf("trustedIdentities: \"*\" must stand alone")
+				return fmt.Errorf("trustedIdentities: \"*\" must be the only entry")
 			}
 			s.anyIdentity = true
 			continue
@@ -169,4 +169,4 @@ func ownIdentity(leaf *x509.Certificate) string {
 
 // remedyAnyIdentity is for signers whose subject no trusted identity can name: C, ST
 // or O is missing in it, or there twice.
-const remedyAnyIdentity = "\"*\", with a trust store of its own that holds no other CA than this signer's, since no trusted identity can name its subject,"
+const remedyAnyIdentity = "\"*\", with a trust store of its own that contains no other CA than this signer's, since no trusted identity can name its subject,"

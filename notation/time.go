@@ -94,7 +94,7 @@ func badTimestamp(format string, a ...any) boltseal.Reason {
 // token checks the signature's RFC 3161 timestamp.
 func (w *work) token(stores []*trust.Store) (boltseal.Reason, error) {
 	if len(w.env.Timestamp) == 0 {
-		return badTimestamp("the trust policy demands a timestamp, and the signature has none"), nil
+		return badTimestamp("the trust policy requires a timestamp, and the signature has none"), nil
 	}
 	at, chain, err := w.readToken(stores)
 	if cutOff(err) {

@@ -153,7 +153,7 @@ func newStatement(d TrustPolicyDoc) (*statement, error) {
 	}
 	if v.Level == levelSkip {
 		if len(d.TrustStores) > 0 || len(d.TrustedIdentities) > 0 {
-			return nil, fmt.Errorf("level skip looks at nothing: remove trustStores and trustedIdentities, or choose another level")
+			return nil, fmt.Errorf("level skip checks nothing: remove trustStores and trustedIdentities, or choose another level")
 		}
 		return s, nil
 	}
@@ -201,7 +201,7 @@ func (s *statement) addStores(names []string) error {
 			return fmt.Errorf("trustStores: %q: the type must be one of %s%s", n, strings.Join(trust.Types(), ", "), nearest.Hint(kind, trust.Types()))
 		}
 		if name == "" || strings.IndexFunc(name, notInName) >= 0 {
-			return fmt.Errorf("trustStores: %q: the name may hold letters, digits, and ._- only", n)
+			return fmt.Errorf("trustStores: %q: the name may contain letters, digits, and ._- only", n)
 		}
 		signers = signers || kind != string(trust.TypeTSA)
 		s.stores = append(s.stores, n)
@@ -227,7 +227,7 @@ func (p *TrustPolicy) addScopes(d TrustPolicyDoc, s *statement) error {
 		if scope == "*" {
 			switch {
 			case len(d.RegistryScopes) > 1:
-				return fmt.Errorf("registryScopes: \"*\" must stand alone")
+				return fmt.Errorf("registryScopes: \"*\" must be the only entry")
 			case s.level == levelSkip:
 				return fmt.Errorf("level skip with scope \"*\" would trust every signed image; name the repositories")
 			case p.wildcard != nil:
@@ -252,10 +252,10 @@ func (p *TrustPolicy) addScopes(d TrustPolicyDoc, s *statement) error {
 // written alike.
 func canonicalScope(scope string) (string, error) {
 	if strings.Contains(scope, "*") {
-		return "", fmt.Errorf("registryScopes: %q: a wildcard can only stand alone; list each repository", scope)
+		return "", fmt.Errorf("registryScopes: %q: a wildcard must be the only entry; list each repository", scope)
 	}
 	if scheme, rest, ok := strings.Cut(scope, "://"); ok {
-		return "", fmt.Errorf("registryScopes: %q: leave %s:// out, and write %s as it stands in an image's name", scope, scheme, strings.TrimRight(rest, "/"))
+		return "", fmt.Errorf("registryScopes: %q: leave %s:// out, and write %s as it is written in an image's name", scope, scheme, strings.TrimRight(rest, "/"))
 	}
 	if !strings.Contains(scope, "/") {
 		return "", fmt.Errorf("registryScopes: %q must be HOST/REPOSITORY", scope)

@@ -34,7 +34,7 @@ var strictDocuments = map[string]string{
 	"belongs to trust policy":              "one repository in two spellings",
 	"not an image reference":               "a repository that a container runtime could not pull from, or would pull from elsewhere",
 	"twice":                                "an attribute twice where one is empty",
-	"\"*\" must stand alone":               "the identity * twice, which says the same",
+	"\"*\" must be the only entry":         "the identity * twice, which says the same",
 	"it is longer than":                    "limit",
 	"it has more than":                     "limit",
 	"more than " + strconv.Itoa(MaxScopes): "limit",

@@ -350,7 +350,7 @@ func chainReason(err error) boltseal.Reason {
 // notUnderstood is why a signature is rejected that asks for more than is known here
 // (signature-specification.md, "Extended Protected Headers for Notation Plugins").
 func notUnderstood(env *envelope.Envelope, critical []string) boltseal.Reason {
-	r := boltseal.Reason{Cause: boltseal.CauseUnsupported, Message: fmt.Sprintf("the signer demands that %.100q be understood, and it is not", critical[0]),
+	r := boltseal.Reason{Cause: boltseal.CauseUnsupported, Message: fmt.Sprintf("the signer requires that %.100q is understood, and it is not", critical[0]),
 		Remedy: "sign without that attribute, with a certificate of your own"}
 	if env.Plugin != "" {
 		r.Message = fmt.Sprintf("the signature asks to be verified by the Notation plugin %.100q, and Boltseal runs no plugins", env.Plugin)
@@ -366,7 +366,7 @@ func envelopeReason(err error) boltseal.Reason {
 		r.Cause = ee.Cause
 	}
 	if r.Cause == boltseal.CauseTampered {
-		r.Message = "the signature does not hold: it was changed, or what it signs was"
+		r.Message = "the signature is not valid: it was changed, or what it signs was"
 		r.Remedy = "do not run this image before its origin is clear; sign it again if it is right"
 	}
 	return r
@@ -398,7 +398,7 @@ func (w *work) authenticity() (anchor int, bad boltseal.Reason) {
 	r.Message = fmt.Sprintf("signed by %q, who is not trusted: its root %q is not in %s", dn.Text(w.env.Chain[0].Subject), dn.Text(root.Subject), join(asked))
 	if len(lacks) > 0 {
 		// Whether the signer is to be trusted cannot be said, and so it is not.
-		r.Cause, r.Remedy = boltseal.CauseConfiguration, "mend where the certificates come from; the provider's status says more"
+		r.Cause, r.Remedy = boltseal.CauseConfiguration, "fix where the certificates come from; the provider's status says more"
 		r.Message = fmt.Sprintf("signed by %q, whose root %q is not known here: %s", dn.Text(w.env.Chain[0].Subject), dn.Text(root.Subject), strings.Join(lacks, "; "))
 	}
 	if len(asked) == 0 {

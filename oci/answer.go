@@ -30,7 +30,7 @@ func isHTML(resp *http.Response) bool {
 func strange(resp *http.Response, wanted string) error {
 	if isHTML(resp) {
 		return advise(fmt.Errorf("%w: a web page where %s should be", boltseal.ErrUnusable, wanted),
-			"a sign-in or error page answers in the registry's place: see what stands between it and here (a proxy, a firewall, its own sign-in), and let Boltseal reach the registry's API")
+			"a sign-in or error page answers in the registry's place: see what is between it and here (a proxy, a firewall, its own sign-in), and let Boltseal reach the registry's API")
 	}
 	return fmt.Errorf("%w: something of type %.100q where %s should be", boltseal.ErrUnusable, contentType(resp), wanted)
 }

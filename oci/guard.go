@@ -220,7 +220,7 @@ func judge(ip netip.Addr, most addressKind) error {
 	case kind <= most:
 		return nil
 	case kind == internalAddress:
-		return advise(refused("it leads to %s, a link-local or metadata address", ip), "see who wrote that address: no registry is there, and no setting lets Boltseal go there")
+		return advise(refused("it leads to %s, a link-local or metadata address", ip), "see who wrote that address: no registry is at that address, and no setting lets Boltseal connect to it")
 	}
 	return advise(refused("it leads to %s, a private address", ip),
 		"a registry with a public address may not lead to a private one: let it serve its content itself (storage.redirect.disable of distribution), or reach it by its private address")

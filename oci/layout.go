@@ -111,10 +111,10 @@ func (l *Layout) index(b []byte, depth int) error {
 		}
 		switch {
 		case len(l.images) >= maxLayoutManifests:
-			l.truncated = fmt.Sprintf("only the first %d manifests of the layout were looked at", maxLayoutManifests)
+			l.truncated = fmt.Sprintf("only the first %d manifests of the layout were checked", maxLayoutManifests)
 			return false
 		case d.Size <= l.limits.ManifestBytes && l.bytes+d.Size > maxLayoutBytes:
-			l.truncated = fmt.Sprintf("only the first %d bytes of the layout's manifests were looked at", maxLayoutBytes)
+			l.truncated = fmt.Sprintf("only the first %d bytes of the layout's manifests were checked", maxLayoutBytes)
 			return false
 		}
 		if d.Size <= l.limits.ManifestBytes { // the others are not read

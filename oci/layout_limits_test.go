@@ -115,7 +115,7 @@ func TestLayoutWithManyManifests(t *testing.T) {
 	}
 	dir.top(append(many, signature)...)
 	got, err := dir.open(oci.Limits{}).Referrers(t.Context(), anywhere, image.Digest, nil)
-	if err != nil || len(got.Referrers) != 0 || got.Truncated != "only the first 10000 manifests of the layout were looked at" {
+	if err != nil || len(got.Referrers) != 0 || got.Truncated != "only the first 10000 manifests of the layout were checked" {
 		t.Errorf("%+v, %v", got, err)
 	}
 	dir.top(append(many[:9_999], signature)...)

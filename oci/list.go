@@ -119,7 +119,7 @@ func (c *collector) keep(d rawDescriptor) (more bool) {
 		return true
 	}
 	if len(c.listing.Referrers) == c.limit {
-		c.listing.Truncated = fmt.Sprintf("only the first %d referrers were looked at", c.limit)
+		c.listing.Truncated = fmt.Sprintf("only the first %d referrers were checked", c.limit)
 		return false
 	}
 	if c.at == nil {

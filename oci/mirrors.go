@@ -117,7 +117,7 @@ func newSource(c Mirror) (source, error) {
 			return source{}, err
 		}
 		if seen[p] {
-			return source{}, fmt.Errorf("%w: %q stands twice among %q and its mirrors", boltseal.ErrConfiguration, text, c.Source)
+			return source{}, fmt.Errorf("%w: %q is listed twice among %q and its mirrors", boltseal.ErrConfiguration, text, c.Source)
 		}
 		seen[p] = true
 		s.endpoints = append(s.endpoints, &endpoint{Place: p})

@@ -96,7 +96,7 @@ func (a *asking) nextQuery(link string) (string, error) {
 
 // errNoIndex says that a tag holds an image, so that nothing is listed there
 // (distribution-spec 1.1, "Referrers Tag Schema").
-var errNoIndex = fmt.Errorf("%w: the referrers tag holds no index", boltseal.ErrNotFound)
+var errNoIndex = fmt.Errorf("%w: the referrers tag contains no index", boltseal.ErrNotFound)
 
 // tag asks for the list that tools keep under a tag. Attempts of 0 are the usual
 // number.

@@ -151,7 +151,7 @@ func (a *asking) both(api, tag told) (boltseal.Listing, error) {
 		tag.Incomplete = api.err
 		return tag.Listing, nil
 	}
-	return boltseal.Listing{}, advise(api.err, "ask who runs "+a.h.name+", or a proxy before it, why the referrers API answers so; nothing is under the tag that stands in for it, so sign the image if it is not signed")
+	return boltseal.Listing{}, advise(api.err, "ask who runs "+a.h.name+", or a proxy before it, why the referrers API answers so; nothing is under the tag that replaces it, so sign the image if it is not signed")
 }
 
 // orFailure is a listing, or the reason why it is empty.

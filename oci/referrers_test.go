@@ -383,7 +383,7 @@ func TestThousandsOfReferrers(t *testing.T) {
 	i := newImage(t, testregistry.Options{}, 0)
 	i.reg.Inject(testregistry.Fault{Kind: testregistry.ManyReferrers, Class: testregistry.Referrers})
 	got, err := newRegistry(t, oci.Options{}).Referrers(within(t), i.byDigest(), i.desc.Digest, []string{notation})
-	if err != nil || len(got.Referrers) != 2000 || got.Truncated != "only the first 2000 referrers were looked at" {
+	if err != nil || len(got.Referrers) != 2000 || got.Truncated != "only the first 2000 referrers were checked" {
 		t.Errorf("%d referrers, %q, %v", len(got.Referrers), got.Truncated, err)
 	}
 	// Of a type that is not asked for: nothing of them is kept.

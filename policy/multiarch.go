@@ -35,7 +35,7 @@ func (p *indexed) Decide(f *boltseal.Findings) (boltseal.Decision, boltseal.Reas
 		return p.policy.Decide(f)
 	}
 	v := verdict{reason: boltseal.Reason{Cause: boltseal.CauseIncomplete,
-		Message: fmt.Sprintf("the Policy's multiArch is %s, and it was not looked at what that asks for", p.multiArch.Demand), Remedy: "try again"}}
+		Message: fmt.Sprintf("the Policy's multiArch is %s, and it was not checked what that asks for", p.multiArch.Demand), Remedy: "try again"}}
 	if f.Index == nil || f.Index.Demand != p.multiArch.Demand {
 		return v.decision, v.reason
 	}
@@ -91,7 +91,7 @@ func (p *policy) every(f *boltseal.Findings, rest []boltseal.PlatformResult) ver
 
 // all is what comes of manifests that must all be trusted; none are not.
 func (p *policy) all(f *boltseal.Findings, rest []boltseal.PlatformResult) verdict {
-	out := verdict{reason: boltseal.Reason{Cause: boltseal.CauseNothingSigned, Message: "of the image's platforms none was looked at", Remedy: "build the image for the platforms that nodes run"}}
+	out := verdict{reason: boltseal.Reason{Cause: boltseal.CauseNothingSigned, Message: "of the image's platforms none was checked", Remedy: "build the image for the platforms that nodes run"}}
 	if len(rest) == 0 {
 		return out
 	}
@@ -111,7 +111,7 @@ func (p *policy) all(f *boltseal.Findings, rest []boltseal.PlatformResult) verdi
 	case first[boltseal.Deny] != nil:
 		r := first[boltseal.Deny]
 		out = verdicts[boltseal.Deny]
-		out.reason.Message = fmt.Sprintf("%s not trusted, and the Policy demands %s: %s (%s)", isOrAre(denied), each(platforms(rest)), out.reason.Message, r.Subject.Digest)
+		out.reason.Message = fmt.Sprintf("%s not trusted, and the Policy requires %s: %s (%s)", isOrAre(denied), each(platforms(rest)), out.reason.Message, r.Subject.Digest)
 		out.reason.Remedy = remedy(f, r, out.reason)
 	case first[boltseal.Unknown] != nil:
 		// What was cut off tells less than what cut it off.

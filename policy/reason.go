@@ -39,7 +39,7 @@ func incomplete(f *boltseal.Findings) bool { return f.Incomplete != (boltseal.Re
 
 func nothingSigned(f *boltseal.Findings) boltseal.Reason {
 	if f.Truncated != "" {
-		return boltseal.Reason{Cause: boltseal.CauseLimit, Message: "no signature was found, and not all that refers to this image was looked at: " + f.Truncated, Remedy: remedyFewer}
+		return boltseal.Reason{Cause: boltseal.CauseLimit, Message: "no signature was found, and not all that refers to this image was checked: " + f.Truncated, Remedy: remedyFewer}
 	}
 	r := boltseal.Reason{Cause: boltseal.CauseNothingSigned, Message: "nothing signed: no signature refers to this image",
 		Remedy: "sign the image and push the signature to the same repository"}
@@ -49,13 +49,13 @@ func nothingSigned(f *boltseal.Findings) boltseal.Reason {
 		r.Message = "nothing signed: no signature refers to this index, while signatures refer to what is in it (" + few(f.Clues.SignedPlatforms) + ")"
 		r.Remedy = "sign the index (notation sign " + f.Reference.Name() + "@" + f.Subject.Digest.String() + "), or set the Policy's multiArch to platforms or either, which asks for the signatures of platforms"
 	case slices.Contains(types, notationType):
-		r.Message = "no signature was judged: a Notation signature refers to this image, and no Verifier's artifactTypes name its type, " + notationType
-		r.Remedy = "add " + notationType + " to the artifactTypes of the Verifier that is to judge it"
+		r.Message = "no signature was checked: a Notation signature refers to this image, and no Verifier's artifactTypes name its type, " + notationType
+		r.Remedy = "add " + notationType + " to the artifactTypes of the Verifier that is to check it"
 	case f.Clues.Cosign || slices.ContainsFunc(types, ofCosign):
-		r.Message = "no signature was judged: this image is signed with cosign, and no Verifier here judges cosign's signatures"
+		r.Message = "no signature was checked: this image is signed with cosign, and no Verifier here checks cosign's signatures"
 		r.Remedy = "sign the image with Notation too, and push the signature to the same repository"
 	case len(types) > 0:
-		r.Message = "nothing signed: what refers to this image is no signature that a verifier here handles (" + strings.Join(types, ", ") + ")"
+		r.Message = "nothing signed: what refers to this image is not a signature that a Verifier here handles (" + strings.Join(types, ", ") + ")"
 		r.Remedy = "sign the image, or add a Verifier for that type"
 	}
 	return r
@@ -141,25 +141,25 @@ func (g *group) explain(f *boltseal.Findings, d boltseal.Decision) boltseal.Reas
 		return nothingSigned(f)
 	case n == 0:
 		return boltseal.Reason{Cause: boltseal.CauseMissingSignature,
-			Message: fmt.Sprintf("no artifact of type %s refers to this image, and the Policy demands one", g.artifactType),
+			Message: fmt.Sprintf("no artifact of type %s refers to this image, and the Policy requires one", g.artifactType),
 			Remedy:  "attach one, or take the type out of the Policy"}
 	case d == boltseal.Allow:
 		return boltseal.Reason{Message: signedBy(g.nearest(f, boltseal.Verified))}
 	case d == boltseal.Unknown:
 		r := g.nearest(f, boltseal.Undetermined).Reason
 		if n > 1 {
-			r.Message = fmt.Sprintf("%d of %d signatures could not be judged: %s", open, n, r.Message)
+			r.Message = fmt.Sprintf("%d of %d signatures could not be checked: %s", open, n, r.Message)
 		}
 		return r
 	case g.rejected == 0:
 		return boltseal.Reason{Cause: boltseal.CauseLimit,
-			Message: "the Policy demands that all signatures hold, and not all could be looked at: " + f.Truncated,
+			Message: "the Policy requires that all signatures are valid, and not all could be checked: " + f.Truncated,
 			Remedy:  remedyFewer}
 	}
 	r := g.nearest(f, boltseal.Rejected).Reason
 	switch {
 	case g.rule == All:
-		r.Message = fmt.Sprintf("the Policy demands that all signatures hold, and %d of %d do not: %s", rejected, n, r.Message)
+		r.Message = fmt.Sprintf("the Policy requires that all signatures are valid, and %d of %d do not: %s", rejected, n, r.Message)
 	case n > 1:
 		r.Message = fmt.Sprintf("%d signatures, none of them trusted; the nearest: %s", n, r.Message)
 	}

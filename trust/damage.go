@@ -58,7 +58,7 @@ var (
 
 const (
 	giveQuotes = `give it in quotes: "$CERT" in a shell`
-	oneALine   = "BEGIN, END and the base64 between them stand on lines of their own"
+	oneALine   = "BEGIN, END and the base64 between them are on lines of their own"
 )
 
 // mangled says what happened to a PEM text; "" where that is not known.
@@ -69,7 +69,7 @@ func mangled(b []byte) string {
 	case bytes.HasPrefix(b, []byte{0xff, 0xfe}), bytes.HasPrefix(b, []byte{0xfe, 0xff}), len(b) > 3 && (b[0] == 0) != (b[1] == 0) && bytes.Count(b[:min(len(b), 64)], []byte{0}) > min(len(b), 64)/3:
 		return "it is in UTF-16, as PowerShell's > and Notepad write it: save it as UTF-8 or ASCII (Out-File -Encoding ascii)"
 	case bytes.Contains(b, []byte("\ufeff")):
-		return "a byte order mark (U+FEFF) stands before BEGIN or in the text, as Windows tools put it: save it as UTF-8 without one"
+		return "a byte order mark (U+FEFF) is before BEGIN or in the text, as Windows tools put it: save it as UTF-8 without one"
 	case braces.MatchString(text) && !bytes.Contains(b, begin):
 		return "it is a placeholder that nothing has filled in: put the certificate there"
 	case strings.HasPrefix(trimmed, "{") || strings.HasPrefix(trimmed, "["):
@@ -81,7 +81,7 @@ func mangled(b []byte) string {
 	case strings.Contains(text, "BEGIN%20") || strings.Contains(text, "BEGIN+CERT"):
 		return "it is percent-encoded, as for a URL or a header: decode it first"
 	case strings.Contains(text, "&#") && bytes.Contains(b, begin):
-		return "it holds character references of a web page (&#…;) in place of line breaks: take the text itself"
+		return "it contains character references of a web page (&#…;) in place of line breaks: take the text itself"
 	case !anyDashes.MatchString(text):
 		return ""
 	case strings.ContainsAny(text, "‐‑‒–—―−⁃\u00ad"):
@@ -204,7 +204,7 @@ func foreignFormat(b []byte, layers int) error {
 	case bytes.Contains(outer.Bytes[:min(len(outer.Bytes), 16)], oidSignedData) && !bytes.HasPrefix(outer.Bytes, pkcs12Version):
 		return no("a PKCS #7 bundle (.p7b): take its certificates out (openssl pkcs7 -inform DER -print_certs)")
 	case bytes.HasPrefix(outer.Bytes, pkcs12Version):
-		return no("a PKCS #12 file (.pfx, .p12), which most often holds a private key: take the certificates alone (openssl pkcs12 -nokeys)")
+		return no("a PKCS #12 file (.pfx, .p12), which usually contains a private key: take the certificates alone (openssl pkcs12 -nokeys)")
 	}
 	return nil
 }

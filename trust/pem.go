@@ -63,7 +63,7 @@ func ParseCertificates(b []byte) ([]*x509.Certificate, error) {
 			if other := within(block.Bytes, n); other != nil {
 				return nil, other
 			}
-			return nil, fmt.Errorf("%w: block %d is %w: it says CERTIFICATE, but what it holds is none (%.*s)", boltseal.ErrConfiguration, n, ErrBadCertificate, maxDetail, err)
+			return nil, fmt.Errorf("%w: block %d is %w: it says CERTIFICATE, but its content is not one (%.*s)", boltseal.ErrConfiguration, n, ErrBadCertificate, maxDetail, err)
 		}
 		if certs = append(certs, c); len(certs) > MaxCertificates {
 			return nil, fmt.Errorf("%w: more than %d certificates", boltseal.ErrConfiguration, MaxCertificates)

@@ -258,7 +258,7 @@ func commandLine(t *testing.T, ns, tag string) {
 	file := filepath.Join(t.TempDir(), "config.yaml")
 	need(t, os.WriteFile(file, []byte(config(signer, stranger)), 0o600))
 	code, out, errs = cli(t, "--config", file, "-o", "yaml")
-	if code != 1 || !strings.Contains(out, "policy: every-pod") || !strings.Contains(errs, "all Pods are looked at") {
+	if code != 1 || !strings.Contains(out, "policy: every-pod") || !strings.Contains(errs, "all Pods are checked") {
 		t.Errorf("exit code %d\n%s\n%s", code, out, errs)
 	}
 	if code, out, errs = cli(t, "--context", "nowhere"); code != 2 || !strings.Contains(errs, "nowhere") {

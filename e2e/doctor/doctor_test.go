@@ -117,7 +117,7 @@ func TestDoctor(t *testing.T) {
 	expect("an empty cluster", fs, "admission", "unknown", "nothing was tried")
 	for _, f := range fs {
 		if strings.Contains(f.Message, "every image is denied") || strings.Contains(f.Message, "every image is refused") {
-			t.Errorf("nothing is demanded, and nothing refused: %+v", f)
+			t.Errorf("nothing is required, and nothing refused: %+v", f)
 		}
 	}
 	if n := countFindings(fs, "cluster"); n != 1 {

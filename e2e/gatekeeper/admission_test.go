@@ -96,7 +96,7 @@ func TestTagsAlone(t *testing.T) {
 	admitted(t, "a digest", apply(pod(strict, "digest", registry.Host+"/"+repo+"@"+digest)))
 	admitted(t, "a tag with its digest", apply(pod(strict, "both", pinned)))
 	excluded, _ := image("tags-excluded")
-	admitted(t, "what is not looked at", apply(pod(strict, "excluded", excluded)))
+	admitted(t, "what is not checked", apply(pod(strict, "excluded", excluded)))
 	spec := func(name, spec string) error {
 		return apply(fmt.Sprintf("{apiVersion: v1, kind: Pod, metadata: {name: %s, namespace: %s}, spec: %s}", name, strict, spec))
 	}

@@ -40,7 +40,7 @@ func quiet(t *testing.T) {
 		namespaces = append(namespaces, s.namespace(t))
 	}
 	t.Cleanup(func() {
-		eventually(t, "nothing is demanded any more", func() error {
+		eventually(t, "nothing is required any more", func() error {
 			for i, s := range sites {
 				if made, err := s.governed(context.Background()); err != nil || len(made) > 0 {
 					return fmt.Errorf("%s: %v %v", s.name, made, err)
@@ -115,7 +115,7 @@ func TestDeny(t *testing.T) {
 	fra1.until(t, "denied after a hand edit", ns1, unsigned, false)
 
 	ok(t, "policy", "assignment", "delete", "--name", "deny")
-	fra1.until(t, "nothing is demanded any more", ns1, unsigned, true)
+	fra1.until(t, "nothing is required any more", ns1, unsigned, true)
 	if err := fra1.cluster.Client().Get(t.Context(), client.ObjectKey{Name: "theirs"}, theirs); err != nil {
 		t.Error(err)
 	}

@@ -24,7 +24,7 @@ func TestADefinitionThatVanishes(t *testing.T) {
 		}
 		return len(b.Spec.Demands)
 	}
-	eventually(t, "it is demanded", func() error {
+	eventually(t, "it is required", func() error {
 		if n := demands(); n != 1 {
 			return fmt.Errorf("%d demands", n)
 		}

@@ -174,7 +174,7 @@ func TestVault(t *testing.T) {
 	})
 	cloud.Refuse(vaultHost, -1, 500, "")
 	stands(t, "KeyManagementProvider", "", "roots", "it fails", func(st status) bool {
-		return !st.IsSuccess && strings.Contains(st.Error, vaultHost) && strings.Contains(st.Error, "stays in use") && st.Properties.Count == 1
+		return !st.IsSuccess && strings.Contains(st.Error, vaultHost) && strings.Contains(st.Error, "is still used") && st.Properties.Count == 1
 	})
 	event(t, "roots", "LastGoodInForce", vaultHost)
 	becomes(t, theirs, true)

@@ -82,7 +82,7 @@ func TestPage(t *testing.T) {
 	if _, left = run(t, page["Disable"], 1); len(left) > 0 {
 		t.Errorf("not run: %q", left)
 	}
-	eventually(t, "nothing is demanded any more", func() error {
+	eventually(t, "nothing is required any more", func() error {
 		out, err := shell(t.Context(), "kubectl run demo-free --image=${UNSIGNED_IMAGE} --dry-run=server && kubectl get imageintegritypolicies")
 		if err == nil && !strings.Contains(out, "No resources found") {
 			err = errors.New(out)

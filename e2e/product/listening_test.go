@@ -15,7 +15,7 @@ func TestListeners(t *testing.T) {
 	text := before + `time=2026-01-01T00:00:00Z level=INFO msg=listening what="provider and webhook" address=127.0.0.1:4001 tls=true
 time=2026-01-01T00:00:00Z level=INFO msg=listening what=health address=127.0.0.1:4002 tls=false
 {"time":"2026-01-01T00:00:00Z","level":"INFO","msg":"listening","what":"metrics","address":"[::]:4003","tls":false}
-{"msg":"configuration in force","what":"none"}
+{"msg":"active configuration","what":"none"}
 time=2026-01-01T00:00:00Z level=INFO msg=listening what=half address=127.0.0.1:40`
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)

@@ -314,7 +314,7 @@ func TestAReplicaStartsWithoutTheAPIServer(t *testing.T) {
 	far := another(t, "boltseal-early", way.Addr().String())
 	eventually(t, "it answers that it is not ready", func() error {
 		status, text, err := get(t.Context(), far.health+"/readyz")
-		return want(err == nil && status == 503 && strings.Contains(text, "none is in force"), "%d %s %v", status, text, err)
+		return want(err == nil && status == 503 && strings.Contains(text, "none is active"), "%d %s %v", status, text, err)
 	})
 	if trusted, _, err := far.verdict(image); trusted || err == nil || !strings.Contains(err.Error(), "no configuration yet") {
 		t.Errorf("%t %v", trusted, err)

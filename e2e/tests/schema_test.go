@@ -223,7 +223,7 @@ func TestKubectlGet(t *testing.T) {
 				t.Errorf("a line of %d characters", len(line))
 			}
 		}
-		if strings.HasSuffix(tt.resource, "-o wide") && !strings.Contains(out, "in force as it is written") {
+		if strings.HasSuffix(tt.resource, "-o wide") && !strings.Contains(out, "applied as it is written") {
 			t.Errorf("the message is missing:\n%s", out)
 		}
 		if lines[0] != tt.columns {

@@ -292,7 +292,7 @@ func (q *Request) read(r *request, o Options) error {
 		q.Exempt, q.Unknown = "Boltseal does not read the kind "+r.Kind.Kind, r.SubResource == ""
 		return nil
 	case r.SubResource != "" && r.SubResource != "ephemeralcontainers" && r.SubResource != "resize":
-		q.Exempt = "the subresource " + r.SubResource + " holds no image"
+		q.Exempt = "the subresource " + r.SubResource + " contains no image"
 		return nil
 	}
 	obj, err := decodeObject(r.Object, "object")

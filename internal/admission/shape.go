@@ -18,7 +18,7 @@ const maxDepth = 100
 // by the shape of what is around them.
 func (q *Request) readOther(r *request, o Options) error {
 	if r.SubResource != "" {
-		q.Exempt = "the subresource " + r.SubResource + " holds no image"
+		q.Exempt = "the subresource " + r.SubResource + " contains no image"
 		return nil
 	}
 	if len(r.Object) == 0 || r.Object.Kind() != '{' {

@@ -47,7 +47,7 @@ hub how far it is: without answering anybody, so it needs no Service and no webh
 "boltseal serve --hub-kubeconfig" does the same beside serving; this is for clusters
 that have no Boltseal yet, and for those where Gatekeeper alone denies.
 
-It goes on without the hub: what was demanded last stays in force. It only adds; what
+It goes on without the hub: what was required last still applies. It only adds; what
 somebody else has made is never changed or removed.
 
 Where the hub says that the cluster is to have the add-on, it installs the manifests
@@ -79,7 +79,7 @@ Every flag can be set by an environment variable too: --cluster is BOLTSEAL_CLUS
 	fl.BoolVar(&f.from.inCluster, "in-cluster", false, "this cluster is the one that this Pod runs in; the default in a Pod")
 	fl.StringVar(&f.from.namespace, "namespace", "", "Boltseal's own `NAMESPACE` in this cluster; default: the Pod's, or "+defaultNamespace)
 	fl.StringVar(&f.addOn, "add-on", "", "YAML `FILE` with what is installed where the hub says so, such as the release's boltseal.yaml")
-	fl.StringSliceVar(&f.exempt, "exempt-namespaces", nil, "`NAMESPACES` that Gatekeeper never judges by what is demanded, beside kube-system and Boltseal's own")
+	fl.StringSliceVar(&f.exempt, "exempt-namespaces", nil, "`NAMESPACES` that Gatekeeper never judges by what is required, beside kube-system and Boltseal's own")
 	fl.StringVar(&f.metrics, "metrics-listen", "", "`ADDRESS` of /metrics and /healthz, plain HTTP; empty for none")
 	fl.StringVar(&f.logFormat, "log-format", "text", "text or json")
 	fl.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")

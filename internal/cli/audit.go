@@ -53,7 +53,7 @@ func newAudit(env Env) *cobra.Command {
 them (by the digest that the node tells) by the cluster's own resources, or by
 another configuration that you want to try. Nothing is changed in the cluster.
 
-ImageIntegrityPolicies say which Pods are looked at. Where there are none, all
+ImageIntegrityPolicies say which Pods are checked. Where there are none, all
 Pods are, but for those in kube-system and in Boltseal's own namespace.
 
 You need the right to list pods and namespaces, and without --config to list
@@ -77,7 +77,7 @@ Boltseal's and Ratify's resources too.`,
 	fl.StringVar(&f.context, "context", "", "`NAME` of the context in it (default the current one)")
 	fl.StringVarP(&f.namespace, "namespace", "n", "", "look at the Pods of one namespace only")
 	fl.StringArrayVarP(&f.config, "config", "c", nil, "YAML `FILE` with a configuration to judge by in place of the cluster's, - for standard input; may be repeated")
-	fl.StringSliceVar(&f.exempt, "exempt-namespaces", nil, "`NAMESPACES` that are not looked at, beside kube-system and Boltseal's own")
+	fl.StringSliceVar(&f.exempt, "exempt-namespaces", nil, "`NAMESPACES` that are not checked, beside kube-system and Boltseal's own")
 	fl.StringVar(&f.own, "boltseal-namespace", defaultNamespace, "Boltseal's own `NAMESPACE`")
 	registerLentTo(fl, &f.lentTo)
 	registerDrivers(fl, &f.drivers)
@@ -207,7 +207,7 @@ func (f *auditFlags) snapshot(ctx context.Context, env Env, config *rest.Config,
 	}
 	if len(policies) == 0 {
 		policies = running.EveryPod(everyPod, compiled, inventory)
-		fmt.Fprintln(env.Stderr, "note: there is no ImageIntegrityPolicy, so all Pods are looked at")
+		fmt.Fprintln(env.Stderr, "note: there is no ImageIntegrityPolicy, so all Pods are checked")
 	}
 	set := integrity.NewSet(policies, append(slices.Clone(f.exempt), f.own)...)
 	return &snapshot.Snapshot{Generation: 1, Engines: compiled, Policies: set, Memo: memo.New(memo.Options{WorkTimeout: f.timeout})}, nil
@@ -223,7 +223,7 @@ func warnBroken(w io.Writer, standing map[compile.Key]*compile.Standing) {
 	}
 	slices.SortFunc(keys, compile.Key.Compare)
 	for _, k := range keys {
-		fmt.Fprintf(w, "warning: %s is not in force as it is written: %s\n", k, printable(standing[k].Problems.Error()))
+		fmt.Fprintf(w, "warning: %s does not apply as it is written: %s\n", k, printable(standing[k].Problems.Error()))
 	}
 }
 
@@ -276,7 +276,7 @@ func writeAudit(w io.Writer, st style, r *running.Result, all bool) error {
 		_, err = fmt.Fprintf(w, "%s exempt\n", count(r.Pods.Exempt, "Pod"))
 	}
 	if err == nil && r.Ignored > 0 {
-		_, err = fmt.Fprintf(w, "%s not looked at: no policy selects them\n", count(r.Ignored, "Pod"))
+		_, err = fmt.Fprintf(w, "%s not checked: no policy selects them\n", count(r.Ignored, "Pod"))
 	}
 	return err
 }

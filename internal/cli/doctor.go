@@ -34,14 +34,14 @@ right, are its certificates good and for how long, do the registries answer and
 let us read, and what becomes of an image.
 
 Without --config it looks at a cluster. It asks first what matters most: is Boltseal
-there, is anything demanded, can any image be trusted, and would a Pod be admitted
+there, is anything required, can any image be trusted, and would a Pod be admitted
 now, which it tries as a dry run with each --image, or with an image that runs. Then
 it looks at resources and their statuses, at webhooks and their CAs, at Gatekeeper's
 Provider, which it asks as Gatekeeper does, and at what Boltseal's ServiceAccount may
 do. Nothing is changed anywhere. What you may not read is reported as not known.
 
 It ends with 0 where nothing is wrong, 1 where something is, and 2 where that is not
-known, since something could not be looked at.`,
+known, since something could not be checked.`,
 		Example: `    boltseal doctor --config verify-config.yaml --image ghcr.io/acme/app:v1.2
     boltseal doctor
     boltseal doctor --context production -o json`,

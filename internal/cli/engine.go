@@ -159,7 +159,7 @@ func (v *verifier) close() {
 func (v *verifier) verify(ctx context.Context, image string) (boltseal.Result, error) {
 	e := v.compiled.EngineFor(v.namespace)
 	if e == nil {
-		return boltseal.Result{}, fmt.Errorf("%w: no Store or no Verifier is there for the namespace %q", boltseal.ErrConfiguration, v.namespace)
+		return boltseal.Result{}, fmt.Errorf("%w: no Store or no Verifier exists for the namespace %q", boltseal.ErrConfiguration, v.namespace)
 	}
 	if v.multiArch.Demand != "" {
 		var err error
@@ -213,7 +213,7 @@ func (v *verifier) inLayout(image string) (string, error) {
 	if at := strings.LastIndexByte(name, '@'); at >= 0 {
 		d, err := digest.Parse(name[at+1:])
 		if err != nil {
-			return "", fmt.Errorf("%q is %w: after the @ must stand a digest such as sha256:4f5…, with all of its digits", image, boltseal.ErrInvalidReference)
+			return "", fmt.Errorf("%q is %w: after the @ there must be a digest such as sha256:4f5…, with all of its digits", image, boltseal.ErrInvalidReference)
 		}
 		name, suffix = name[:at], "@"+d.String()
 	}

@@ -186,13 +186,13 @@ func newProvider(env Env) *cobra.Command {
 		Use:   "register --namespace NAMESPACE",
 		Short: "Say that there is nothing to do",
 		Long: `Taken so that az's command works as it is. There are no resource providers here: what
-'boltseal feature register' registers is in force at once.`,
+'boltseal feature register' registers is active at once.`,
 		Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if namespace == "" {
 				return usageError{command: cmd.CommandPath(), err: errors.New("--namespace is missing, such as Microsoft.ContainerService")}
 			}
-			_, err := fmt.Fprintf(env.Stdout, "%s: there is nothing to do, a registered feature is in force at once\n", printable(namespace))
+			_, err := fmt.Fprintf(env.Stdout, "%s: there is nothing to do, a registered feature is active at once\n", printable(namespace))
 			return err
 		},
 	}

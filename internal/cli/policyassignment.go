@@ -279,7 +279,7 @@ func (h *hub) assign(ctx context.Context, a *v1alpha1.PolicyAssignment) (*v1alph
 	if same, err := sameScope(there.Spec.Scope, a.Spec.Scope); err != nil {
 		return nil, err
 	} else if !same {
-		return nil, fmt.Errorf("an assignment %s is there, with the scope %s: choose another name, or delete it first", a.Name, there.Spec.Scope)
+		return nil, fmt.Errorf("an assignment %s exists already, with the scope %s: choose another name, or delete it first", a.Name, there.Spec.Scope)
 	}
 	there.Spec = a.Spec
 	return &there, told("replacing the assignment", h.client.Update(ctx, &there))
@@ -423,7 +423,7 @@ func writeAssignments(w io.Writer, st style, as []v1alpha1.PolicyAssignment) err
 func notReady(st style, s v1alpha1.Status) []string {
 	for _, c := range s.Conditions {
 		if c.Type == "Ready" && c.Status != metav1.ConditionTrue {
-			return []string{st.paint(red, "not in force: ") + printable(c.Message)}
+			return []string{st.paint(red, "not active: ") + printable(c.Message)}
 		}
 	}
 	return nil

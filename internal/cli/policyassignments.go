@@ -105,7 +105,7 @@ func newAssignmentDelete(env Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete --name NAME|ID",
 		Short: "Delete an assignment",
-		Long: `Delete an assignment. Clusters no longer demand what it demanded, and keep the add-on
+		Long: `Delete an assignment. Clusters no longer require what it required, and keep the add-on
 until 'boltseal cluster update --disable-image-integrity'. Its exemptions stay, and
 are without effect.`,
 		Args: usage(cobra.MaximumNArgs(1)),

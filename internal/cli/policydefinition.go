@@ -89,7 +89,7 @@ supported is refused with its place and the reason, and then nothing is imported
 		},
 	}
 	fl := cmd.Flags()
-	fl.StringVar(&f.name, "name", "", "`NAME` of the object; needed where the file tells none")
+	fl.StringVar(&f.name, "name", "", "`NAME` of the object; needed where the file has none")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "print the objects as YAML, and change nothing")
 	f.hub.register(cmd)
 	return cmd

@@ -141,7 +141,7 @@ func runRemediationCreate(cmd *cobra.Command, env Env, f remediationFlags) error
 		if err := h.client.Get(ctx, client.ObjectKeyFromObject(r), &there); err != nil {
 			return told("reading the remediation", err)
 		}
-		return fmt.Errorf("a remediation %s is there (%s), and does not change: choose another name, or delete it with 'boltseal policy remediation delete --name %s'",
+		return fmt.Errorf("a remediation %s exists already (%s), and does not change: choose another name, or delete it with 'boltseal policy remediation delete --name %s'",
 			r.Name, cmp.Or(there.Status.ProvisioningState, v1alpha1.RemediationAccepted), r.Name)
 	case err != nil:
 		return told("making the remediation", err)

@@ -366,7 +366,7 @@ func writeWhatIf(w io.Writer, st style, r whatif.Result) error {
 		if p.Cluster != "" {
 			who += " at " + p.Cluster
 		}
-		fmt.Fprintln(w, st.paint(red, "not in force: ")+printable(who+": "+p.Message))
+		fmt.Fprintln(w, st.paint(red, "not active: ")+printable(who+": "+p.Message))
 	}
 	for _, g := range r.Gaps {
 		who := g.Cluster

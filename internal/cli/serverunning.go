@@ -25,7 +25,7 @@ type runningFlags struct {
 }
 
 func (f *runningFlags) register(fl *pflag.FlagSet) {
-	fl.DurationVar(&f.interval, "audit-interval", running.DefaultInterval, "how often Pods that run already are looked at, beside on every change; 0 for never; in a cluster only")
+	fl.DurationVar(&f.interval, "audit-interval", running.DefaultInterval, "how often Pods that run already are checked, beside on every change; 0 for never; in a cluster only")
 	fl.Float64Var(&f.rate, "audit-rate", running.DefaultRate, "images that this verifies in a second at most")
 	fl.IntVar(&f.concurrency, "audit-concurrency", running.DefaultConcurrency, "images that this verifies at a time")
 }

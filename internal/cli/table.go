@@ -158,7 +158,7 @@ func platformLines(st style, r imageResult) (lines []string) {
 		m := &r.Index.Manifests[i]
 		word, colour := verdict(m.Decision)
 		if m.Failure.Cause == boltseal.CauseIncomplete {
-			word = "not looked at"
+			word = "not checked"
 		}
 		lines = append(lines, fmt.Sprintf("%-*s  %s  %s", width, printable(m.Platform), st.paint(colour, fmt.Sprintf("%-13s", word)), st.paint(faint, shortDigest(m.Subject.Digest.String()))))
 	}

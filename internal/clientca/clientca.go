@@ -119,7 +119,7 @@ func read(b []byte) (*x509.CertPool, error) {
 			break
 		}
 		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("it holds a %.40q, not certificates only", block.Type)
+			return nil, fmt.Errorf("it contains a %.40q, not certificates only", block.Type)
 		}
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
@@ -129,7 +129,7 @@ func read(b []byte) (*x509.CertPool, error) {
 		n++
 	}
 	if n == 0 {
-		return nil, errors.New("it holds no certificate in PEM")
+		return nil, errors.New("it contains no certificate in PEM")
 	}
 	return roots, nil
 }

@@ -56,7 +56,7 @@ func TestAdviceOnWhatIsWritten(t *testing.T) {
 		"a namespace's Verifier":                          {whole, verifier("team/v", "rots"), `rots, which is not there (did you mean "roots"?)`, verifier("team/v", "roots")},
 		"a policy for Pods alone":                         {whole, imagePolicy("p", "match: {kinds: [Pod]}"), "spec.match.kinds: it names Pod and not Deployment", imagePolicy("p", "match: {kinds: [Pod, Deployment]}")},
 		"a namespace's policy for Pods alone":             {whole, ownImagePolicy("team/p", "match: {kinds: [Pod]}"), "it names Pod and not Deployment", ownImagePolicy("team/p", "match: {kinds: [Pod]}, enforcementAction: dryrun")},
-		"what an older Store serves":                      {whole, store("other", ""), "the older Store stays in force", store("other", "scopes: [a.example]")},
+		"what an older Store serves":                      {whole, store("other", ""), "the older Store still applies", store("other", "scopes: [a.example]")},
 	} {
 		k := newKube(t)
 		k.apply(c.there)

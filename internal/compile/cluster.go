@@ -132,7 +132,7 @@ func NewCluster(o ClusterOptions, entries []Entry) *Cluster {
 
 // tooMany says that a resource is one too many.
 func tooMany(namespace string) strict.Problems {
-	return strict.Problems{{Message: fmt.Sprintf("the namespace %s has more than %d resources of Boltseal's, and the oldest of them are in force: delete this one, or older ones that are not needed", namespace, MaxOfNamespace)}}
+	return strict.Problems{{Message: fmt.Sprintf("the namespace %s has more than %d resources of Boltseal's, and the oldest of them apply: delete this one, or older ones that are not needed", namespace, MaxOfNamespace)}}
 }
 
 // placed makes problems speak to somebody who looks at the resource: it has no
@@ -413,5 +413,5 @@ func rank(s boltseal.Store) int {
 
 // olderStays says that a Store serves what an older one does.
 func olderStays(err error) strict.Problem {
-	return strict.Problem{Field: fieldScopes, Message: trim(err) + ": the older Store stays in force"}
+	return strict.Problem{Field: fieldScopes, Message: trim(err) + ": the older Store still applies"}
 }

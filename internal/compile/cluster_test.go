@@ -198,10 +198,10 @@ func TestClusterStandsInByDenying(t *testing.T) {
 				k.remove("NamespacedPolicy", "team", "ratify-policy")
 				k.apply(policyDoc("team/other", "default: all"))
 			}, map[string]string{"team": "a both"}, []string{"NamespacedPolicy team/other: StandIn; metadata.name: a NamespacedPolicy must be named ratify-policy"}},
-			{"two Stores of the same scope", func(k *kube) { k.apply(store("t", "useHttp: true")) }, map[string]string{"": "a both"}, []string{"Store t: StandIn; spec.parameters.scopes", "the older Store stays in force"}},
+			{"two Stores of the same scope", func(k *kube) { k.apply(store("t", "useHttp: true")) }, map[string]string{"": "a both"}, []string{"Store t: StandIn; spec.parameters.scopes", "the older Store still applies"}},
 			{"a broken Policy of the cluster", func(k *kube) { k.apply(policyDoc("ratify-policy", "default: none")) }, map[string]string{"": ""}, []string{"Policy ratify-policy: StandIn"}},
 			{"gone again", func(k *kube) { k.remove("Policy", "", "ratify-policy") }, map[string]string{"": "a both"}, nil},
-			{"everything of the cluster is gone", func(k *kube) {
+			{"everything of the cluster was deleted", func(k *kube) {
 				k.remove("Store", "", "s")
 				k.remove("Store", "", "t")
 			}, map[string]string{"": "-", "team": "-"}, nil},

@@ -251,7 +251,7 @@ func within(n strict.Node) (strict.Node, error) {
 	case err != nil:
 		return n, n.Problem("the text is no YAML: %v", err)
 	case len(docs) != 1:
-		return n, n.Problem("the text holds %d documents in place of one", len(docs))
+		return n, n.Problem("the text contains %d documents in place of one", len(docs))
 	}
 	return docs[0], nil
 }

@@ -37,7 +37,7 @@ func TestProviderParameters(t *testing.T) {
 		{"another cloud", fetchedDoc("p", "azurekeyvault", "cloudName: AzureChinaCloud, "+vaultParameters), "spec.parameters.cloudName: acme.vault.azure.net is of AzurePublicCloud"},
 		{"version and history", fetchedDoc("p", "azurekeyvault", "vaultURI: https://acme.vault.azure.net/, certificates: [{name: x, version: abc, versionHistoryLimit: 2}]"), "spec.parameters.certificates[0].versionHistoryLimit: one version is named"},
 		{"history without end", fetchedDoc("p", "azurekeyvault", "vaultURI: https://acme.vault.azure.net/, certificates: [{name: x, versionHistoryLimit: 51}]"), "51 is not between 1 and 50"},
-		{"twice", fetchedDoc("p", "azurekeyvault", "vaultURI: https://acme.vault.azure.net/, certificates: [{name: x}, {name: x}]"), "certificates[1]: x stands here twice"},
+		{"twice", fetchedDoc("p", "azurekeyvault", "vaultURI: https://acme.vault.azure.net/, certificates: [{name: x}, {name: x}]"), "certificates[1]: x is listed twice"},
 		{"a path for a name", fetchedDoc("p", "azurekeyvault", "vaultURI: https://acme.vault.azure.net/, certificates: [{name: ../secrets/x}]"), "is no name in a vault"},
 		{"unknown way in", fetchedDoc("p", "azurekeyvault", "authentication: workloadidentity, "+vaultParameters), `authentication: workloadidentity is not one of workloadIdentity, managedIdentity, clientSecret (did you mean "workloadIdentity"?)`},
 		{"a secret that is typed in", fetchedDoc("p", "azurekeyvault", "authentication: clientSecret, clientSecret: x, "+vaultParameters), "clientSecret: unknown field"},

@@ -74,7 +74,7 @@ func TestMultiArchMessages(t *testing.T) {
 		"multiArch: platforms\nplatforms: []\n":                          "spec.parameters.platforms: it is empty: list the platforms",
 		"multiArch: platforms\nplatforms: [linux/amd64, linux/x86_64]\n": `spec.parameters.platforms[1]: the platform "linux/x86_64": no architecture is called "x86_64"; known: 386, amd64`,
 		"multiArch: platforms\nplatforms: [amd64]\n":                     `spec.parameters.platforms[0]: the platform "amd64" is not OS/ARCHITECTURE`,
-		"multiArch: either\nplatforms: [linux/amd64, linux/amd64]\n":     "spec.parameters.platforms[1]: linux/amd64 stands here twice",
+		"multiArch: either\nplatforms: [linux/amd64, linux/amd64]\n":     "spec.parameters.platforms[1]: linux/amd64 is listed twice",
 		"multiArch: either\nplatforms: linux/amd64\n":                    "spec.parameters.platforms: must be a list",
 	} {
 		ps := fails(t, base+asking("ratify-policy", parameters))

@@ -49,7 +49,7 @@ func TestIdentities(t *testing.T) {
 	for text, want := range map[string]string{
 		`identities: [{place: "registry.example/", as: origin.example}]`:                                   `"registry.example/" is no place of images`,
 		`identities: [{place: registry.example, as: "*"}]`:                                                 `is no place of images`,
-		`identities: [{place: registry.example, as: a.example}, {place: registry.example, as: b.example}]`: `registry.example stands here twice`,
+		`identities: [{place: registry.example, as: a.example}, {place: registry.example, as: b.example}]`: `registry.example is listed twice`,
 		`identities: [{place: registry.example}]`:                                                          `spec.parameters.identities[0].as`,
 		`identities: [{place: registry.example, ass: a.example}]`:                                          `did you mean "as"?`,
 		`proxy: "http://user:` + "hunter2" + `@proxy.example"`:                                             `a user and a password do not belong into a resource`,

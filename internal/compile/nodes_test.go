@@ -102,7 +102,7 @@ func TestNodesMessages(t *testing.T) {
 	t.Parallel()
 	base := kmp("roots", chain(t).Root().PEM()) + store("oras", "") + verifier("notary", "roots")
 	for parameters, want := range map[string]string{
-		"multiArch: platforms\nplatforms: [nodes, nodes]\n": "spec.parameters.platforms[1]: nodes stands here twice",
+		"multiArch: platforms\nplatforms: [nodes, nodes]\n": "spec.parameters.platforms[1]: nodes is listed twice",
 		"platforms: [nodes]\n":                              `spec.parameters.platforms: platforms are listed, and multiArch is "named"`,
 		"multiArch: all\nplatforms: [nodes]\n":              `spec.parameters.platforms: platforms are listed, and multiArch is "all"`,
 		"multiArch: either\nplatforms: [node]\n":            "is not OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT, such as linux/amd64 or linux/arm64/v8, and not nodes",

@@ -118,8 +118,8 @@ func TestRatifysCommandLine(t *testing.T) {
 		{"an unknown part", `"store":`, `"stores": {}, "store":`, "stores: unknown field in the configuration of Ratify's command line"},
 		{"a folder of plugins", `"plugins": [{"name": "oras"`, `"pluginBinDirs": ["/x"], "plugins": [{"name": "oras"`, "no plugins are run"},
 		{"another policy", `"configPolicy", "artifactVerificationPolicies": {"application/vnd.cncf.notary.signature": "any"}`, `"regoPolicy", "policy": "x"`, "Policy ratify-policy: spec.type: the policy regoPolicy is not known here"},
-		{"a parameter twice", `"useHttp": true`, `"useHttp": true, "useHttp": false`, "useHttp: stands here twice"},
-		{"a name twice", `"name": "oras",`, `"name": "oras", "name": "other",`, "spec.name: stands here twice"},
+		{"a parameter twice", `"useHttp": true`, `"useHttp": true, "useHttp": false`, "useHttp: is listed twice"},
+		{"a name twice", `"name": "oras",`, `"name": "oras", "name": "other",`, "spec.name: is listed twice"},
 		{"no store", `"plugins": [{"name": "oras", "useHttp": true}]`, `"plugins": []`, "no Store"},
 	} {
 		text := strings.Replace(good, c.from, c.to, 1)

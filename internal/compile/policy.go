@@ -79,7 +79,7 @@ func (c *compiler) multiArch(r resource[v1beta1.PolicySpec], p configPolicyParam
 	for i, n := range list.Items() {
 		if p.Platforms[i] == nodesItem {
 			if nodes {
-				c.fail(r.own(n.Problem("%s stands here twice", nodesItem)))
+				c.fail(r.own(n.Problem("%s is listed twice", nodesItem)))
 			}
 			nodes = true
 			continue
@@ -89,7 +89,7 @@ func (c *compiler) multiArch(r resource[v1beta1.PolicySpec], p configPolicyParam
 		case err != nil:
 			c.fail(r.own(n.Problem("%s, and not %s", trim(err), nodesItem)))
 		case slices.Contains(o.Platforms, platform):
-			c.fail(r.own(n.Problem("%s stands here twice", platform)))
+			c.fail(r.own(n.Problem("%s is listed twice", platform)))
 		default:
 			o.Platforms = append(o.Platforms, platform)
 		}

@@ -141,7 +141,7 @@ func (c *compiler) registries(r resource[v1beta1.StoreSpec], p orasParameters, h
 			continue
 		}
 		if _, twice := hosts[host]; twice {
-			fail("host", "%s stands here twice", host)
+			fail("host", "%s is listed twice", host)
 		}
 		h := oci.HostOptions{PlainHTTP: reg.UseHTTP || p.UseHTTP && reg.CAFile == "" && reg.CACert == "", AuthRealms: reg.AuthRealms}
 		if h.RootCAs, err = c.files.rootCAs(reg.CAFile, reg.CACert); err != nil {
@@ -169,7 +169,7 @@ func registryHost(text string) (string, error) {
 	}
 	ref, err := boltseal.ParseReference(text + "/host/of")
 	if err != nil || ref.Repository != "host/of" {
-		return "", fmt.Errorf("%s is no host as it stands in an image's name, such as ghcr.io or registry.example:5000", strict.Label(text))
+		return "", fmt.Errorf("%s is no host as it is written in an image's name, such as ghcr.io or registry.example:5000", strict.Label(text))
 	}
 	return ref.Registry, nil
 }

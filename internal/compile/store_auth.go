@@ -35,7 +35,7 @@ func (c *compiler) credentials(r resource[v1beta1.StoreSpec], p orasParameters) 
 	items := list.Items()
 	switch {
 	case single && several:
-		c.fail(r.own(list.Problem("authProvider is there too: keep one of the two")))
+		c.fail(r.own(list.Problem("authProvider is set too: keep one of the two")))
 		return nil
 	case single:
 		items = []strict.Node{one}

@@ -158,7 +158,7 @@ func TestAuthProviderProblems(t *testing.T) {
 	base := kmp("roots", chain(t).Root().PEM()) + verifier("v", "roots")
 	many := strings.Repeat("{name: dockerConfig}, ", 17)
 	for parameters, says := range map[string]string{
-		"authProvider: {name: dockerConfig}, authProviders: [{name: dockerConfig}]": "authProviders: authProvider is there too: keep one of the two",
+		"authProvider: {name: dockerConfig}, authProviders: [{name: dockerConfig}]": "authProviders: authProvider is set too: keep one of the two",
 		"authProviders: []":                                        "authProviders: it names none: leave it out, or name one of dockerConfig, ",
 		"authProviders: [" + many + "]":                            "authProviders: 17 of them, at most 16",
 		"authProviders: {name: dockerConfig}":                      "authProviders: ",

@@ -51,7 +51,7 @@ func (c *compiler) identities(r resource[v1beta1.StoreSpec], p orasParameters) {
 		case err != nil:
 			c.fail(r.own(n.At("place", "%s", trim(err))))
 		case seen[place]:
-			c.fail(r.own(n.At("place", "%s stands here twice", strict.Label(id.Place))))
+			c.fail(r.own(n.At("place", "%s is listed twice", strict.Label(id.Place))))
 		}
 		seen[place] = true
 		if _, err := boltseal.ParsePlace(id.As); err != nil {

@@ -146,7 +146,7 @@ func declares(r resource[v1beta1.VerifierSpec], name string, names []string) str
 		switch {
 		case !m.Node.IsList():
 		case slices.Contains(trust.Types(), m.Name):
-			return fmt.Sprintf("%s. Below %s stand trust stores, each with its list of providers: write %[2]s: {%s: […]}", text, m.Name, store)
+			return fmt.Sprintf("%s. %s must contain trust stores, each with its list of providers: write %[2]s: {%s: […]}", text, m.Name, store)
 		case m.Name == store && kind != string(trust.TypeCA):
 			return fmt.Sprintf("%s (the older form, in which a store of any name is of type ca). Write %s: {%s: […]}", text, kind, store)
 		}

@@ -152,7 +152,7 @@ func New(o Options) (*Controller, error) {
 	}
 	c := &Controller{o: o, table: newTable(), nodes: newNodes(), kinds: newKinds(), discovery: disco, changed: make(chan struct{}, 1), contact: contact,
 		resources: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "boltseal_resources",
-			Help: "Resources of the cluster, by kind and by whether they are in force as they are written."}, []string{"kind", "ready"})}
+			Help: "Resources of the cluster, by kind and by whether they apply as they are written."}, []string{"kind", "ready"})}
 	c.expiring = prometheus.NewGauge(prometheus.GaugeOpts{Name: "boltseal_expiring_certificates",
 		Help: "Certificates of the cluster's providers that have expired, or will within 30 days."})
 	// What the API server keeps about who changed which field is longer than most resources.

@@ -120,7 +120,7 @@ func (c *Controller) Vanished() error {
 	if len(c.kinds.vanished) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: %s; what was known of them stays in force. What to do: apply their CustomResourceDefinitions (boltseal crds) and the resources again",
+	return fmt.Errorf("%w: %s; what was read of them before still applies. What to do: apply their CustomResourceDefinitions (boltseal crds) and the resources again",
 		errVanished, strings.Join(slices.Sorted(maps.Keys(c.kinds.vanished)), ", "))
 }
 
@@ -165,7 +165,7 @@ func (c *Controller) confirm(ctx context.Context) (changed bool) {
 		}
 		switch {
 		case err != nil:
-			c.o.Log.Warn("whether resources went with their kind could not be found out, and is asked again; they stay in force", "kind", gvk.Kind, "error", err.Error())
+			c.o.Log.Warn("whether resources went with their kind could not be found out, and is asked again; they still apply", "kind", gvk.Kind, "error", err.Error())
 			now[gvk.Kind], c.lookAgain = was[gvk.Kind], retryKind
 		case there == vanished:
 			now[gvk.Kind], c.lookAgain = true, retryKind
@@ -178,7 +178,7 @@ func (c *Controller) confirm(ctx context.Context) (changed bool) {
 	maps.DeleteFunc(now, func(_ string, v bool) bool { return !v })
 	for kind := range now {
 		if !was[kind] {
-			c.o.Log.Error("the cluster does not know a kind any more; what was known of it stays in force. Apply the CustomResourceDefinitions again (boltseal crds)", "kind", kind)
+			c.o.Log.Error("the cluster does not know a kind any more; what was read of it before still applies. Apply the CustomResourceDefinitions again (boltseal crds)", "kind", kind)
 		}
 	}
 	c.kinds.mu.Lock()

@@ -118,7 +118,7 @@ func TestAKindThatVanishes(t *testing.T) {
 				s.apply(roots(t, "roots", pem(t)))
 				s.apply(one)
 				r := start(t, s, "one")
-				eventually(t, "it is in force", func() bool { return r.standing(kind, ns, "one") != "" })
+				eventually(t, "it is active", func() bool { return r.standing(kind, ns, "one") != "" })
 				was := r.standing(kind, ns, "one")
 				s.change(func() { s.ending[kind] = true })
 				s.remove(one)

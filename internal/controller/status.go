@@ -43,7 +43,7 @@ type verdict struct {
 
 func judge(key compile.Key, st *compile.Standing) verdict {
 	if st.OK() {
-		message := "in force as it is written"
+		message := "applied as it is written"
 		for _, w := range st.Warnings {
 			message += "\n" + w.Error()
 		}
@@ -53,18 +53,18 @@ func judge(key compile.Key, st *compile.Standing) verdict {
 	var now string
 	switch {
 	case st.Serving == compile.ServingLastGood:
-		v.reason, now = ReasonLastGood, "As long as this is not mended, the resource as it last worked stays in force."
+		v.reason, now = ReasonLastGood, "Until this is fixed, the last version of the resource that worked still applies."
 		if isProvider(key) && st.Fetched != nil && st.Fetched.Content != nil {
-			now = "As long as this is not mended, the certificates that were fetched last stay in use."
+			now = "Until this is fixed, the certificates that were fetched last are still used."
 		}
 	case st.Serving == compile.ServingReduced:
-		v.reason, now = ReasonReduced, "As long as this is not mended, only signatures by the certificates that are there are trusted."
+		v.reason, now = ReasonReduced, "Until this is fixed, only signatures by the certificates that exist are trusted."
 	case strings.HasSuffix(key.Kind, v1alpha1.KindImageIntegrityPolicy):
-		v.reason, now = ReasonDenying, "As long as this is not mended, what is wrong is read as the strictest that could be meant."
+		v.reason, now = ReasonDenying, "Until this is fixed, what is wrong is read as the strictest that could be meant."
 	case isProvider(key):
-		v.reason, now = ReasonBroken, "As long as this is not mended, it provides no certificates."
+		v.reason, now = ReasonBroken, "Until this is fixed, it provides no certificates."
 	default:
-		v.reason, now = ReasonDenying, "As long as this is not mended, what it is to judge is denied."
+		v.reason, now = ReasonDenying, "Until this is fixed, what it is to check is not trusted."
 	}
 	v.message = clip(v.error, maxError-len(now)-1) + "\n" + now
 	return v

@@ -24,10 +24,10 @@ func TestJudge(t *testing.T) {
 		reason  string
 		message []string
 	}{
-		{"Store", compile.Standing{}, ReasonInForce, []string{"in force as it is written"}},
+		{"Store", compile.Standing{}, ReasonInForce, []string{"applied as it is written"}},
 		{"Store", compile.Standing{Warnings: []strict.Problem{{Field: "spec.parameters.localCachePath", Message: "it has no effect"}}}, ReasonInForce, []string{"\nspec.parameters.localCachePath: it has no effect"}},
 		{"Verifier", compile.Standing{Problems: wrong, Serving: compile.ServingLastGood}, ReasonLastGood, []string{"spec.x: is wrong", "as it last worked"}},
-		{"NamespacedVerifier", compile.Standing{Problems: wrong, Serving: compile.ServingReduced}, ReasonReduced, []string{"only signatures by the certificates that are there"}},
+		{"NamespacedVerifier", compile.Standing{Problems: wrong, Serving: compile.ServingReduced}, ReasonReduced, []string{"only signatures by the certificates that exist"}},
 		{"Verifier", compile.Standing{Problems: wrong, Serving: compile.ServingStandIn}, ReasonDenying, []string{"is denied"}},
 		{"CertificateStore", compile.Standing{Problems: wrong, Serving: compile.ServingStandIn}, ReasonBroken, []string{"no certificates"}},
 		{"NamespacedKeyManagementProvider", compile.Standing{Problems: wrong, Serving: compile.ServingStandIn}, ReasonBroken, []string{"no certificates"}},

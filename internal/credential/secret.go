@@ -37,7 +37,7 @@ func ParseAuths(b []byte, legacy bool) (*Auths, error) {
 		return nil, err
 	}
 	if len(c.helpers) > 0 || c.store != "" {
-		return nil, errors.New("it has credHelpers or credsStore, which would run a program: a Secret may hold auths only")
+		return nil, errors.New("it has credHelpers or credsStore, which would run a program: a Secret may contain auths only")
 	}
 	a := &Auths{c: c}
 	for host := range c.auths {

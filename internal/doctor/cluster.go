@@ -155,7 +155,7 @@ func (x *clusterCheck) resources(ctx context.Context) ([]compile.Entry, error) {
 		}
 	}
 	if unseen > 0 {
-		x.add(AreaCluster, "", Problem, plural(unseen, "resource")+" of "+fmt.Sprint(len(entries))+" have no status of their present version: no Boltseal that writes statuses has looked at them",
+		x.add(AreaCluster, "", Problem, plural(unseen, "resource")+" of "+fmt.Sprint(len(entries))+" have no status of their present version: no Boltseal that writes statuses has checked them",
 			"see whether its Pods run, and what they log: kubectl -n "+x.o.Namespace+" get pods")
 	}
 	return entries, nil
@@ -166,7 +166,7 @@ func (x *clusterCheck) resources(ctx context.Context) ([]compile.Entry, error) {
 func (x *clusterCheck) asBoltsealSees(fs []Finding) []Finding {
 	for i, f := range fs {
 		if f.Level == Problem && x.inForce[f.Subject] {
-			fs[i].Level, fs[i].Message = Warning, "seen from here: "+f.Message+". Boltseal's own status says that it is in force"
+			fs[i].Level, fs[i].Message = Warning, "seen from here: "+f.Message+". Boltseal's own status says that it is active"
 			fs[i].Remedy = "nothing, where the identity that may fetch it is Boltseal's alone"
 		}
 	}
@@ -237,7 +237,7 @@ func (x *clusterCheck) get(ctx context.Context, gvk schema.GroupVersionKind, nam
 
 // failed tells that something could not be looked at.
 func (x *clusterCheck) failed(area, subject string, err error) {
-	x.add(area, subject, Unknown, "it could not be looked at: "+err.Error(), "ask as somebody who may")
+	x.add(area, subject, Unknown, "it could not be checked: "+err.Error(), "ask as somebody who may")
 }
 
 func (x *clusterCheck) webhooks(ctx context.Context) {
@@ -259,7 +259,7 @@ func (x *clusterCheck) webhooks(ctx context.Context) {
 			bundle, _, _ := unstructured.NestedString(h, "clientConfig", "caBundle")
 			x.bundle(AreaWebhooks, subject+", "+name, bundle)
 			if h["failurePolicy"] == "Ignore" && name != registrar.AdviseWebhook { // that one judges nothing
-				x.add(AreaWebhooks, subject+", "+name, Warning, "its failurePolicy is Ignore: what cannot be judged is admitted", "serve --webhook-failure-policy Fail, unless this is meant")
+				x.add(AreaWebhooks, subject+", "+name, Warning, "its failurePolicy is Ignore: what cannot be checked is admitted", "serve --webhook-failure-policy Fail, unless this is meant")
 			}
 		}
 	}

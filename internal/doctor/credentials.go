@@ -37,7 +37,7 @@ func credentials(ctx context.Context, stores []compile.SurveyedStore, from strin
 	}
 	var out []Finding
 	if len(pairs) > maxStores {
-		out = append(out, Finding{AreaCredentials, "", Warning, fmt.Sprintf("Stores name %d registries; credentials were asked for the first %d", len(pairs), maxStores), "look at the other Stores by themselves, with --config"})
+		out = append(out, Finding{AreaCredentials, "", Warning, fmt.Sprintf("Stores name %d registries; credentials were asked for the first %d", len(pairs), maxStores), "check the other Stores by themselves, with --config"})
 		pairs = pairs[:maxStores]
 	}
 	found := make([]Finding, len(pairs))

@@ -108,7 +108,7 @@ func Files(ctx context.Context, sources []compile.Source, deps compile.Deps, o O
 		out = append(out, problems(err, "correct it, and look again")...)
 	} else {
 		defer compiled.Close()
-		out = append(out, Finding{Area: AreaConfiguration, Level: OK, Message: "it can be put in force"})
+		out = append(out, Finding{Area: AreaConfiguration, Level: OK, Message: "it can be applied"})
 		for _, w := range compiled.Warnings {
 			out = append(out, Finding{AreaConfiguration, w.Place(), Warning, strings.TrimPrefix(w.Error(), w.Place()+": "), "see whether this is meant"})
 		}

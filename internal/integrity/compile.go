@@ -150,7 +150,7 @@ func (c *compiler) names(field string, list []string) (out []pattern) {
 		case n == "":
 			c.fail(field, "an empty name")
 		case strings.Contains(text, "*"):
-			c.fail(field, "%q: a * may stand at the end only", n)
+			c.fail(field, "%q: a * may be at the end only", n)
 		case strings.ToLower(text) != text:
 			c.fail(field, "%q: namespaces are in lower case", n)
 		case !namespaceName(text, prefix):
@@ -204,7 +204,7 @@ func (c *compiler) images(list []string) {
 func imagePattern(text string) (pattern, error) {
 	begin, prefix := strings.CutSuffix(text, "*")
 	if strings.Contains(begin, "*") {
-		return pattern{}, fmt.Errorf("a * may stand at the end only")
+		return pattern{}, fmt.Errorf("a * may be at the end only")
 	}
 	if !prefix {
 		ref, err := boltseal.ParseReference(text)

@@ -92,7 +92,7 @@ func TestExemptionsAreNarrow(t *testing.T) {
 	}
 	// Whatever the registry would have said, it would have been admitted.
 	v = integrity.Judge([]*integrity.Policy{p}, []integrity.Image{img("a", outage(boltseal.CauseUnavailable))}, c)
-	if !v.Allowed || v.Images[0].Trusted || v.Images[0].Pin != "" || v.Images[0].Found.Decision != boltseal.Unknown || !strings.Contains(v.Audit["exempt"], "could not be judged") ||
+	if !v.Allowed || v.Images[0].Trusted || v.Images[0].Pin != "" || v.Images[0].Found.Decision != boltseal.Unknown || !strings.Contains(v.Audit["exempt"], "could not be checked") ||
 		!strings.Contains(v.Audit["exempt"], "until 2026-11-23T13:00:00Z") {
 		t.Errorf("an outage: %+v", v)
 	}

@@ -53,8 +53,8 @@ func TestGroupsReadAsOneMessage(t *testing.T) {
 		group(t, "prod", v1alpha1.Deny, image("a", trusted()), image("b", denied())),
 		group(t, "team/own", v1alpha1.Deny, image("a", trusted()), image("b", other)))
 	want := `1 of 2 images are not trusted (decision d1)
-- container "b": image reg.example/b@sha256:0: nothing signed; demanded by policy "prod". What to do: sign it
-- container "b": image reg.example/b@sha256:0: signed by somebody else; demanded by policy "team/own". What to do: sign it`
+- container "b": image reg.example/b@sha256:0: nothing signed; required by policy "prod". What to do: sign it
+- container "b": image reg.example/b@sha256:0: signed by somebody else; required by policy "team/own". What to do: sign it`
 	if v.Message != want {
 		t.Errorf("got\n%s\nwant\n%s", v.Message, want)
 	}

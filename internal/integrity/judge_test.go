@@ -49,7 +49,7 @@ func TestActions(t *testing.T) {
 		if v.Allowed != want.allowed || (want.message == "") != (v.Message == "") || (want.warning == "") != (len(v.Warnings) == 0) {
 			t.Errorf("%s: %+v", action, v)
 		}
-		if action == v1alpha1.DryRun && !strings.Contains(v.Audit["dryrun"], `container "b": image reg.example/b@sha256:0: nothing signed; demanded by policy "prod". What to do: sign it`) {
+		if action == v1alpha1.DryRun && !strings.Contains(v.Audit["dryrun"], `container "b": image reg.example/b@sha256:0: nothing signed; required by policy "prod". What to do: sign it`) {
 			t.Errorf("dryrun: %q", v.Audit["dryrun"])
 		}
 	}
@@ -58,7 +58,7 @@ func TestActions(t *testing.T) {
 func TestDenialReads(t *testing.T) {
 	v := judge(t, v1alpha1.ImageIntegrityPolicySpec{}, image("a", trusted()), image("b", denied()))
 	want := `1 of 2 images are not trusted (decision d1)
-- container "b": image reg.example/b@sha256:0: nothing signed; demanded by policy "prod". What to do: sign it`
+- container "b": image reg.example/b@sha256:0: nothing signed; required by policy "prod". What to do: sign it`
 	if v.Message != want {
 		t.Errorf("got\n%s\nwant\n%s", v.Message, want)
 	}

@@ -50,7 +50,7 @@ func told(c Context, img *Image, r *boltseal.Reason) *boltseal.Reason {
 		return &out
 	}
 	out.Message = "it seems to be a placeholder, in whose place something puts an image's name before a Pod is made: " + r.Message
-	out.Remedy = "let the policy look at Pods alone (match.kinds: [Pod])"
+	out.Remedy = "let the policy select Pods only (match.kinds: [Pod])"
 	if strings.TrimSpace(img.Image) != "" {
 		if _, err := boltseal.ParseReference(img.Image); err == nil {
 			out.Remedy += ", or list it in the policy's excludedImages"

@@ -88,13 +88,13 @@ func warnings(c Context, img *Image, f *finding) (out []string) {
 		out = append(out, warning(img, f.unpinnedReason(c), f.unpinned.warn))
 	}
 	if len(f.allowed) > 0 {
-		out = append(out, fmt.Sprintf("%s lets it pass without a judgement: %s: %s", policyNames(f.allowed), oneLine(unnamed(img, f.reason.Message), maxFound), place(img)))
+		out = append(out, fmt.Sprintf("%s admits it without a check: %s: %s", policyNames(f.allowed), oneLine(unnamed(img, f.reason.Message), maxFound), place(img)))
 	}
 	for _, e := range f.exempt {
 		out = append(out, exemption(c, img, f, e))
 	}
 	if !f.since.IsZero() {
-		out = append(out, fmt.Sprintf("%s was judged from memory, since its registry does not answer; it did %s ago", place(img), c.Now.Sub(f.since).Round(time.Second)))
+		out = append(out, fmt.Sprintf("%s was decided from evidence in memory, since its registry does not answer; it last did %s ago", place(img), c.Now.Sub(f.since).Round(time.Second)))
 	}
 	if f.tag {
 		out = append(out, fmt.Sprintf("%s is a tag, and the node may pull something else than was verified (%s)", place(img), f.digest))
@@ -120,15 +120,15 @@ func message(c Context, not string, denials []string, failing, unknown, images i
 	var b strings.Builder
 	switch bad := failing - unknown; {
 	case images == 1 && unknown == 1:
-		b.WriteString("the image could not be judged")
+		b.WriteString("the image could not be checked")
 	case images == 1:
 		b.WriteString("the image is " + not)
 	case unknown == 0:
 		fmt.Fprintf(&b, "%d of %d images are %s", bad, images, not)
 	case bad == 0:
-		fmt.Fprintf(&b, "%d of %d images could not be judged", unknown, images)
+		fmt.Fprintf(&b, "%d of %d images could not be checked", unknown, images)
 	default:
-		fmt.Fprintf(&b, "%d of %d images are %s, and %d could not be judged", bad, images, not, unknown)
+		fmt.Fprintf(&b, "%d of %d images are %s, and %d could not be checked", bad, images, not, unknown)
 	}
 	if c.Decision != "" {
 		b.WriteString(" (decision " + oneLine(c.Decision, maxID) + ")")
@@ -149,7 +149,7 @@ func place(img *Image) string {
 
 // block is one image's part of a message.
 func block(img *Image, r *boltseal.Reason, policies []string) string {
-	s := place(img) + ": " + oneLine(r.Message, maxFound) + "; demanded by " + policyNames(policies)
+	s := place(img) + ": " + oneLine(r.Message, maxFound) + "; required by " + policyNames(policies)
 	if r.Remedy != "" {
 		s += ". What to do: " + oneLine(r.Remedy, maxRemedy)
 	}
@@ -158,7 +158,7 @@ func block(img *Image, r *boltseal.Reason, policies []string) string {
 
 // warning is block for who reads its beginning only: the cause comes before the names.
 func warning(img *Image, r *boltseal.Reason, policies []string) string {
-	s := oneLine(unnamed(img, r.Message), maxFound) + ": " + place(img) + "; demanded by " + policyNames(policies)
+	s := oneLine(unnamed(img, r.Message), maxFound) + ": " + place(img) + "; required by " + policyNames(policies)
 	if r.Remedy != "" {
 		s += ". What to do: " + oneLine(r.Remedy, maxRemedy)
 	}
@@ -173,7 +173,7 @@ func exemption(c Context, img *Image, f *finding, e Exempted) string {
 	case e.Unpinned:
 		what, found = "is not pinned", f.unpinnedReason(c)
 	case img.Found.Decision == boltseal.Unknown:
-		what = "could not be judged"
+		what = "could not be checked"
 	}
 	s := fmt.Sprintf("%s %s, and is exempt %s from policy %q by exemption %q (%s)", place(img), what, e.Exemption.Until(),
 		oneLine(e.Policy, maxPolicy), oneLine(e.Exemption.Name, maxPolicy), e.Exemption.Category)

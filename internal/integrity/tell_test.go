@@ -55,12 +55,12 @@ func TestHeadlineOfADenial(t *testing.T) {
 	}
 	bad, unusable, refused := found(boltseal.Deny, boltseal.CauseUntrustedSigner), found(boltseal.Unknown, boltseal.CauseUnusable), found(boltseal.Unknown, boltseal.CauseUnauthorized)
 	for want, images := range map[string][]integrity.Found{
-		"the image is not trusted":                                 {bad},
-		"the image could not be judged":                            {unusable},
-		"2 of 2 images could not be judged":                        {unusable, refused},
-		"2 of 2 images are not trusted":                            {bad, bad},
-		"1 of 3 images are not trusted, and 2 could not be judged": {bad, unusable, refused},
-		"1 of 2 images could not be judged":                        {refused, found(boltseal.Allow, "")},
+		"the image is not trusted":                                  {bad},
+		"the image could not be checked":                            {unusable},
+		"2 of 2 images could not be checked":                        {unusable, refused},
+		"2 of 2 images are not trusted":                             {bad, bad},
+		"1 of 3 images are not trusted, and 2 could not be checked": {bad, unusable, refused},
+		"1 of 2 images could not be checked":                        {refused, found(boltseal.Allow, "")},
 	} {
 		var all []integrity.Image
 		for i, f := range images {

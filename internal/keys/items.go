@@ -21,7 +21,7 @@ func Each(name, version string, certs []*x509.Certificate) (items []Item, proble
 		items = append(items, it)
 	}
 	if !good {
-		problem = name + ": it holds no certificate of a CA and none that is self-signed"
+		problem = name + ": it contains no certificate of a CA and none that is self-signed"
 	}
 	return items, problem
 }

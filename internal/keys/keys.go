@@ -340,7 +340,7 @@ func (s State) Trouble() string {
 	case s.Content == nil && s.Err != nil:
 		return fmt.Sprintf("nothing has been fetched yet: %v", s.Err)
 	case s.Err != nil:
-		return fmt.Sprintf("it could not be fetched anew: %v; what was fetched before stays in use", s.Err)
+		return fmt.Sprintf("it could not be fetched anew: %v; what was fetched before is still used", s.Err)
 	}
 	return ""
 }

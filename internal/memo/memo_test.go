@@ -114,7 +114,7 @@ func TestHowLongAnswersHold(t *testing.T) {
 	m.clock.forward(memo.DefaultDenyTTL)
 	m.decision(t, h.Engine, unsigned)
 	if m.stats.Verified.Load() == before {
-		t.Error("a denial was not looked at again")
+		t.Error("a denial was not checked again")
 	}
 	before = m.stats.Verified.Load()
 	m.clock.forward(memo.DefaultAllowTTL)

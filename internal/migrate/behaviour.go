@@ -19,7 +19,7 @@ func (c *checker) behaves(e *entry) {
 	}
 	for _, unused := range []struct{ field, value string }{{"spec.address", e.Spec.Address}, {"spec.version", e.Spec.Version}} {
 		if unused.value != "" {
-			c.add(e.document, unused.field, Differs, "looks for plugins by it", "takes it and does nothing with it: no plugin is run", "leave it out when Ratify is gone")
+			c.add(e.document, unused.field, Differs, "looks for plugins by it", "takes it and does nothing with it: no plugin is run", "leave it out when Ratify is removed")
 		}
 	}
 	switch e.base() {
@@ -38,7 +38,7 @@ func (c *checker) store(e *entry) {
 	p := e.Spec.Parameters
 	if p.CacheEnabled || len(p.TTL) > 0 {
 		c.add(e.document, "spec.parameters.cacheEnabled", Differs, "keeps what it read, and its verdicts, for ttl and for its own cache's time; an outage is kept as a denial",
-			"keeps verdicts as long as what they rest on is valid, minutes at most, and a tag's digest for seconds; an outage is never kept as a denial. cacheEnabled and ttl have no effect", "leave both out when Ratify is gone")
+			"keeps verdicts as long as what they rest on is valid, minutes at most, and a tag's digest for seconds; an outage is never kept as a denial. cacheEnabled and ttl have no effect", "leave both out when Ratify is removed")
 	}
 	if p.UseHTTP {
 		c.add(e.document, "spec.parameters.useHttp", Differs, "asks every registry without TLS, and does not check certificates where one redirects to TLS",
@@ -59,7 +59,7 @@ func (c *checker) verifier(e *entry) {
 		return
 	}
 	if len(p.VerificationCertStores) > 0 {
-		c.add(e.document, fieldCerts, Differs, "looks there for trust stores that verificationCertStores does not declare", "does not look at it beside verificationCertStores", "put those certificates into a KeyManagementProvider")
+		c.add(e.document, fieldCerts, Differs, "looks there for trust stores that verificationCertStores does not declare", "ignores it beside verificationCertStores", "put those certificates into a KeyManagementProvider")
 		return
 	}
 	c.add(e.document, fieldCerts, Differs, "reads these paths in its own Pod, and its folder ratify-certs/notation/truststore beside them",
@@ -74,10 +74,10 @@ func (c *checker) policy(e *entry) {
 	}
 	if all {
 		c.add(e.document, "spec.parameters.artifactVerificationPolicies", Differs, "verifies every signature that is listed, and one that fails is enough to deny",
-			"demands the same, and denies an image with more signatures than it looks at ("+strconv.Itoa(boltseal.DefaultMaxSignatures)+"): what was not looked at cannot hold", "remove signatures that are no longer needed; or write any, where one trusted signature suffices")
+			"demands the same, and denies an image with more signatures than it checks ("+strconv.Itoa(boltseal.DefaultMaxSignatures)+"): what was not checked cannot be valid", "remove signatures that are no longer needed; or write any, where one trusted signature suffices")
 		return
 	}
-	c.add(e.document, "spec.parameters.artifactVerificationPolicies", OK, "verifies all signatures", "stops at the first trusted one: reports name the signatures that were looked at", "")
+	c.add(e.document, "spec.parameters.artifactVerificationPolicies", OK, "verifies all signatures", "stops at the first trusted one: reports name the signatures that were checked", "")
 }
 
 func (c *checker) provider(e *entry) {

@@ -167,7 +167,7 @@ const maxDemands = 5
 func (c *checker) template(d *document, t rego.Template, asked string) {
 	before := len(c.found)
 	if t.Cut {
-		c.add(d, "spec.targets", Differs, "", "answers it; it is too long or too involved to be read here, so what it demands is not known", "try it against Boltseal before the switch, or use the template of docs/gatekeeper.md")
+		c.add(d, "spec.targets", Differs, "", "answers it; it is too long or too involved to be read here, so what it requires is not known", "try it against Boltseal before the switch, or use the template of docs/gatekeeper.md")
 		return
 	}
 	var demands []string
@@ -182,7 +182,7 @@ func (c *checker) template(d *document, t rego.Template, asked string) {
 		}
 	}
 	if len(demands) > 0 {
-		boltseal := "never answers what it demands: " + strings.Join(demands[:min(len(demands), maxDemands)], ", ")
+		boltseal := "never answers what it requires: " + strings.Join(demands[:min(len(demands), maxDemands)], ", ")
 		if more := len(demands) - maxDemands; more > 0 {
 			boltseal += fmt.Sprintf(" and %d more", more)
 		}
@@ -200,12 +200,12 @@ func (c *checker) template(d *document, t rego.Template, asked string) {
 	case !t.Violation:
 		c.add(d, "spec.targets", Differs, "", never+"it has no rule violation, which is the one that Gatekeeper goes by", see)
 	case t.Dead && len(demands) == 0:
-		c.add(d, "spec.targets", Differs, "", never+"its rules violation cannot hold, whatever the answer is", see)
+		c.add(d, "spec.targets", Differs, "", never+"its rules violation cannot be true, whatever the answer is", see)
 	case t.Outcome || len(c.found) > before:
 	case t.Failure:
-		c.add(d, "spec.targets", Differs, "", "answers it; it never looks at isSuccess, so it refuses what could not be asked, and nothing that is not trusted", see)
+		c.add(d, "spec.targets", Differs, "", "answers it; it never checks isSuccess, so it refuses what could not be asked, and nothing that is not trusted", see)
 	default:
-		c.add(d, "spec.targets", Differs, "", "answers it; it never looks at isSuccess, so it does not see what is denied", see)
+		c.add(d, "spec.targets", Differs, "", "answers it; it never checks isSuccess, so it does not see what is denied", see)
 	}
 	if len(c.found) == before {
 		c.add(d, "spec.targets", OK, "", "answers what it asks of "+strict.Label(asked)+" in the same shapes", "consider the template of docs/gatekeeper.md, which denies where an answer says nothing for certain")

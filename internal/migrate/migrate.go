@@ -122,7 +122,7 @@ func Check(docs []Document, o Options) (Report, error) {
 				continue
 			}
 			if i, twice := at[e.key]; twice {
-				c.add(c.entries[i].document, "metadata.name", Error, "", "it stands here twice, at "+d.Place+" too; kubectl apply keeps the later one, which is the one looked at", "keep one of the two")
+				c.add(c.entries[i].document, "metadata.name", Error, "", "it is listed twice, at "+d.Place+" too; kubectl apply keeps the later one, which is the one checked", "keep one of the two")
 				c.entries[i] = e
 				continue
 			}

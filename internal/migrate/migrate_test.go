@@ -175,7 +175,7 @@ func TestFindings(t *testing.T) {
 		{name: "Ratify 2", docs: append(good[:4:4], "apiVersion: config.ratify.dev/v2alpha1\nkind: Executor\nmetadata: {name: e}\nspec: {}\n"), resource: "Executor e", field: "apiVersion", severity: Unsupported, words: []string{"version 2"}},
 		{name: "a mistyped group", from: header1 + "kind: Store", to: "apiVersion: config.ratify.deislab.io/v1beta1\nkind: Store", resource: "Store store-oras", field: "apiVersion", words: []string{`did you mean "config.ratify.deislabs.io"`}},
 		{name: "another kind", from: "kind: Store\n", to: "kind: Stores\n", resource: "Stores store-oras", field: "kind", words: []string{`did you mean "Store"`}},
-		{name: "twice", docs: append(good[:4:4], store), resource: "Store store-oras", field: "metadata.name", words: []string{"stands here twice", "f.yaml:"}},
+		{name: "twice", docs: append(good[:4:4], store), resource: "Store store-oras", field: "metadata.name", words: []string{"is listed twice", "f.yaml:"}},
 		{name: "no text", from: "{name: store-oras}", to: "{name: store-oras, annotations: {on: x}}", resource: "Store store-oras", words: []string{"cannot be read"}},
 		{name: "a namespace's own", docs: append(good[:4:4], header1+"kind: NamespacedStore\nmetadata: {name: s, namespace: shop}\nspec: {name: oras}\n"),
 			resource: "Namespace shop", severity: Differs, words: []string{"NamespacedStore s", "[shop]IMAGE", "kind by kind", "parameters.namespaced"}},

@@ -92,7 +92,7 @@ func (c *checker) stands(e *entry, st *compile.Standing) {
 	case st.Fetched != nil:
 		c.fetched(e)
 	case st.Serving == compile.ServingStandIn:
-		c.add(e.document, "", Error, "", "cannot put it in force even with the certificates that it fetches; "+c.consequence(e), "ask boltseal doctor, which fetches them")
+		c.add(e.document, "", Error, "", "cannot apply it even with the certificates that it fetches; "+c.consequence(e), "ask boltseal doctor, which fetches them")
 	}
 	for _, w := range st.Warnings {
 		c.warning(e, w)
@@ -107,7 +107,7 @@ func (c *checker) problem(e *entry, p strict.Problem, serving compile.Serving) {
 	name, field := e.part()
 	refuses := "refuses it: " + p.Message
 	if serving == compile.ServingReduced {
-		refuses += "; the rest of it is in force"
+		refuses += "; the rest of it applies"
 	} else {
 		refuses += "; " + c.consequence(e)
 	}
@@ -156,7 +156,7 @@ func (c *checker) warning(e *entry, w strict.Problem) {
 func (c *checker) fetched(e *entry) {
 	name, _ := e.part()
 	c.add(e.document, "", Differs, "fetches from "+name+" with the identity of its own ServiceAccount",
-		"fetches with the identity of its ServiceAccount in the namespace "+c.o.Namespace+"; what is there was not looked at",
+		"fetches with the identity of its ServiceAccount in the namespace "+c.o.Namespace+"; what exists there was not checked",
 		"give that identity the same rights (docs/keys.md), then ask boltseal doctor")
 }
 

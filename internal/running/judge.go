@@ -171,7 +171,7 @@ func (j *Judge) settled(u unit, now time.Time) (verdict, bool) {
 	case u.target.ref == "":
 		v.reason = u.target.problem
 	case u.engine == nil:
-		v.reason = boltseal.Reason{Cause: boltseal.CauseNoVerifier, Message: "no Store or no Verifier is there", Remedy: "add a Store and a Verifier"}
+		v.reason = boltseal.Reason{Cause: boltseal.CauseNoVerifier, Message: "no Store or no Verifier exists", Remedy: "add a Store and a Verifier"}
 	default:
 		return verdict{}, false
 	}
@@ -237,7 +237,7 @@ func (j *Judge) spare(u unit) (probe <-chan struct{}, answered bool) {
 		return nil, false
 	}
 	j.known[u] = verdict{decision: boltseal.Unknown, until: h.until, outages: 1, reason: boltseal.Reason{Cause: boltseal.CauseUnavailable,
-		Message: fmt.Sprintf("%s was not asked, since others of its images could not be judged: %s", u.target.host, h.reason.Message), Remedy: h.reason.Remedy}}
+		Message: fmt.Sprintf("%s was not asked, since others of its images could not be checked: %s", u.target.host, h.reason.Message), Remedy: h.reason.Remedy}}
 	return nil, true
 }
 

@@ -24,13 +24,13 @@ func newMetrics() *metrics {
 	}
 	m := &metrics{
 		leading:     gauge("boltseal_audit_leading", "1 in the replica that audits what runs; the other metrics of the audit are its own."),
-		lastPass:    gauge("boltseal_audit_last_pass_timestamp_seconds", "When everything that runs was looked at last."),
+		lastPass:    gauge("boltseal_audit_last_pass_timestamp_seconds", "When everything that runs was last checked."),
 		took:        gauge("boltseal_audit_last_pass_duration_seconds", "How long that took."),
 		reportBytes: gauge("boltseal_audit_report_bytes", "Size of the reports that were written, as JSON."),
 		pods: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "boltseal_audit_pods",
-			Help: "Pods that run, by the worst outcome of their images; ignored are those that no policy looks at."}, []string{"outcome"}),
+			Help: "Pods that run, by the worst outcome of their images; ignored are those that no policy selects."}, []string{"outcome"}),
 		images: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "boltseal_audit_images",
-			Help: "Distinct images that run and that a policy looks at, by outcome."}, []string{"outcome"}),
+			Help: "Distinct images that run and that a policy selects, by outcome."}, []string{"outcome"}),
 		violations: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "boltseal_audit_violations",
 			Help: "Pods that run and do not satisfy a policy, by the policy's enforcementAction; each policy counts."}, []string{"action"}),
 		verified: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "boltseal_audit_verifications_total",

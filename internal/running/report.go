@@ -262,7 +262,7 @@ func (n *namespaceReport) results(namespace string, most int) []openreports.Repo
 		case s.outcome == Exempt:
 			r.Description = fmt.Sprintf("%d more images are exempt; 'boltseal audit' lists them", rest)
 		case s.outcome == Unknown:
-			r.Description = fmt.Sprintf("%d more images could not be judged; 'boltseal audit' lists them", rest)
+			r.Description = fmt.Sprintf("%d more images could not be checked; 'boltseal audit' lists them", rest)
 		default:
 			r.Description = fmt.Sprintf("%d more images are not trusted; 'boltseal audit' lists them", rest)
 		}

@@ -220,7 +220,7 @@ func (w *writer) tell(r *Result) {
 			told++
 			p := f.First[0]
 			w.events.Event(&corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: p.Namespace, Name: p.Name, UID: p.uid}, corev1.EventTypeWarning, ReasonUntrusted,
-				clip(fmt.Sprintf("runs %s, which is not trusted: %s; demanded by policy %q", f.Image, sentence(f), f.Policy), maxEvent))
+				clip(fmt.Sprintf("runs %s, which is not trusted: %s; required by policy %q", f.Image, sentence(f), f.Policy), maxEvent))
 		case !w.seen[v]:
 			left[f.Policy]++
 		}

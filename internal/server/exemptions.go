@@ -24,7 +24,7 @@ func (m *Metrics) exemptions(l *snapshot.Live, clock func() time.Time) {
 	}
 	for _, st := range states {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "boltseal_exemptions",
-			Help:        "Exemptions of the policies: those in force, those of them that end within 30 days, and those that are over.",
+			Help:        "Exemptions of the policies: those that are active, those of them that end within 30 days, and those that are over.",
 			ConstLabels: prometheus.Labels{"state": st.name}}, func() (n float64) {
 			now := clock()
 			eachExemption(l, func(e *integrity.Exemption) {

@@ -93,7 +93,7 @@ func (s *Server) take(b *batch, snap *snapshot.Snapshot, q externaldata.Request)
 }
 
 func noEngine(namespace string) string {
-	return "no Store or no Verifier is there for the namespace \"" + namespace + "\""
+	return "no Store or no Verifier exists for the namespace \"" + namespace + "\""
 }
 
 func (s *Server) gatekeeper(in question) (q externaldata.Request, snap *snapshot.Snapshot, problem reply) {

@@ -49,12 +49,12 @@ func (s *Server) ready() (ready bool, lines []string) {
 	snap, st := s.o.Live.Load(), s.status.Load()
 	switch {
 	case snap == nil:
-		lines = append(lines, "[-] configuration: none is in force")
+		lines = append(lines, "[-] configuration: none is active")
 	case st != nil:
-		lines = append(lines, fmt.Sprintf("[+] configuration: generation %d, in force since %s", snap.Generation, st.LoadedAt.UTC().Format(time.RFC3339)))
+		lines = append(lines, fmt.Sprintf("[+] configuration: generation %d, active since %s", snap.Generation, st.LoadedAt.UTC().Format(time.RFC3339)))
 	}
 	if st != nil && st.Err != nil {
-		lines = append(lines, "[-] the configuration as it is now is not in force: "+st.Err.Error())
+		lines = append(lines, "[-] the present configuration does not apply: "+st.Err.Error())
 	}
 	well, more := s.checks()
 	lines = append(lines, more...)

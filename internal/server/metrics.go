@@ -60,9 +60,9 @@ func NewMetrics(s Sources) *Metrics {
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "boltseal_reloads_total",
 			Help: "Attempts to read files anew, by what was read and the outcome."}, []string{"what", "outcome"}),
 		loadedAt: prometheus.NewGauge(prometheus.GaugeOpts{Name: "boltseal_config_loaded_timestamp_seconds",
-			Help: "When the configuration in force was put there."}),
+			Help: "When the active configuration was loaded."}),
 		configOK: prometheus.NewGauge(prometheus.GaugeOpts{Name: "boltseal_config_last_load_successful",
-			Help: "1 where the configuration as it is now could be put in force, 0 where an older one is serving."}),
+			Help: "1 where the present configuration could be loaded, 0 where an older one is serving."}),
 	}
 	for _, c := range []v1alpha1.ExemptionCategory{v1alpha1.Waiver, v1alpha1.Mitigated} {
 		for _, d := range []boltseal.Decision{boltseal.Deny, boltseal.Unknown} {
@@ -90,7 +90,7 @@ func (m *Metrics) sources(s Sources) {
 	}
 	gauge := m.gauge
 	if l := s.Live; l != nil {
-		gauge("boltseal_config_generation", "Number of the configuration in force, 0 where there is none.", func() float64 {
+		gauge("boltseal_config_generation", "Number of the active configuration, 0 where there is none.", func() float64 {
 			if snap := l.Load(); snap != nil {
 				return float64(snap.Generation)
 			}

@@ -155,7 +155,7 @@ func New(o Options) *Server {
 	s := &Server{o: o, room: room{most: o.BodyBytes}, advice: room{most: adviceBytes}, advising: make(chan struct{}, maxAdvising), heavy: make(chan struct{}, maxHeavy),
 		bodies:  sync.Pool{New: func() any { b := make([]byte, 0, firstBuffer); return &b }},
 		batches: sync.Pool{New: func() any { return &batch{} }}}
-	o.Metrics.gauge("boltseal_request_bytes_held", "Bytes of requests and answers that are held now.", func() float64 { return float64(s.room.held()) })
+	o.Metrics.gauge("boltseal_request_bytes_held", "Bytes of requests and answers that are in memory now.", func() float64 { return float64(s.room.held()) })
 	if o.Webhook != nil || o.TrustWebhook {
 		s.room.reserved = o.BodyBytes / reservedPart
 	}
@@ -323,7 +323,7 @@ func (s *Server) answer(r *http.Request, mine *share, endpoint string, maxBytes 
 }
 
 func full() reply {
-	return refuse(http.StatusServiceUnavailable, "Boltseal holds as many requests as it has room for; ask again")
+	return refuse(http.StatusServiceUnavailable, "Boltseal has no room for more requests; ask again")
 }
 
 // budget is the time for an answer, below what its caller waits.

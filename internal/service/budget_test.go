@@ -193,7 +193,7 @@ func TestDrain(t *testing.T) {
 			a := r.review(server.PathValidate, pod("team", tag))
 			answered <- a.Result.Message
 		}()
-		eventually(t, "it is being looked at", func() bool { return r.metric("boltseal_verifications_in_flight") == "1" })
+		eventually(t, "it is being checked", func() bool { return r.metric("boltseal_verifications_in_flight") == "1" })
 		stopped := make(chan error, 1)
 		go func() { stopped <- r.stop() }()
 		eventually(t, "not ready", func() bool { status, _ := r.ready(); return status == 503 })
@@ -231,7 +231,7 @@ func TestDrainHasAnEnd(t *testing.T) {
 			t.Errorf("answered: HTTP %d", resp.StatusCode)
 		}
 	}()
-	eventually(t, "it is being looked at", func() bool { return r.metric("boltseal_verifications_in_flight") == "1" })
+	eventually(t, "it is being checked", func() bool { return r.metric("boltseal_verifications_in_flight") == "1" })
 	if err := r.stop(); err == nil || !strings.Contains(err.Error(), "cut off after 100ms") {
 		t.Errorf("%v", err)
 	}

@@ -123,7 +123,7 @@ func (s *Service) apply(c *compile.Cluster) map[compile.Key]*compile.Standing {
 	}
 	// An edit elsewhere is no reason to complain again.
 	if text != s.complaint && text != "" {
-		s.o.Log.Error("the configuration is not in force as the cluster has it", "error", text)
+		s.o.Log.Error("the configuration does not apply as the cluster has it", "error", text)
 	}
 	s.complaint = text
 	return standing
@@ -165,7 +165,7 @@ func brokenResources(standing map[compile.Key]*compile.Standing) error {
 		return nil
 	}
 	slices.SortFunc(keys, compile.Key.Compare)
-	errs := []error{fmt.Errorf("%d of %d resources are not in force as they are written; their statuses say more", len(keys), len(standing))}
+	errs := []error{fmt.Errorf("%d of %d resources do not apply as they are written; their statuses say more", len(keys), len(standing))}
 	for i, k := range keys {
 		if i == maxBroken {
 			errs = append(errs, fmt.Errorf("and %d more", len(keys)-i))

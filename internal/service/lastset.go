@@ -56,6 +56,6 @@ func (s *Service) loadKeys() {
 		return
 	}
 	if err := s.enforce(s.good); err != nil {
-		s.o.Log.Error("the certificates that were fetched are not in force", "error", err.Error())
+		s.o.Log.Error("the certificates that were fetched are not used", "error", err.Error())
 	}
 }

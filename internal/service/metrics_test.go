@@ -73,7 +73,7 @@ func TestABrokenReloadIsTold(t *testing.T) {
 		if r.metric("boltseal_config_last_load_successful") != "0" || r.metric("boltseal_config_generation") != "1" {
 			t.Errorf("%q: the gauges say otherwise", broken)
 		}
-		if status, text := r.ready(); status != 200 || !strings.Contains(text, "[-] the configuration as it is now is not in force: ") || !strings.Contains(text, "generation 1") {
+		if status, text := r.ready(); status != 200 || !strings.Contains(text, "[-] the present configuration does not apply: ") || !strings.Contains(text, "generation 1") {
 			t.Errorf("%q: HTTP %d: %s", broken, status, text)
 		}
 		if got := strings.Count(log.String(), "the last good one goes on serving"); got != i+1 {

@@ -80,7 +80,7 @@ func TestMultiArchAgree(t *testing.T) {
 			}
 			if tt.parameters == "multiArch: all" {
 				var line struct{ Message string }
-				if b := r.gatekeeper("/ratify/gatekeeper/v1/verify", h.Registry.Ref(testhouse.Repo, "half"))[0].Value; json.Unmarshal(b, &line) != nil || !strings.Contains(string(b), "is not trusted, and the Policy demands each of index, linux/amd64 and linux/arm64") {
+				if b := r.gatekeeper("/ratify/gatekeeper/v1/verify", h.Registry.Ref(testhouse.Repo, "half"))[0].Value; json.Unmarshal(b, &line) != nil || !strings.Contains(string(b), "is not trusted, and the Policy requires each of index, linux/amd64 and linux/arm64") {
 					t.Errorf("%s", b)
 				}
 			}

@@ -296,14 +296,14 @@ func (s *Service) watchGatekeeper(ctx context.Context, secret types.NamespacedNa
 				ca = in.Data[gatekeeperCAKey]
 			}
 			if len(ca) == 0 {
-				s.o.Log.Info("Gatekeeper's CA is not there; what was known of it stays in force", "secret", secret.String())
+				s.o.Log.Info("Gatekeeper's CA does not exist; what was read of it before still applies", "secret", secret.String())
 				return
 			}
 			changed, err := s.reg.provider.Set(ca)
 			if err != nil {
-				s.o.Log.Error("Gatekeeper's CA cannot be read; what was known of it stays in force", "error", err.Error())
+				s.o.Log.Error("Gatekeeper's CA cannot be read; what was read of it before still applies", "error", err.Error())
 			} else if changed {
-				s.o.Log.Info("Gatekeeper's CA is in force", "secret", secret.String())
+				s.o.Log.Info("Gatekeeper's CA is applied", "secret", secret.String())
 			}
 		}})
 }
@@ -342,14 +342,14 @@ func (s *Service) loadBundle() error {
 		}
 		// What is read here is published in the cluster.
 		if block.Type != "CERTIFICATE" {
-			return fmt.Errorf("%s: it must hold certificates only", s.o.BundleFile)
+			return fmt.Errorf("%s: it must contain certificates only", s.o.BundleFile)
 		}
 		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
 			return fmt.Errorf("%s: certificate %d cannot be read", s.o.BundleFile, n+1)
 		}
 	}
 	if n == 0 {
-		return fmt.Errorf("%s: it holds no certificate in PEM", s.o.BundleFile)
+		return fmt.Errorf("%s: it contains no certificate in PEM", s.o.BundleFile)
 	}
 	s.reg.bundle.set(b)
 	if s.reg.registrar != nil {

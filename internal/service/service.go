@@ -354,7 +354,7 @@ func (s *Service) loadFiles() bool {
 	if err == nil {
 		return true
 	}
-	serving := "nothing is answered until it is mended"
+	serving := "nothing is answered until it is fixed"
 	if s.live.Load() != nil {
 		serving = "the last good one goes on serving"
 	}
@@ -410,7 +410,7 @@ func (s *Service) newMemo() *memo.Memo {
 // swap puts engines and policies in force.
 func (s *Service) swap(compiled *compile.Compiled, policies *integrity.Set, m *memo.Memo) {
 	generation := s.live.Swap(snapshot.Snapshot{Engines: compiled, Policies: policies, Memo: m})
-	s.o.Log.Info("configuration in force", "generation", generation, "policies", len(policies.Policies()))
+	s.o.Log.Info("active configuration", "generation", generation, "policies", len(policies.Policies()))
 	for _, w := range compiled.Warnings {
 		s.o.Log.Warn("configuration", "warning", w.Error())
 	}

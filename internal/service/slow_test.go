@@ -240,7 +240,7 @@ func goAway(t *testing.T, tls bool, limit time.Duration) error {
 			}
 		})
 	}
-	eventually(t, "all are being looked at", func() bool {
+	eventually(t, "all are being checked", func() bool {
 		return answered.Load() > 0 || r.metric("boltseal_verifications_in_flight") == "49"
 	})
 	seen := atWork()

@@ -108,6 +108,6 @@ func TestNoKindYetIsNotNoPolicy(t *testing.T) {
 		return code == 200
 	})
 	if v := r.review(server.PathValidate, pod("shop", image)); v.Allowed || !strings.Contains(v.Result.Message, `"prod"`) {
-		t.Errorf("the policy is not in force: %+v", v.Result)
+		t.Errorf("the policy is not active: %+v", v.Result)
 	}
 }

@@ -223,7 +223,7 @@ func (k *Keeper) step(ctx context.Context) (look time.Time, ok bool) {
 			return time.Time{}, false
 		}
 		if problems != nil && secret.ResourceVersion != "" {
-			k.o.Log.Warn("the Secret with the serving certificate is not as it should be, and is mended", "namespace", k.o.Namespace, "secret", k.o.Secret, "problems", problems.Error())
+			k.o.Log.Warn("the Secret with the serving certificate is not as it should be, and is being fixed", "namespace", k.o.Namespace, "secret", k.o.Secret, "problems", problems.Error())
 		}
 		if err := k.write(ctx, secret, data); err != nil {
 			// What was not written must not be served: another replica may have written

@@ -177,7 +177,7 @@ func (d *decoder) mapping(n *yaml.Node, line int, path string, typeOf func(strin
 			continue
 		}
 		if _, twice := out[name]; twice {
-			d.report(at.Line, join(path, name), "stands here twice")
+			d.report(at.Line, join(path, name), "is listed twice")
 			continue
 		}
 		out[name] = nil

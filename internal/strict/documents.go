@@ -27,7 +27,7 @@ func Documents(name string, b []byte) ([]Node, error) {
 		return nil, fail(0, "it has more than %d bytes", MaxBytes)
 	}
 	if line := strayMark(b); line > 0 {
-		return nil, fail(line, "a byte order mark (U+FEFF) stands here; it may only begin the file: remove it")
+		return nil, fail(line, "a byte order mark (U+FEFF) is here; it is allowed at the start of the file only: remove it")
 	}
 	var docs []Node
 	dec := yaml.NewDecoder(bytes.NewReader(b))
@@ -145,7 +145,7 @@ func syntax(message string, b []byte) (line int, words string) {
 		line, _ = strconv.Atoi(m[1])
 		message = m[2]
 	} else if m := anchorOfError.FindStringSubmatch(message); m != nil {
-		message = fmt.Sprintf("the alias *%s has no anchor &%[1]s before it; a text that begins with * must stand in quotes", cut(m[1]))
+		message = fmt.Sprintf("the alias *%s has no anchor &%[1]s before it; a text that begins with * must be quoted", cut(m[1]))
 		if at := bytes.Index(b, []byte("*"+m[1])); at >= 0 {
 			line = 1 + bytes.Count(b[:at], []byte("\n"))
 		}
@@ -185,9 +185,9 @@ func advice(message string, line []byte) string {
 	case bytes.ContainsRune(indent, '\t'), strings.Contains(message, "tab character"):
 		return ": a tab; indent with spaces"
 	case strings.Contains(message, "cannot start any token"):
-		return ": a text that begins with @, % or ` must stand in quotes"
+		return ": a text that begins with @, % or ` must be quoted"
 	case strings.Contains(message, "mapping values are not allowed"):
-		return `: a text with ": " in it must stand in quotes, and what belongs together is indented alike`
+		return `: a text with ": " in it must be quoted, and what belongs together is indented alike`
 	case strings.Contains(message, "unexpected end of stream"):
 		return ": a quote or a bracket is not closed"
 	case strings.Contains(message, "could not find expected ':'"), strings.Contains(message, "did not find expected key"):

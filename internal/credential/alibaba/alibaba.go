@@ -119,7 +119,7 @@ func (o Options) Check() (problems []keys.Problem) {
 		case !instanceName.MatchString(in.InstanceName):
 			fail(field+".instanceName", "%s is no instance's name", strict.Label(in.InstanceName))
 		case seen[in.InstanceName]:
-			fail(field+".instanceName", "%s stands here twice", strict.Label(in.InstanceName))
+			fail(field+".instanceName", "%s is listed twice", strict.Label(in.InstanceName))
 		}
 		seen[in.InstanceName] = true
 		if !instanceID.MatchString(in.InstanceID) {

@@ -93,7 +93,7 @@ func (k key) session(op, host string) (session, error) {
 	detail := ""
 	switch {
 	case k.AccessKeyID == "" || k.AccessKeySecret == "" || k.SecurityToken == "":
-		detail = "its answer holds no key"
+		detail = "its answer contains no key"
 	case strings.ContainsAny(k.AccessKeyID+k.SecurityToken, "\r\n\x00"), len(k.AccessKeyID) > maxPart, len(k.AccessKeySecret) > maxPart, len(k.SecurityToken) > maxPart:
 		detail = "its key cannot be used"
 	case err != nil:
@@ -118,7 +118,7 @@ func readToken(path string) (string, error) {
 	b, err := io.ReadAll(io.LimitReader(f, maxOIDCToken+1))
 	token := strings.TrimSpace(string(b))
 	if err != nil || token == "" || len(b) > maxOIDCToken {
-		return "", errors.New("the file " + path + " holds no OIDC token")
+		return "", errors.New("the file " + path + " contains no OIDC token")
 	}
 	return token, nil
 }

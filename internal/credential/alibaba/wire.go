@@ -110,7 +110,7 @@ func parseAuthorization(b []byte) (oci.Credential, error) {
 	case doc.IsSuccess != nil && !*doc.IsSuccess:
 		return oci.Credential{}, errors.New("it says that it failed: " + keys.Clean(doc.Code))
 	case doc.TempUsername == "" || doc.AuthorizationToken == "":
-		return oci.Credential{}, errors.New("its answer holds no user and password")
+		return oci.Credential{}, errors.New("its answer contains no user and password")
 	case len(doc.TempUsername) > maxPart || len(doc.AuthorizationToken) > maxPart:
 		return oci.Credential{}, errors.New("its user or password is too long")
 	case strings.ContainsAny(doc.TempUsername, ":\r\n\x00") || strings.ContainsAny(doc.AuthorizationToken, "\r\n\x00"):

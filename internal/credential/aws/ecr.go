@@ -71,9 +71,9 @@ func strange(is error, detail string) *keys.Error {
 func choose(at place, data []types.AuthorizationData) (oci.Credential, *keys.Error) {
 	switch {
 	case len(data) == 0:
-		return oci.Credential{}, strange(boltseal.ErrMalformed, "its answer holds no authorizationData")
+		return oci.Credential{}, strange(boltseal.ErrMalformed, "its answer contains no authorizationData")
 	case len(data) > maxData:
-		return oci.Credential{}, strange(boltseal.ErrLimit, fmt.Sprintf("its answer holds more than %d tokens", maxData))
+		return oci.Credential{}, strange(boltseal.ErrLimit, fmt.Sprintf("its answer contains more than %d tokens", maxData))
 	}
 	for _, d := range data {
 		if of(sdk.ToString(d.ProxyEndpoint), at) {
@@ -97,13 +97,13 @@ func read(token string, ends *time.Time) (oci.Credential, *keys.Error) {
 	name, password, ok := strings.Cut(string(b), ":")
 	switch {
 	case token == "":
-		return oci.Credential{}, strange(boltseal.ErrMalformed, "its answer holds no authorizationToken")
+		return oci.Credential{}, strange(boltseal.ErrMalformed, "its answer contains no authorizationToken")
 	case err != nil || !ok || name != user || password == "":
 		return oci.Credential{}, strange(boltseal.ErrMalformed, "its token is not that of the user "+user)
 	case len(password) > maxPassword:
 		return oci.Credential{}, strange(boltseal.ErrLimit, fmt.Sprintf("its token is longer than %d bytes", maxPassword))
 	case strings.ContainsFunc(password, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
-		return oci.Credential{}, strange(boltseal.ErrMalformed, "its token holds what no password has")
+		return oci.Credential{}, strange(boltseal.ErrMalformed, "its token contains what no password has")
 	case ends == nil || ends.Year() < 1970 || ends.Year() > 9999:
 		return oci.Credential{}, strange(boltseal.ErrMalformed, "its token does not say when it ends")
 	}

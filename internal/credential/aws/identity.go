@@ -181,7 +181,7 @@ func readToken(op, file string) (held, error) {
 	case len(b) > maxTokenFile:
 		return nil, &keys.Error{Op: op, Err: boltseal.ErrLimit, Detail: "the Pod's token is too long: " + strict.Label(file)}
 	case text == "" || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
-		return nil, lacks(op, "the file holds no token: "+strict.Label(file), "see that it is a projected ServiceAccount token")
+		return nil, lacks(op, "the file contains no token: "+strict.Label(file), "see that it is a projected ServiceAccount token")
 	}
 	return held(text), nil
 }
@@ -198,7 +198,7 @@ func unread(op, file string, err error) error {
 // whole says whether a session can sign anything.
 func whole(op, host string, c sdk.Credentials) error {
 	if c.AccessKeyID == "" || c.SecretAccessKey == "" || c.SessionToken == "" {
-		return &keys.Error{Op: op, Host: host, Status: http.StatusOK, Err: boltseal.ErrMalformed, Detail: "its answer holds no session"}
+		return &keys.Error{Op: op, Host: host, Status: http.StatusOK, Err: boltseal.ErrMalformed, Detail: "its answer contains no session"}
 	}
 	return nil
 }

@@ -127,7 +127,7 @@ func parseExchange(b []byte) (token string, until time.Time, err error) {
 	token = doc.RefreshToken
 	switch {
 	case token == "":
-		return "", until, errors.New("its answer holds no refresh_token")
+		return "", until, errors.New("its answer contains no refresh_token")
 	case len(token) > maxToken:
 		return "", until, fmt.Errorf("the token is longer than %d bytes", maxToken)
 	}

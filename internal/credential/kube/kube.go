@@ -81,7 +81,7 @@ func (o Options) Check() (problems []keys.Problem) {
 		case len(validation.IsDNS1123Subdomain(s.Name)) > 0:
 			fail(field+"secretName", "%s is no name to Kubernetes: lower-case letters, digits, - and . only", strict.Label(s.Name))
 		case slices.Contains(o.Secrets[:i], s):
-			fail(field+"secretName", "%s stands here twice", s.Name)
+			fail(field+"secretName", "%s is listed twice", s.Name)
 		}
 		switch {
 		case s.Namespace == "":

@@ -188,7 +188,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		Inventory: &keep.Keeper{ConfigMaps: a.configMaps, Name: KeptAddOn, Of: a.o.Cluster}})
 	hub := &follower{resource: a.hub.Resource(v1alpha1.GroupVersion.WithResource("clusterbundles")), name: a.o.Cluster,
 		tell: l.told, failed: l.contact}
-	l.noHub = a.complain("the hub does not answer; what it demanded last stays in force", "the hub answers")
+	l.noHub = a.complain("the hub does not answer; its last requirements still apply", "the hub answers")
 
 	var wg sync.WaitGroup
 	defer wg.Wait()

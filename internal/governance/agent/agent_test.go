@@ -71,7 +71,7 @@ func TestGone(t *testing.T) {
 	l := &loop{Agent: a, changed: make(chan struct{}, 1), noHub: func(error) {}}
 	l.told(nil)
 	if b, _ := l.demanded(now); b != nil {
-		t.Fatal("what nobody said is demanded")
+		t.Fatal("what nobody said is required")
 	}
 	b := &v1alpha1.ClusterBundle{}
 	b.UID, b.Generation, b.Spec.Demands = types.UID("u"), 1, []v1alpha1.Demand{{Name: "d"}}
@@ -82,7 +82,7 @@ func TestGone(t *testing.T) {
 	}
 	l.told(nil)
 	if _, again := l.demanded(now); demands() != 1 || !again.Equal(now.Add(DefaultGoneAfter)) {
-		t.Error("a bundle that is gone is not demanded at once")
+		t.Error("a bundle that is gone is not required at once")
 	}
 	now = now.Add(DefaultGoneAfter - time.Second)
 	l.contact(errors.New("away"))
@@ -97,11 +97,11 @@ func TestGone(t *testing.T) {
 	}
 	now = now.Add(time.Second)
 	if demands() != 0 || !l.unsaved {
-		t.Error("it is still demanded")
+		t.Error("it is still required")
 	}
 	l.told(b)
 	if demands() != 1 {
-		t.Error("it is not demanded again")
+		t.Error("it is not required again")
 	}
 }
 

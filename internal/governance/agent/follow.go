@@ -137,7 +137,7 @@ func (f *follower) watch(ctx context.Context, version string) error {
 				}
 				return err
 			case u == nil:
-				return errors.New("the hub told something that is no object")
+				return errors.New("the hub sent something that is no object")
 			case e.Type == watch.Bookmark || u.GetName() != f.name:
 			case e.Type == watch.Deleted:
 				f.tell(nil)

@@ -101,7 +101,7 @@ func (l *loop) told(b *v1alpha1.ClusterBundle) {
 		if l.goneFrom.IsZero() {
 			l.goneFrom = now
 			if l.bundle != nil {
-				l.o.Log.Warn("the hub has no bundle for this cluster; what it demanded last stays in force for now", "for", l.o.GoneAfter)
+				l.o.Log.Warn("the hub has no bundle for this cluster; its last requirements still apply for now", "for", l.o.GoneAfter)
 			}
 		}
 	} else {
@@ -135,7 +135,7 @@ func (l *loop) demanded(now time.Time) (b *known, again time.Time) {
 	if end := l.goneFrom.Add(l.o.GoneAfter); now.Before(end) {
 		return l.bundle, end
 	}
-	l.o.Log.Warn("the hub has had no bundle for this cluster for long; nothing is demanded any more", "for", l.o.GoneAfter)
+	l.o.Log.Warn("the hub has had no bundle for this cluster for long; nothing is required any more", "for", l.o.GoneAfter)
 	l.bundle, l.unsaved = &known{}, true
 	return l.bundle, time.Time{}
 }
@@ -152,13 +152,13 @@ func (l *loop) save(ctx context.Context, b *known) error {
 	err := l.bundles.Save(ctx, b)
 	l.metrics.wrote("bundle", err)
 	if err != nil && !errors.Is(err, keep.ErrTooMuch) {
-		return fmt.Errorf("keeping what is demanded: %w", err)
+		return fmt.Errorf("keeping what is required: %w", err)
 	}
 	l.mu.Lock()
 	l.unsaved = l.bundle != b
 	l.mu.Unlock()
 	if err != nil {
-		l.o.Log.Error("what is demanded is enforced, but cannot be kept for a restart without the hub", "error", err.Error())
+		l.o.Log.Error("what is required is enforced, but cannot be kept for a restart without the hub", "error", err.Error())
 	}
 	return nil
 }
@@ -166,7 +166,7 @@ func (l *loop) save(ctx context.Context, b *known) error {
 // run acts whenever something changed and then was quiet for a moment.
 func (l *loop) run(ctx context.Context) {
 	var pause backOff
-	complain := l.complain("not all that is demanded stands; it is tried again", "all that is demanded stands")
+	complain := l.complain("not all that is required is applied; it is tried again", "all that is required is applied")
 	l.poke()
 	next := time.Time{}
 	for ctx.Err() == nil {

@@ -18,15 +18,15 @@ type metrics struct {
 func newMetrics() *metrics {
 	return &metrics{
 		demands: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "boltseal_agent_demands",
-			Help: "What the hub demands of this cluster, by how it stands."}, []string{"state"}),
+			Help: "What the hub requires of this cluster, by its state."}, []string{"state"}),
 		generation: prometheus.NewGauge(prometheus.GaugeOpts{Name: "boltseal_agent_bundle_generation",
-			Help: "Generation of the ClusterBundle that is in force."}),
+			Help: "Generation of the ClusterBundle that is active."}),
 		took: prometheus.NewGauge(prometheus.GaugeOpts{Name: "boltseal_agent_last_pass_duration_seconds",
-			Help: "How long it took last to bring the cluster up to what is demanded."}),
+			Help: "How long it took last to bring the cluster up to what is required."}),
 		hub: prometheus.NewGauge(prometheus.GaugeOpts{Name: "boltseal_agent_hub_up",
 			Help: "Whether the hub answered last time."}),
 		unsettled: prometheus.NewGauge(prometheus.GaugeOpts{Name: "boltseal_agent_unsettled_demands",
-			Help: "Demands that do not stand as they are demanded: in conflict, failed, or not taken up yet."}),
+			Help: "Requirements that are not applied as required: in conflict, failed, or not taken up yet."}),
 		writes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "boltseal_agent_writes_total",
 			Help: "Writes of the agent, by what was written and the outcome."}, []string{"what", "outcome"}),
 	}

@@ -104,7 +104,7 @@ func Expiring(exemptions []v1alpha1.PolicyExemption, since, now time.Time) []Cha
 		c := Change{Exemption: e.Name, Assignment: e.Spec.PolicyAssignmentID, ExpiresOn: end}
 		if !end.After(now) {
 			if !since.IsZero() && end.After(since) {
-				c.Kind, c.Message = ExemptionExpired, fmt.Sprintf("exemption %s ended at %s; what it took out is demanded again", e.Name, end.UTC().Format(time.RFC3339))
+				c.Kind, c.Message = ExemptionExpired, fmt.Sprintf("exemption %s ended at %s; what it took out is required again", e.Name, end.UTC().Format(time.RFC3339))
 				out = append(out, c)
 			}
 			continue

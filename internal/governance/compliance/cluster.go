@@ -126,13 +126,13 @@ func contact(in Input) (reason, message string) {
 		stale = StaleAfter
 	}
 	if in.Report == nil || in.Report.Report.At == nil {
-		return ReasonNoReport, "the cluster's agent has not reported yet; look whether it runs and reaches the hub"
+		return ReasonNoReport, "the cluster's agent has not reported yet; check whether it runs and reaches the hub"
 	}
 	switch at := in.Report.Report.At.Time; {
 	case at.After(now.Add(MaxSkew)):
 		return ReasonClockSkew, fmt.Sprintf("the agent's report is from %s, which is yet to come; set the clocks of the cluster and the hub", at.UTC().Format(time.RFC3339))
 	case now.Sub(at) >= stale:
-		return ReasonReportStale, fmt.Sprintf("the agent reported last at %s; look whether it runs and reaches the hub", at.UTC().Format(time.RFC3339))
+		return ReasonReportStale, fmt.Sprintf("the agent reported last at %s; check whether it runs and reaches the hub", at.UTC().Format(time.RFC3339))
 	}
 	return "", ""
 }
@@ -173,9 +173,9 @@ func judge(r v1alpha1.DemandReport, ok, current bool) (state v1alpha1.Compliance
 	reason, message = clip(r.Reason, MaxReason), clip(r.Message, MaxMessage)
 	switch {
 	case !ok && !current:
-		return v1alpha1.Unknown, ReasonBundlePending, "the cluster's agent has not yet taken up what is demanded now"
+		return v1alpha1.Unknown, ReasonBundlePending, "the cluster's agent has not yet taken up what is required now"
 	case !ok:
-		return v1alpha1.Unknown, ReasonNotReported, "the cluster's agent says nothing of this demand; look at its log"
+		return v1alpha1.Unknown, ReasonNotReported, "the cluster's agent does not report this requirement; read its log"
 	}
 	state = r.State
 	switch state {
@@ -186,10 +186,10 @@ func judge(r v1alpha1.DemandReport, ok, current bool) (state v1alpha1.Compliance
 			state = v1alpha1.NonCompliant
 			reason, message = or(reason, ReasonPodsViolate), or(message, fmt.Sprintf("%d Pods run images that are not trusted", r.Violations))
 		case !current:
-			return v1alpha1.Unknown, ReasonBundlePending, "the cluster's agent has not yet taken up what is demanded now"
+			return v1alpha1.Unknown, ReasonBundlePending, "the cluster's agent has not yet taken up what is required now"
 		case r.Unknown > 0 && state == v1alpha1.Compliant:
 			state = v1alpha1.Unknown
-			reason, message = or(reason, ReasonPodsUnknown), or(message, fmt.Sprintf("%d Pods could not be judged", r.Unknown))
+			reason, message = or(reason, ReasonPodsUnknown), or(message, fmt.Sprintf("%d Pods could not be checked", r.Unknown))
 		}
 	default:
 		return v1alpha1.Unknown, ReasonNotUnderstood, fmt.Sprintf("the cluster's agent reports the state %q, which is not known here; upgrade the hub", clip(string(r.State), MaxReason))

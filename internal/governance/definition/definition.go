@@ -114,7 +114,7 @@ func (r *report) definition(spec v1alpha1.PolicyDefinitionSpec, rule node) *Defi
 	details, ok := then.get("details")
 	switch {
 	case d.Mode == ModeKubernetes && !ok:
-		r.at(then, "details are missing: what is looked at, and by which template")
+		r.at(then, "details are missing: what is checked, and by which template")
 	case d.Mode == ModeKubernetes:
 		d.kubernetes = r.kubernetes(details, s)
 	case ok:

@@ -88,7 +88,7 @@ func (r *report) deployment(n node) Deploy {
 	}
 	known, ok := knownDeployments[props.digest()]
 	if !ok {
-		r.at(props, "this deployment is not known, and what it would set on a cluster cannot be told: Boltseal runs no templates. Known are, unchanged, the deployments of Azure's definitions for image integrity and for the Azure Policy add-on: assign one of them, or the built-in definition deploy-image-integrity or deploy-policy-add-on. To see which clusters lack something, use the effect AuditIfNotExists and no deployment")
+		r.at(props, "this deployment is not known, and what it would set on a cluster is not known: Boltseal runs no templates. Known are, unchanged, the deployments of Azure's definitions for image integrity and for the Azure Policy add-on: assign one of them, or the built-in definition deploy-image-integrity or deploy-policy-add-on. To see which clusters lack something, use the effect AuditIfNotExists and no deployment")
 	}
 	return known
 }

@@ -152,7 +152,7 @@ func (r *report) identify(n node, o *Object, name, called, id string) {
 	small := strings.ToLower(name)
 	switch {
 	case name == "":
-		r.at(n, "the file tells no name; give one with --name")
+		r.at(n, "the file has no name; give one with --name")
 		return
 	case !resourceName.MatchString(small) || len(small) > 253 || strings.Contains(small, ".."):
 		r.at(n, "the name %q cannot be that of an object in Kubernetes, which has small letters, digits, - and . only; give one with --name", cut(name))

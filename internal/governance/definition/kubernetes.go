@@ -116,7 +116,7 @@ var kubernetesNotSupported = map[string]string{
 	"constraint":         "it is of an old format; constraints are made from templateInfo and the other details",
 	"constraintTemplate": "it is of an old format; say templateInfo",
 	"mutationInfo":       "nothing is mutated",
-	"scope":              "what is looked at is narrowed by kinds and namespaces",
+	"scope":              "what is checked is narrowed by kinds and namespaces",
 }
 
 func (r *report) kubernetes(details node, s scope) *kubernetes {
@@ -242,7 +242,7 @@ func readTemplate(encoded string) (Template, error) {
 	}
 	switch {
 	case t.Kind != "ConstraintTemplate" || !strings.HasPrefix(t.APIVersion, "templates.gatekeeper.sh/"):
-		return Template{}, fmt.Errorf("must hold a ConstraintTemplate of templates.gatekeeper.sh, and holds kind %q of %q", cut(t.Kind), cut(t.APIVersion))
+		return Template{}, fmt.Errorf("must contain a ConstraintTemplate of templates.gatekeeper.sh, and contains kind %q of %q", cut(t.Kind), cut(t.APIVersion))
 	case !templateName.MatchString(t.Metadata.Name):
 		return Template{}, fmt.Errorf("the ConstraintTemplate's name %q is not one of at most 63 small letters, digits and -", cut(t.Metadata.Name))
 	case !strings.EqualFold(t.Spec.CRD.Spec.Names.Kind, t.Metadata.Name):

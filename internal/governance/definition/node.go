@@ -266,7 +266,7 @@ func (d *treeDecoder) syntax(path string, err error) error {
 	d.advance()
 	switch {
 	case errors.Is(err, jsontext.ErrDuplicateName):
-		return d.problem(path, "a name stands here twice: "+cut(duplicate(err)))
+		return d.problem(path, "a name is listed twice: "+cut(duplicate(err)))
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return d.problem(path, "the JSON ends too early")
 	}

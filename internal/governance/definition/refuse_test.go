@@ -14,7 +14,7 @@ func TestWhatIsNotSupportedIsRefusedWithItsPlace(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ file, old, new, field, message string }{
 		"not JSON":              {fileVerify, `"mode":`, `"mode"`, "properties.mode", "is not JSON"},
-		"twice":                 {fileVerify, `"mode":`, `"mode": "Indexed", "mode":`, "properties", "stands here twice: mode"},
+		"twice":                 {fileVerify, `"mode":`, `"mode": "Indexed", "mode":`, "properties", "is listed twice: mode"},
 		"unknown field":         {fileVerify, `"policyType"`, `"policyTipe"`, "properties.policyTipe", `did you mean "policyType"?`},
 		"envelope":              {fileVerify, `"id":`, `"idd":`, "idd", `did you mean "id"?`},
 		"mode":                  {fileVerify, `"Microsoft.Kubernetes.Data"`, `"All"`, "properties.mode", "supported are Microsoft.Kubernetes.Data and Indexed"},
@@ -41,7 +41,7 @@ func TestWhatIsNotSupportedIsRefusedWithItsPlace(t *testing.T) {
 		"expression":            {fileVerify, `[parameters('warn')]`, `[parameters('warn'`[:18] + `]`, "properties.policyRule.then.details.warn", "the expression is not understood at character"},
 		"excluded namespaces":   {fileVerify, `"azure-arc",`, `"Azure_Arc",`, "properties.policyRule.then.details.excludedNamespaces", "is no namespace"},
 		"set version":           {fileSet, `"4.*.*"`, `"*.*.*"`, "properties.policyDefinitions[1].definitionVersion", "is no version to look for"},
-		"set twice":             {fileSet, `"deployAKSPolicyAddOn"`, `"deployAKSImageIntegrity"`, "properties.policyDefinitions[1].policyDefinitionReferenceId", "stands here twice"},
+		"set twice":             {fileSet, `"deployAKSPolicyAddOn"`, `"deployAKSImageIntegrity"`, "properties.policyDefinitions[1].policyDefinitionReferenceId", "is listed twice"},
 		"set parameter":         {fileSet, `parameters('labelSelector')`, `parameters('lableSelector')`, "properties.policyDefinitions[2].parameters.labelSelector.value", `did you mean "labelSelector"?`},
 		"set field":             {fileSet, `[parameters('labelSelector')]`, `[field('name')]`, "properties.policyDefinitions[2].parameters.labelSelector.value", "do not depend on a cluster"},
 		"set mode":              {fileSet, `"policyType"`, `"mode": "Indexed", "policyType"`, "properties.mode", "a definition has it"},

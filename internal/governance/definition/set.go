@@ -66,7 +66,7 @@ func (r *report) set(spec v1alpha1.PolicySetDefinitionSpec) *Set {
 		case ref.id == "":
 			r.add(0, path+".policyDefinitionReferenceId", "is missing")
 		case seen[strings.ToLower(ref.id)]:
-			r.add(0, path+".policyDefinitionReferenceId", fmt.Sprintf("%q stands here twice", cut(ref.id)))
+			r.add(0, path+".policyDefinitionReferenceId", fmt.Sprintf("%q is listed twice", cut(ref.id)))
 		}
 		seen[strings.ToLower(ref.id)] = true
 		if ref.definition == "" {

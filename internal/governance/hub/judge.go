@@ -40,7 +40,7 @@ func (p *plan) judge() []v1alpha1.AssignmentState {
 			s.State, s.Reason, s.Message = p.installed()
 		case d.State == v1alpha1.Compliant && d.Deploy.PolicyAddOn && !p.fresh:
 			// It is the agent that renders assignments.
-			s.State, s.Reason, s.Message = v1alpha1.Unknown, compliance.ReasonNoReport, "the add-on is enabled, and the cluster's agent is not in contact; look whether it runs and reaches the hub"
+			s.State, s.Reason, s.Message = v1alpha1.Unknown, compliance.ReasonNoReport, "the add-on is enabled, and the cluster's agent is not in contact; check whether it runs and reaches the hub"
 		}
 		out = append(out, s)
 	}
@@ -62,14 +62,14 @@ func (p *plan) judge() []v1alpha1.AssignmentState {
 // so is not having it.
 func (p *plan) installed() (v1alpha1.ComplianceState, string, string) {
 	if !p.fresh || p.report.Report.AddOn.State == "" {
-		return v1alpha1.Unknown, compliance.ReasonNoReport, "the add-on is enabled, and the cluster's agent does not tell whether it is installed; look whether it runs and reaches the hub"
+		return v1alpha1.Unknown, compliance.ReasonNoReport, "the add-on is enabled, and the cluster's agent does not report whether it is installed; check whether it runs and reaches the hub"
 	}
 	a := p.report.Report.AddOn
 	switch a.State {
 	case v1alpha1.AddOnInstalled:
 		return v1alpha1.Compliant, "", ""
 	case v1alpha1.AddOnFailed:
-		return v1alpha1.NonCompliant, ReasonAddOnFailed, cmp.Or(a.Message, "the add-on could not be installed; look at the log of the cluster's agent")
+		return v1alpha1.NonCompliant, ReasonAddOnFailed, cmp.Or(a.Message, "the add-on could not be installed; read the log of the cluster's agent")
 	}
 	return v1alpha1.NonCompliant, ReasonAddOnInstalling, "the add-on is enabled, and is not installed yet"
 }

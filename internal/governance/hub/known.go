@@ -30,7 +30,7 @@ func (r *run) known(ctx context.Context) bool {
 		why = fmt.Sprintf("the hub cluster does not know %s any more; apply the CustomResourceDefinitions (boltseal crds) and the resources again", strings.Join(lost, ", "))
 	}
 	if why != "" && why != r.unknown {
-		r.o.Log.Error("nothing is demanded anew, and what was demanded last stays demanded", "error", why)
+		r.o.Log.Error("no new requirements are published, and the last requirements still apply", "error", why)
 	}
 	if r.unknown = why; why != "" {
 		r.deleted.Store(true) // what went with its kind is looked at with the same care

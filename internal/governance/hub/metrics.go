@@ -26,7 +26,7 @@ func newMetrics() *metrics {
 		clusters: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "boltseal_hub_clusters",
 			Help: "Clusters that are governed, by their compliance with all assignments together; None has no assignment."}, []string{"state"}),
 		assignments: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "boltseal_hub_assignments",
-			Help: "Assignments, by whether they are in force as they are written."}, []string{"ready"}),
+			Help: "Assignments, by whether they apply as they are written."}, []string{"ready"}),
 		percent: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "boltseal_hub_assignment_compliance_percent",
 			Help: "Percent of an assignment's clusters whose state is known that are compliant, for the first 100 assignments by name. Beside it boltseal_hub_assignment_clusters tells of how many nothing is known."}, []string{"assignment"}),
 		inState: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "boltseal_hub_assignment_clusters",

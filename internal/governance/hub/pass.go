@@ -131,7 +131,7 @@ func (r *run) deploy(ctx context.Context, c *v1alpha1.Cluster, d definition.Depl
 	target.Name = c.Name
 	err = r.client.Patch(ctx, target, client.RawPatch(types.MergePatchType, body))
 	if err == nil {
-		r.events.Event(c, corev1.EventTypeNormal, "Deployed", "the add-on that the cluster lacked is enabled, as an assignment demands")
+		r.events.Event(c, corev1.EventTypeNormal, "Deployed", "the add-on that the cluster lacked is enabled, as an assignment requires")
 	}
 	return r.stored("cluster", err)
 }
@@ -220,7 +220,7 @@ func (r *run) sweep(ctx context.Context, w *world) error {
 		err := r.client.Delete(ctx, b.DeepCopy(), client.Preconditions{UID: &b.UID})
 		cancel()
 		if err = r.stored("bundle", client.IgnoreNotFound(err)); err != nil {
-			errs = append(errs, fmt.Errorf("bundle %s of a cluster that is gone: %w", name, err))
+			errs = append(errs, fmt.Errorf("bundle %s of a cluster that was deleted: %w", name, err))
 		}
 	}
 	return errors.Join(errs...)
@@ -235,14 +235,14 @@ func (r *run) clusterStatus(ctx context.Context, p *plan) error {
 		st.LastSeen = c.Status.LastSeen // nobody was seen in times to come
 	}
 	st.ObservedGeneration = c.Generation
-	ready := yes("Governed", "what is assigned to the cluster is in force")
+	ready := yes("Governed", "what is assigned to the cluster applies")
 	for _, q := range p.outcome.Problems {
 		if q.Reason == resolve.ReasonInvalidCluster {
 			ready = no(q.Reason, q.Message)
 		}
 	}
 	if why := r.refused[c.Name]; why != "" {
-		ready = no("BundleRefused", "what is demanded of the cluster cannot be stored: "+why)
+		ready = no("BundleRefused", "what is required of the cluster cannot be stored: "+why)
 	}
 	st.Conditions = with(st.Conditions, ready, c.Generation, now)
 	if !r.due(c, &st, now) {

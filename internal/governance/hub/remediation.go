@@ -106,7 +106,7 @@ func (r *run) find(w *world, m *v1alpha1.Remediation) (job, error) {
 		case !ok:
 			return job{}, fmt.Errorf("there is no definition %q: import it", id)
 		case d.Compiled.Mode != definition.ModeIndexed:
-			return job{}, fmt.Errorf("definition %s looks at what runs, and deploys nothing", d.Object.Name)
+			return job{}, fmt.Errorf("definition %s checks what runs, and deploys nothing", d.Object.Name)
 		}
 		return job{a.Name, cmp.Or(reference, d.Object.Name)}, nil
 	}
@@ -257,19 +257,19 @@ func (r *run) advance(ctx context.Context, w *world, j job, d *v1alpha1.Deployme
 	}
 	p := w.plans[d.Cluster]
 	if p == nil {
-		fail("the cluster is gone")
+		fail("the cluster was deleted")
 		return false, nil
 	}
 	deployment, state, ok := p.stateOf(j.assignment, j.reference)
 	switch {
 	case !ok:
-		fail("the assignment does not hold for the cluster any more")
+		fail("the assignment does not apply to the cluster any more")
 		return false, nil
 	case state.State == v1alpha1.Exempt:
 		fail("the cluster is exempt by now")
 		return false, nil
 	case d.BegunOn != nil && r.o.Clock().Sub(d.BegunOn.Time) > r.o.DeploymentTimeout:
-		fail("the cluster did not report that the add-on is installed within %s: %s", r.o.DeploymentTimeout, cmp.Or(state.Message, "look at the log of its agent"))
+		fail("the cluster did not report that the add-on is installed within %s: %s", r.o.DeploymentTimeout, cmp.Or(state.Message, "read the log of its agent"))
 		return false, nil
 	}
 	need := lacks(p.cluster, deployment.Deploy, true)
@@ -314,7 +314,7 @@ func (r *run) arrived(p *plan, deploy definition.Deploy, fail func(string, ...an
 	case !deploy.ImageIntegrity:
 		return true // it is the agent that renders assignments, and the agent is there
 	case failedNow(p):
-		fail("%s", cmp.Or(p.report.Report.AddOn.Message, "the add-on could not be installed; look at the log of the cluster's agent"))
+		fail("%s", cmp.Or(p.report.Report.AddOn.Message, "the add-on could not be installed; read the log of the cluster's agent"))
 		return false
 	}
 	return p.report.Report.AddOn.State == v1alpha1.AddOnInstalled && p.report.Report.BundleGeneration == p.bundle.Generation

@@ -100,7 +100,7 @@ func (r *run) definitionStatus(before v1alpha1.Status, generation int64, fault e
 }
 
 func (r *run) assignmentStatus(ctx context.Context, w *world, a *v1alpha1.PolicyAssignment) (ready bool, err error) {
-	c, everywhere := yes("Assigned", "it is in force as it is written"), false
+	c, everywhere := yes("Assigned", "it is applied as it is written"), false
 	var first *resolve.Problem
 	concerned := map[string]bool{}
 	for i := range w.problems {
@@ -177,17 +177,17 @@ func (r *run) exemptionStatus(ctx context.Context, w *world, e *v1alpha1.PolicyE
 		conditions = slices.DeleteFunc(conditions, func(c metav1.Condition) bool { return c.Type == ConditionAnnounced })
 		conditions = append(conditions, next)
 	}
-	c := yes("InForce", "it is in force")
+	c := yes("InForce", "it is active")
 	if end := e.Spec.ExpiresOn; end != nil {
 		left := end.Sub(now)
 		until := end.UTC().Format(time.RFC3339)
 		switch notice := slices.Max(compliance.ExemptionNotice()); {
 		case left <= 0:
-			c = no("Expired", "it ended at "+until+"; what it took out is demanded again")
+			c = no("Expired", "it ended at "+until+"; what it took out is required again")
 		case left <= time.Duration(notice)*24*time.Hour:
 			c = yes("ExpiresSoon", "it ends at "+until+"; renew it, or have what it takes out signed")
 		default:
-			c.Message = "it is in force until " + until
+			c.Message = "it is active until " + until
 		}
 	}
 	for _, q := range w.problems {

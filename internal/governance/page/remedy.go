@@ -44,7 +44,7 @@ func remedyOf(reason string) string {
 	case compliance.ReasonPodsViolate:
 		return "Open the namespaces of the cluster to see which images are not trusted."
 	case compliance.ReasonBundlePending:
-		return "Wait a minute. If it stays so, look at the log of the cluster's agent."
+		return "Wait a minute. If it stays so, read the log of the cluster's agent."
 	}
 	return ""
 }

@@ -244,7 +244,7 @@ func (s *Site) change(name string, to address) (section, error) {
 	}
 	out.Cards = denials(r)
 	if len(r.Gaps)+len(r.Problems) > 0 {
-		out.Alerts = []alert{{Title: "Not everything is known", Text: "Reports do not tell all that this depends on: see what is not known below."}}
+		out.Alerts = []alert{{Title: "Not everything is known", Text: "Reports do not contain all that this depends on: see what is not known below."}}
 	}
 	denied := table{Title: "Images that would be denied", Header: []string{"Cluster", "Namespace", "Image", "Pods", "Denied", "Why, and what to do"}, Empty: "No image that reports name would be denied."}
 	for _, d := range r.Denied {
@@ -254,7 +254,7 @@ func (s *Site) change(name string, to address) (section, error) {
 		}
 		denied.add(linked(d.Cluster, to(Query{Cluster: d.Cluster})), text(d.Namespace), mono(d.Image), number(max(0, d.Pods)), sure, why(d.Message, remedyOf(d.Reason)))
 	}
-	unknown := table{Title: "What is not known", Header: []string{"Where", "What"}, Empty: "The reports tell all that this depends on."}
+	unknown := table{Title: "What is not known", Header: []string{"Where", "What"}, Empty: "The reports contain all that this depends on."}
 	for _, g := range r.Gaps {
 		unknown.add(cell{Text: clean(g.Cluster), Href: to(Query{Cluster: g.Cluster}), Below: clean(g.Assignment)}, text(g.Message))
 	}
@@ -274,7 +274,7 @@ func denials(r whatif.Result) []card {
 			perhaps += int64(max(0, d.Pods))
 		}
 	}
-	out := []card{{"bad", grouped(sure), "Pods would be denied", "when they start again"}, {"warn", grouped(perhaps), "Pods perhaps", "the reports do not tell"}}
+	out := []card{{"bad", grouped(sure), "Pods would be denied", "when they start again"}, {"warn", grouped(perhaps), "Pods perhaps", "the reports do not contain"}}
 	if n := len(r.Gaps) + len(r.Problems); n > 0 {
 		out = append(out, card{"warn", grouped(int64(n)), "not known", "see what, below"})
 	}

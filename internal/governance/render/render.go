@@ -199,7 +199,7 @@ func (r *Result) Keeps(u *unstructured.Unstructured) bool {
 // fault.
 func Render(in Input) (*Result, error) {
 	if len(in.Demands) > MaxDemands {
-		return nil, fmt.Errorf("%d demands, at most %d", len(in.Demands), MaxDemands)
+		return nil, fmt.Errorf("%d requirements, at most %d", len(in.Demands), MaxDemands)
 	}
 	now := time.Now
 	if in.Clock != nil {
@@ -267,8 +267,8 @@ func prepare(demands []v1alpha1.Demand, now time.Time, r *Result) []*item {
 		who := identity{strings.ToLower(i.d.AssignmentID), strings.ToLower(i.d.DefinitionReferenceID)}
 		for _, other := range []*item{names[i.d.Name], identities[who]} {
 			if other != nil {
-				other.fail(InvalidConstraint, "two demands have the name %q or the same assignment and reference", i.d.Name)
-				i.fail(InvalidConstraint, "two demands have the name %q or the same assignment and reference", i.d.Name)
+				other.fail(InvalidConstraint, "two requirements have the name %q or the same assignment and reference", i.d.Name)
+				i.fail(InvalidConstraint, "two requirements have the name %q or the same assignment and reference", i.d.Name)
 			}
 		}
 		names[i.d.Name], identities[who] = i, i

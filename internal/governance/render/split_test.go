@@ -100,6 +100,6 @@ func TestOwnEngineSaysAll(t *testing.T) {
 		t.Errorf("%v", first)
 	}
 	if excluded, _, _ := unstructured.NestedSlice(r.Objects[0].Object, "spec", "match", "excludedNamespaces"); len(excluded) != 2 {
-		t.Errorf("what is exempt is not looked at: %v", excluded)
+		t.Errorf("what is exempt is not checked: %v", excluded)
 	}
 }

@@ -237,7 +237,7 @@ func (r *Resolver) exemption(e *v1alpha1.PolicyExemption) {
 		}
 	}
 	if out.assignment == "" {
-		fail("there is no assignment %q that is in force", e.Spec.PolicyAssignmentID)
+		fail("no assignment %q is active", e.Spec.PolicyAssignmentID)
 		return
 	}
 	out.scope = at

@@ -46,13 +46,13 @@ func (r *Result) notNamed(cluster string, d *v1alpha1.DemandReport) {
 		named[c.State] += c.Pods
 	}
 	if d.State != v1alpha1.Exempt && d.State != v1alpha1.NonCompliant && d.State != v1alpha1.Compliant && d.State != "" && d.Unknown == 0 {
-		tell("it has not looked at its images for %s: %s", d.Name, strings.TrimRight(d.Message, "."))
+		tell("it has not checked its images for %s: %s", d.Name, strings.TrimRight(d.Message, "."))
 	}
 	if more := d.Violations - named[v1alpha1.NonCompliant]; more > 0 {
 		tell("%d more Pods run images that are not trusted than its report names", more)
 	}
 	if more := d.Unknown - named[v1alpha1.Unknown]; more > 0 {
-		tell("%d more Pods run images that could not be judged than its report names", more)
+		tell("%d more Pods run images that could not be checked than its report names", more)
 	}
 	switch more := d.Exempt - named[v1alpha1.Exempt]; {
 	case more > 0:
@@ -78,7 +78,7 @@ func (r *Result) unseen(cluster string, engine v1alpha1.Engine, old, next *v1alp
 		if e.Within == nil || len(e.Within.Workloads) > 0 || kept[exemptionText(e)] {
 			continue
 		}
-		r.Gaps = append(r.Gaps, Gap{cluster, next.Assignment, fmt.Sprintf("Gatekeeper does not look at what is exempt, so that nothing is known of what exemption %s covers (%s); run 'boltseal audit' in that cluster",
+		r.Gaps = append(r.Gaps, Gap{cluster, next.Assignment, fmt.Sprintf("Gatekeeper does not check what is exempt, so that nothing is known of what exemption %s covers (%s); run 'boltseal audit' in that cluster",
 			e.Name, strings.Join(slices.Concat(e.Within.Namespaces, e.Within.Images), ", "))})
 	}
 }

@@ -99,12 +99,12 @@ func fall(t *integrityv1.TrustedBy, revoked []Certificate) (doubt string, falls 
 		case !gone:
 			left++
 		case !certain:
-			doubt = "its signer was issued by a CA of this name, and reports do not tell whether by this certificate of it"
+			doubt = "its signer was issued by a CA of this name, and reports do not contain whether by this certificate of it"
 		}
 		falls = falls || gone
 	}
 	if falls && left > 0 {
-		doubt = "another signature of it holds, which is enough unless the Policy demands all, or signatures of each platform"
+		doubt = "another signature of it is valid, which is enough unless the Policy requires all, or signatures of each platform"
 	}
 	return doubt, falls
 }

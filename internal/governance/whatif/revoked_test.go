@@ -37,7 +37,7 @@ func TestRevoked(t *testing.T) {
 		"its CA's name":         {trusted: []integrityv1.TrustedBy{group(2, one)}, revoked: Certificate{Subject: "CN=CA"}, denied: 1},
 		"a CA of that name":     {trusted: []integrityv1.TrustedBy{group(2, one)}, revoked: Certificate{Fingerprint: "sha256:dd", Subject: "CN=CA"}, denied: 1, doubt: "issued by a CA of this name"},
 		"another's CA":          {trusted: []integrityv1.TrustedBy{group(2, one)}, revoked: Certificate{Subject: "CN=CA 2"}},
-		"one of two signers":    {trusted: []integrityv1.TrustedBy{group(2, one, two)}, revoked: Certificate{Fingerprint: leaf}, denied: 1, doubt: "another signature of it holds"},
+		"one of two signers":    {trusted: []integrityv1.TrustedBy{group(2, one, two)}, revoked: Certificate{Fingerprint: leaf}, denied: 1, doubt: "another signature of it is valid"},
 		"more than are named":   {trusted: []integrityv1.TrustedBy{group(9, one)}, revoked: Certificate{Fingerprint: leaf}, denied: 1, gap: "7 more Pods"},
 		"signers that are left": {trusted: []integrityv1.TrustedBy{group(2, two)}, otherwise: 4, revoked: Certificate{Fingerprint: leaf}, gap: "4 trusted images rest on signatures that its report does not name"},
 		"a report without":      {revoked: Certificate{Fingerprint: leaf}, gap: "does not say whose signatures"},

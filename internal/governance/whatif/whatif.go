@@ -173,10 +173,10 @@ func compile(d *v1alpha1.Demand, rendered *render.Result) (rule, bool) {
 		return rule{}, false
 	}
 	if s := policy.Match.LabelSelector; s != nil && len(s.MatchLabels)+len(s.MatchExpressions) > 0 {
-		policy.Match.LabelSelector, out.doubt = nil, "it depends on labels, which reports do not tell"
+		policy.Match.LabelSelector, out.doubt = nil, "it depends on labels, which reports do not contain"
 	}
 	if k := policy.Match.Kinds; len(k) > 0 && !slices.Contains(k, "Pod") {
-		policy.Match.Kinds, out.doubt = nil, "it depends on the kind of the workload, which reports do not tell"
+		policy.Match.Kinds, out.doubt = nil, "it depends on the kind of the workload, which reports do not contain"
 	}
 	p, problems := integrity.Compile(d.Name, policy)
 	if len(problems) > 0 {
@@ -196,14 +196,14 @@ func (r rule) denies(c *v1alpha1.Component) (denied bool, doubt string) {
 	}
 	doubt = r.doubt
 	if r.policy.MayExempt(c.Namespace, c.Image, r.at) {
-		doubt = "a tag of its repository or a workload of its namespace is exempt, and reports tell neither"
+		doubt = "a tag of its repository or a workload of its namespace is exempt, and reports contain neither"
 	}
 	if c.State == v1alpha1.Unknown {
-		doubt = "the image could not be judged"
+		doubt = "the image could not be checked"
 	}
 	for _, x := range r.demand.ExcludedImages {
 		if !strings.HasSuffix(x, "*") && sameRepository(x, c.Image) {
-			doubt = "an image of its repository is excluded by its tag, which reports do not tell"
+			doubt = "an image of its repository is excluded by its tag, which reports do not contain"
 		}
 	}
 	return true, doubt
@@ -232,7 +232,7 @@ func (r *Result) cluster(name string, was, will []v1alpha1.Demand, report *v1alp
 	components := r.evidence(name, report)
 	for _, n := range next {
 		if !slices.ContainsFunc(was, func(d v1alpha1.Demand) bool { return covers(&d, n.demand) }) {
-			r.Gaps = append(r.Gaps, Gap{name, n.demand.Assignment, "no assignment looks at all that it would deny: assign it with the effect Audit first, and ask again"})
+			r.Gaps = append(r.Gaps, Gap{name, n.demand.Assignment, "no assignment checks all that it would deny: assign it with the effect Audit first, and ask again"})
 		}
 		r.unseen(name, report.Report.Engine, demandNamed(was, n.demand.Name), n.demand)
 		for i := range components {

@@ -61,7 +61,7 @@ func TestStricter(t *testing.T) {
 		"another namespace":     {assigned(), assigned(effect, deny, "excludedNamespaces", `["shop"]`), v1alpha1.NonCompliant, 0, ""},
 		"an excluded image":     {assigned(), assigned(effect, deny, "excludedImages", `["registry.example/*"]`), v1alpha1.NonCompliant, 0, ""},
 		"excluded by its tag":   {assigned(), assigned(effect, deny, "excludedImages", `["registry.example/app:v1"]`), v1alpha1.NonCompliant, 1, "tag"},
-		"could not be judged":   {assigned(), assigned(effect, deny), v1alpha1.Unknown, 1, "judged"},
+		"could not be checked":  {assigned(), assigned(effect, deny), v1alpha1.Unknown, 1, "judged"},
 		"labels":                {assigned(), assigned(effect, deny, "labelSelector", `{"matchLabels":{"a":"b"}}`), v1alpha1.NonCompliant, 1, "labels"},
 		"labels no longer":      {assigned(effect, deny, "labelSelector", `{"matchLabels":{"a":"b"}}`), assigned(effect, deny), v1alpha1.NonCompliant, 1, ""},
 		"what is exempt anyway": {assigned(), assigned(effect, deny), v1alpha1.Exempt, 1, ""},
@@ -222,7 +222,7 @@ func TestWithoutExemption(t *testing.T) {
 	if r := Look(in); !gap(r, "7 more images are exempt") {
 		t.Errorf("%+v", r)
 	}
-	if r := Look(exempted(v1alpha1.EngineGatekeeper, 0)); !gap(r, "Gatekeeper does not look at what is exempt") {
+	if r := Look(exempted(v1alpha1.EngineGatekeeper, 0)); !gap(r, "Gatekeeper does not check what is exempt") {
 		t.Errorf("%+v", r)
 	}
 	same := exempted(v1alpha1.EngineGatekeeper, 0)
@@ -252,13 +252,13 @@ func TestNotLookedAt(t *testing.T) {
 			d := &in.Reports[0].Report.Demands[i]
 			d.State, d.Violations, d.Components, d.Message = state, 0, nil, "it is being put in place"
 		}
-		if r := Look(in); len(r.Denied) > 0 || !gap(r, "has not looked at its images") {
+		if r := Look(in); len(r.Denied) > 0 || !gap(r, "has not checked its images") {
 			t.Errorf("%s: %+v", state, r)
 		}
 	}
 	in := input(assigned(), assigned(effect, deny), v1alpha1.NonCompliant)
 	in.Reports[0].Report.Demands[0].Unknown = 4
-	if r := Look(in); !gap(r, "4 more Pods run images that could not be judged") {
+	if r := Look(in); !gap(r, "4 more Pods run images that could not be checked") {
 		t.Errorf("%+v", r)
 	}
 }

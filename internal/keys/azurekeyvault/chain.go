@@ -64,7 +64,7 @@ func chainOf(s azsecrets.Secret) ([]*x509.Certificate, error) {
 		return nil, fmt.Errorf("the secret of this name is of type %s: neither %s nor %s", strict.Label(*s.ContentType), contentPEM, contentPKCS12)
 	}
 	if len(blocks) == 0 || len(blocks) > maxChain {
-		return nil, fmt.Errorf("the secret of this name holds %d certificates, and not between 1 and %d", len(blocks), maxChain)
+		return nil, fmt.Errorf("the secret of this name contains %d certificates, and not between 1 and %d", len(blocks), maxChain)
 	}
 	certs := make([]*x509.Certificate, 0, len(blocks))
 	for i, b := range blocks {

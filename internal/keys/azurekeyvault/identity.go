@@ -113,7 +113,7 @@ func (c *secretCredential) read(ctx context.Context) (string, error) {
 	b, err := io.ReadAll(io.LimitReader(f, maxSecretBytes+1))
 	secret := strings.TrimSpace(string(b))
 	if err != nil || len(b) > maxSecretBytes || secret == "" {
-		return "", fail("it holds no client secret")
+		return "", fail("it contains no client secret")
 	}
 	return secret, nil
 }

@@ -181,7 +181,7 @@ func entries(fail func(field, format string, a ...any), list string, es []Entry)
 		}
 		key := Entry{Name: e.Name, Version: e.Version}
 		if seen[key] {
-			fail(field, "%s stands here twice", strict.Label(e.Name))
+			fail(field, "%s is listed twice", strict.Label(e.Name))
 		}
 		seen[key] = true
 	}

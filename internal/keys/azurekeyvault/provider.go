@@ -305,7 +305,7 @@ func (v *provider) bySecret(ctx context.Context, name, version string, used map[
 	}
 	it.Certificates = chain
 	if !slices.ContainsFunc(chain, func(c *x509.Certificate) bool { return trust.Admit(trust.TypeCA, c) == nil }) {
-		return unusable(it, "its chain holds neither a CA nor a self-signed certificate: merge the whole chain into the vault, or provide the CA that issued it"), nil
+		return unusable(it, "its chain contains neither a CA nor a self-signed certificate: merge the whole chain into the vault, or provide the CA that issued it"), nil
 	}
 	v.learn(key, chain, used)
 	return v.noted(it), nil

@@ -97,7 +97,7 @@ func TestDownLater(t *testing.T) {
 			good := until(t, r, w, "the first", func(st keys.State) bool { return trusts(st, chain) })
 			breaks(h)
 			st := until(t, r, w, "it fails twice", func(st keys.State) bool { return st.Failures >= 2 })
-			if !trusts(st, chain) || st.Content != good.Content || st.Err == nil || !strings.Contains(st.Trouble(), "stays in use") || st.Fetched.IsZero() {
+			if !trusts(st, chain) || st.Content != good.Content || st.Err == nil || !strings.Contains(st.Trouble(), "is still used") || st.Fetched.IsZero() {
 				t.Fatalf("%+v", st)
 			}
 			registry := prometheus.NewRegistry()

@@ -47,7 +47,7 @@ func (p Parameters) Check(namespace string) (problems []keys.Problem) {
 		case !filepath.IsAbs(path):
 			fail(field, "%s must begin at the root, such as /etc/boltseal/ca.pem", strict.Label(path))
 		case seen[filepath.Clean(path)]:
-			fail(field, "%s stands here twice", strict.Label(path))
+			fail(field, "%s is listed twice", strict.Label(path))
 		}
 		seen[filepath.Clean(path)] = true
 	}

@@ -87,7 +87,7 @@ func TestFollowed(t *testing.T) {
 	} {
 		bad.make()
 		st := until(bad.name, fails(bad.is))
-		if st.Content != good.Content || !strings.Contains(st.Trouble(), path) || !strings.Contains(st.Trouble(), "stays in use") {
+		if st.Content != good.Content || !strings.Contains(st.Trouble(), path) || !strings.Contains(st.Trouble(), "is still used") {
 			t.Errorf("%s: %+v", bad.name, st)
 		}
 		_ = os.Remove(path)
@@ -104,7 +104,7 @@ func TestLeafIsAnAnswer(t *testing.T) {
 	until := follow(t, path)
 	until("the root", trusts(chain))
 	write(t, path, chain.Leaf().PEM())
-	if st := until("nothing", trusts()); st.Err != nil || !strings.Contains(keys.Texts(st.Content.Problems()), "it holds no certificate of a CA") {
+	if st := until("nothing", trusts()); st.Err != nil || !strings.Contains(keys.Texts(st.Content.Problems()), "it contains no certificate of a CA") {
 		t.Errorf("%+v", st)
 	}
 }

@@ -68,7 +68,7 @@ func (p Parameters) Check(string) (problems []keys.Problem) {
 	seen := map[string]bool{}
 	once := func(field, name string) {
 		if seen[name] {
-			fail(field, "%s stands here twice", strict.Label(name))
+			fail(field, "%s is listed twice", strict.Label(name))
 		}
 		seen[name] = true
 	}

@@ -277,7 +277,7 @@ func (v *provider) transit(ctx context.Context, e Transit) (items []keys.Item, e
 			}
 			it.Use, it.Certificates = keys.InUse, certs
 			if _, problem := keys.Each(e.Name, n, certs); problem != "" {
-				it.Use, it.Why = keys.Unusable, "its chain holds neither a CA nor a self-signed certificate"
+				it.Use, it.Why = keys.Unusable, "its chain contains neither a CA nor a self-signed certificate"
 			}
 		default:
 			it.Use, it.Why = keys.Unusable, keyOfNoUse

@@ -51,7 +51,7 @@ func (p Parameters) Check(namespace string) (problems []keys.Problem) {
 		case len(validation.IsConfigMapKey(k)) > 0:
 			fail(field, fmt.Sprintf("%s is no entry of a %s", strict.Label(k), p.Kind))
 		case slices.Contains(p.Keys[:i], k):
-			fail(field, fmt.Sprintf("%s stands here twice", k))
+			fail(field, fmt.Sprintf("%s is listed twice", k))
 		}
 	}
 	return problems

@@ -114,13 +114,13 @@ func TestEntries(t *testing.T) {
 		problem string // of the content
 		err     error  // of the group
 	}{
-		{"ca.crt", secret(map[string][]byte{"ca.crt": a, "tls.key": []byte("not looked at")}), parameters(keys.KindSecret), 1, "", nil},
+		{"ca.crt", secret(map[string][]byte{"ca.crt": a, "tls.key": []byte("not checked")}), parameters(keys.KindSecret), 1, "", nil},
 		{"ca.crt before tls.crt", secret(map[string][]byte{"ca.crt": a, "tls.crt": []byte("x")}), parameters(keys.KindSecret), 1, "", nil},
 		{"tls.crt alone", secret(map[string][]byte{"tls.crt": a}), parameters(keys.KindSecret), 1, "", nil},
 		{"nothing that is known", secret(map[string][]byte{"other": a}), parameters(keys.KindSecret), 0, "name the entries under keys", nil},
 		{"named", secret(map[string][]byte{"other": a}), parameters(keys.KindSecret, "other"), 1, "", nil},
 		{"named and not there", secret(map[string][]byte{"other": a}), parameters(keys.KindSecret, "other", "more"), 1, "more: there is no such entry", nil},
-		{"a leaf", secret(map[string][]byte{"ca.crt": leaf}), parameters(keys.KindSecret), 0, "it holds no certificate of a CA and none that is self-signed", nil},
+		{"a leaf", secret(map[string][]byte{"ca.crt": leaf}), parameters(keys.KindSecret), 0, "it contains no certificate of a CA and none that is self-signed", nil},
 		{"garbage", secret(map[string][]byte{"ca.crt": []byte("x")}), parameters(keys.KindSecret), 0, "", boltseal.ErrMalformed},
 		{"empty", secret(map[string][]byte{"ca.crt": nil}), parameters(keys.KindSecret), 0, "", boltseal.ErrMalformed},
 		{"cut off", secret(map[string][]byte{"ca.crt": a[:len(a)/2]}), parameters(keys.KindSecret), 0, "", boltseal.ErrMalformed},
@@ -178,7 +178,7 @@ func TestFollowed(t *testing.T) {
 	update(b)
 	good := until("the second", trusts(second))
 	update([]byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"))
-	if st := until("it is broken", func(st keys.State) bool { return st.Failures > 0 }); st.Content != good.Content || !errors.Is(st.Err, boltseal.ErrMalformed) || !strings.Contains(st.Trouble(), "stays in use") {
+	if st := until("it is broken", func(st keys.State) bool { return st.Failures > 0 }); st.Content != good.Content || !errors.Is(st.Err, boltseal.ErrMalformed) || !strings.Contains(st.Trouble(), "is still used") {
 		t.Errorf("%+v", st)
 	}
 	update(a)

@@ -342,7 +342,7 @@ func (e *Envelope) checkKey() error {
 	case want == "":
 		return unsupported("the signer's key is %s; RSA-2048, -3072, -4096, P-256, P-384 and P-521 are allowed", DescribeKey(e.Chain[0].PublicKey))
 	case want != e.Algorithm:
-		return malformed("it states the algorithm %s, and the signer's key demands %s", e.Algorithm, want)
+		return malformed("it states the algorithm %s, and the signer's key requires %s", e.Algorithm, want)
 	}
 	return nil
 }

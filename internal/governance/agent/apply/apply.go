@@ -171,7 +171,7 @@ func (a *Applier) Pass(ctx, watching context.Context, b *v1alpha1.ClusterBundleS
 	rendered, err := render.Render(render.Input{Engine: engine, Demands: b.Demands, OwnTemplate: a.o.OwnTemplate, Exempt: a.o.Exempt,
 		Installed: a.installed(), Clock: a.o.Clock})
 	if err != nil {
-		return nil, fmt.Errorf("rendering what is demanded: %w", err)
+		return nil, fmt.Errorf("rendering what is required: %w", err)
 	}
 	p := &pass{Applier: a, ctx: ctx, watching: watching, rendered: rendered, engine: engine,
 		wanted: map[object]bool{}, stands: map[object]bool{}, failed: map[object]failure{}, needed: map[schema.GroupVersionResource]bool{}}

@@ -82,7 +82,7 @@ func FuzzUnpack(f *testing.F) {
 		}
 		cm.Data[keySum] += "0"
 		if _, err := unpack(cm, "c"); err == nil {
-			t.Error("a checksum is not looked at")
+			t.Error("a checksum is not checked")
 		}
 	})
 }

@@ -61,7 +61,7 @@ func (ob *Observer) boltseal(d *v1alpha1.DemandReport, s *apply.Standing) {
 	}
 	a := st.Audit
 	if a == nil {
-		d.Reason, d.Message = ReasonNotProcessed, "what runs has not been looked at yet; look whether the audit is enabled"
+		d.Reason, d.Message = ReasonNotProcessed, "what runs has not been checked yet; check whether the audit is enabled"
 		return
 	}
 	d.Pods, d.Violations = max(0, a.Pods), max(0, a.Violations)

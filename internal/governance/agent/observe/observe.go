@@ -224,7 +224,7 @@ func judge(d *v1alpha1.DemandReport) {
 	case d.Violations > 0:
 		d.State, d.Reason, d.Message = v1alpha1.NonCompliant, compliance.ReasonPodsViolate, fmt.Sprintf("%d Pods run images that are not trusted", d.Violations)
 	case d.Unknown > 0:
-		d.State, d.Reason, d.Message = v1alpha1.Unknown, compliance.ReasonPodsUnknown, fmt.Sprintf("%d Pods could not be judged yet", d.Unknown)
+		d.State, d.Reason, d.Message = v1alpha1.Unknown, compliance.ReasonPodsUnknown, fmt.Sprintf("%d Pods could not be checked yet", d.Unknown)
 	default:
 		d.State = v1alpha1.Compliant
 	}
