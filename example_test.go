@@ -49,7 +49,7 @@ func Example() {
 	result, err := engine.Verify(ctx, image)
 	must(err)
 	fmt.Println(result.Decision, "because of", result.Evidence[0].Signer.Subject)
-	// Output: allow because of CN=app,O=Boltseal Test,ST=WA,C=US
+	// Output: trusted because of CN=app,O=Boltseal Test,ST=WA,C=US
 }
 
 func must(err error) {
