@@ -279,7 +279,7 @@ func (w *witness) show(e effect) {
 	after, err := w.see(strings.Replace(e.text, e.from, e.to, 1), e.image)
 	var problems strict.Problems
 	switch works := "\n" + before + "\n" + after; {
-	case !strings.Contains(works, "\nallow "):
+	case !strings.Contains(works, "\ntrusted "):
 		w.t.Errorf("%s: it works neither before nor after:\n%s", e.field, works)
 	case e.refused != "":
 		if !errors.As(err, &problems) {

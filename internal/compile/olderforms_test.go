@@ -175,7 +175,7 @@ func TestMissingTrustStores(t *testing.T) {
 	for _, c := range []struct{ name, stores, trust, says string }{
 		{"the older form under another type", "{certs: [roots]}", "signingAuthority:certs", "it declares ca:certs (the older form, in which a store of any name is of type ca). Write signingAuthority: {certs: […]}"},
 		{"the older form for timestamps", "{tsas: [roots], certs: [roots]}", "tsa:tsas", "Write tsa: {tsas: […]}"},
-		{"a type with a list", "{ca: [roots]}", "ca:certs", "Below ca stand trust stores, each with its list of providers: write ca: {certs: […]}"},
+		{"a type with a list", "{ca: [roots]}", "ca:certs", "ca must contain trust stores, each with its list of providers: write ca: {certs: […]}"},
 		{"another type with a list", "{signingAuthority: [roots]}", "signingAuthority:certs", "write signingAuthority: {certs: […]}"},
 		{"another type", "{ca: {certs: [roots]}}", "signingAuthority:certs", "it declares ca:certs"},
 		{"another name", "{ca: {release: [roots]}}", "ca:certs", "it declares ca:release"},

@@ -26,9 +26,9 @@ func TestJudge(t *testing.T) {
 	}{
 		{"Store", compile.Standing{}, ReasonInForce, []string{"applied as it is written"}},
 		{"Store", compile.Standing{Warnings: []strict.Problem{{Field: "spec.parameters.localCachePath", Message: "it has no effect"}}}, ReasonInForce, []string{"\nspec.parameters.localCachePath: it has no effect"}},
-		{"Verifier", compile.Standing{Problems: wrong, Serving: compile.ServingLastGood}, ReasonLastGood, []string{"spec.x: is wrong", "as it last worked"}},
+		{"Verifier", compile.Standing{Problems: wrong, Serving: compile.ServingLastGood}, ReasonLastGood, []string{"spec.x: is wrong", "that worked still applies"}},
 		{"NamespacedVerifier", compile.Standing{Problems: wrong, Serving: compile.ServingReduced}, ReasonReduced, []string{"only signatures by the certificates that exist"}},
-		{"Verifier", compile.Standing{Problems: wrong, Serving: compile.ServingStandIn}, ReasonDenying, []string{"is denied"}},
+		{"Verifier", compile.Standing{Problems: wrong, Serving: compile.ServingStandIn}, ReasonDenying, []string{"is not trusted"}},
 		{"CertificateStore", compile.Standing{Problems: wrong, Serving: compile.ServingStandIn}, ReasonBroken, []string{"no certificates"}},
 		{"NamespacedKeyManagementProvider", compile.Standing{Problems: wrong, Serving: compile.ServingStandIn}, ReasonBroken, []string{"no certificates"}},
 		{"NamespacedImageIntegrityPolicy", compile.Standing{Problems: wrong, Serving: compile.ServingStandIn}, ReasonDenying, []string{"strictest"}},

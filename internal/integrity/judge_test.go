@@ -83,10 +83,10 @@ func TestOnUnavailable(t *testing.T) {
 		says    string
 	}{
 		{"default", v1alpha1.OnUnavailable{}, boltseal.CauseUnavailable, nil, false, "503 from reg.example"},
-		{"allow", v1alpha1.OnUnavailable{Action: v1alpha1.UnavailableAllow}, boltseal.CauseUnavailable, nil, true, "lets it pass"},
+		{"allow", v1alpha1.OnUnavailable{Action: v1alpha1.UnavailableAllow}, boltseal.CauseUnavailable, nil, true, "admits it without a check"},
 		{"allow, but 401", v1alpha1.OnUnavailable{Action: v1alpha1.UnavailableAllow}, boltseal.CauseUnauthorized, nil, false, ""},
 		{"allow, but cut off", v1alpha1.OnUnavailable{Action: v1alpha1.UnavailableAllow}, boltseal.CauseIncomplete, nil, false, ""},
-		{"remembered", last, boltseal.CauseUnavailable, recall(trusted()), true, "it did 10m0s ago"},
+		{"remembered", last, boltseal.CauseUnavailable, recall(trusted()), true, "it last did 10m0s ago"},
 		{"remembered, revoked since", last, boltseal.CauseUnavailable, recall(denied()), false, "nothing signed"},
 		{"not remembered", last, boltseal.CauseUnavailable, recall(outage(boltseal.CauseUnavailable)), false, "503"},
 		{"no memory", last, boltseal.CauseUnavailable, nil, false, "503"},

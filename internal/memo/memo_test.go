@@ -300,7 +300,7 @@ func TestEncodedOnce(t *testing.T) {
 		return memo.Encoded{Report: fmt.Append(nil, r.Decision, len(r.Evidence), e == h.Engine)}
 	}})
 	for range 3 {
-		if a := m.Answer(t.Context(), h.Engine, image); string(a.Report) != "allow 1 true" {
+		if a := m.Answer(t.Context(), h.Engine, image); string(a.Report) != "trusted 1 true" {
 			t.Fatalf("report %q", a.Report)
 		}
 	}

@@ -139,7 +139,7 @@ func TestFindings(t *testing.T) {
 		{name: "certificates that are not there", from: "[roots]", to: "[root]", resource: v, field: "spec.parameters.verificationCertStores.certs[0]", words: []string{"not there", `did you mean "roots"`}},
 		{name: "no certificates", docs: []string{store, notationWith("verificationCerts: []"), ruled}, resource: v, field: "spec.parameters.verificationCertStores", words: []string{"its own folder", "nobody would be trusted"}},
 		{name: "files", docs: []string{store, notationWith("verificationCerts: [/not/there]"), ruled}, resource: v, field: "spec.parameters.verificationCerts", severity: Differs, words: []string{"Boltseal's Pod", "mount"}},
-		{name: "files beside stores", from: "    trustPolicyDoc:", to: "    verificationCerts: [/not/there]\n    trustPolicyDoc:", resource: v, field: "spec.parameters.verificationCerts", severity: Differs, words: []string{"does not look at it"}},
+		{name: "files beside stores", from: "    trustPolicyDoc:", to: "    verificationCerts: [/not/there]\n    trustPolicyDoc:", resource: v, field: "spec.parameters.verificationCerts", severity: Differs, words: []string{"ignores it beside"}},
 		{name: "a leaf for a root", docs: []string{leaf(t), store, verifier, ruled}, resource: v, field: "spec.parameters.verificationCertStores.certs", words: []string{"leaves out certificates"}},
 		{name: "an expired root", docs: []string{inline(t, testca.Options{Root: testca.Spec{NotBefore: past.Add(-time.Hour), NotAfter: past}}), store, verifier, ruled},
 			resource: "KeyManagementProvider roots", severity: Differs, words: []string{"expired on " + past.UTC().Format(time.DateOnly), "successor"}},

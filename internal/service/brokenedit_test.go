@@ -41,7 +41,7 @@ func TestRotationIsInForceWhileAnEditIsBroken(t *testing.T) {
 			r.write(text + "# mended\n")
 			eventually(t, "the file is in force again", func() bool {
 				code, text := r.ready()
-				return code == 200 && !strings.Contains(text, "is not in force")
+				return code == 200 && !strings.Contains(text, "configuration does not apply")
 			})
 			if r.validate("ns", pinned).Allowed || !r.validate("ns", others).Allowed {
 				t.Error("the old signer is back")

@@ -224,14 +224,14 @@ func TestConfigurationIsLive(t *testing.T) {
 	r.write("kind: Storr\n" + config(r.Signer.Root().PEM(), policy("prod", "")))
 	eventually(t, "the problem is told", func() bool {
 		status, text := r.ready()
-		return status == 200 && strings.Contains(text, "not in force") && strings.Contains(text, "config.yaml:")
+		return status == 200 && strings.Contains(text, "configuration does not apply") && strings.Contains(text, "config.yaml:")
 	})
 	if !r.validate("a", stranger).Allowed {
 		t.Error("a broken edit ended the last good configuration")
 	}
 	r.write(config(r.Signer.Root().PEM(), policy("prod", "")))
 	eventually(t, "mended", func() bool { return r.validate("a", signed).Allowed && !r.validate("a", stranger).Allowed })
-	if _, text := r.ready(); strings.Contains(text, "not in force") || !strings.Contains(text, "generation 3") {
+	if _, text := r.ready(); strings.Contains(text, "configuration does not apply") || !strings.Contains(text, "generation 3") {
 		t.Errorf("after mending: %s", text)
 	}
 }

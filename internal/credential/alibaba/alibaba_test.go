@@ -64,7 +64,7 @@ func TestRoles(t *testing.T) {
 			if err := os.WriteFile(h.token, nil, 0o600); err != nil {
 				t.Fatal(err)
 			}
-		}, says: "holds no OIDC token", is: boltseal.ErrConfiguration},
+		}, says: "contains no OIDC token", is: boltseal.ErrConfiguration},
 		{name: "no role", set: func(_ *testing.T, h *house) { delete(h.env, "ALIBABA_CLOUD_ROLE_ARN") }, says: "$ALIBABA_CLOUD_ROLE_ARN", is: boltseal.ErrConfiguration},
 		{name: "no provider", set: func(_ *testing.T, h *house) { delete(h.env, "ALIBABA_CLOUD_OIDC_PROVIDER_ARN") }, says: "$ALIBABA_CLOUD_OIDC_PROVIDER_ARN", is: boltseal.ErrConfiguration},
 		{name: "no token file", set: func(_ *testing.T, h *house) { delete(h.env, "ALIBABA_CLOUD_OIDC_TOKEN_FILE") }, says: "$ALIBABA_CLOUD_OIDC_TOKEN_FILE", is: boltseal.ErrConfiguration},

@@ -61,7 +61,7 @@ func TestStricter(t *testing.T) {
 		"another namespace":     {assigned(), assigned(effect, deny, "excludedNamespaces", `["shop"]`), v1alpha1.NonCompliant, 0, ""},
 		"an excluded image":     {assigned(), assigned(effect, deny, "excludedImages", `["registry.example/*"]`), v1alpha1.NonCompliant, 0, ""},
 		"excluded by its tag":   {assigned(), assigned(effect, deny, "excludedImages", `["registry.example/app:v1"]`), v1alpha1.NonCompliant, 1, "tag"},
-		"could not be checked":  {assigned(), assigned(effect, deny), v1alpha1.Unknown, 1, "judged"},
+		"could not be checked":  {assigned(), assigned(effect, deny), v1alpha1.Unknown, 1, "checked"},
 		"labels":                {assigned(), assigned(effect, deny, "labelSelector", `{"matchLabels":{"a":"b"}}`), v1alpha1.NonCompliant, 1, "labels"},
 		"labels no longer":      {assigned(effect, deny, "labelSelector", `{"matchLabels":{"a":"b"}}`), assigned(effect, deny), v1alpha1.NonCompliant, 1, ""},
 		"what is exempt anyway": {assigned(), assigned(effect, deny), v1alpha1.Exempt, 1, ""},
@@ -112,7 +112,7 @@ func TestGaps(t *testing.T) {
 		"all but shop":  assigned("excludedNamespaces", `["shop"]`),
 		"some by label": assigned("labelSelector", `{"matchLabels":{"a":"b"}}`),
 	} {
-		if r := Look(input(before, assigned(effect, deny), v1alpha1.NonCompliant)); !gap(r, "no assignment looks at all") {
+		if r := Look(input(before, assigned(effect, deny), v1alpha1.NonCompliant)); !gap(r, "no assignment checks all") {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}

@@ -56,7 +56,7 @@ func TestChain(t *testing.T) {
 		{"PKCS#12 of somebody's own", pfx(pkcs12.Modern), "application/x-pkcs12", true, "import it as a certificate"},
 		{"PKCS#12 that is none", "AAAA", "application/x-pkcs12", false, "cannot be read"},
 		{"no base64", "!", "application/x-pkcs12", false, "is not base64"},
-		{"no certificates", string(key), "application/x-pem-file", false, "holds 0 certificates"},
+		{"no certificates", string(key), "application/x-pem-file", false, "contains 0 certificates"},
 		{"the leaf alone", string(chain.Leaf().PEM()), "application/x-pem-file", false, "merge the whole chain"},
 		{"another certificate's", string(testca.Test(t, testca.Options{}).PEM()), "application/x-pem-file", false, "is not this certificate's"},
 		{"something else", "password", "text/plain", false, "neither application/x-pem-file nor"},
