@@ -1,6 +1,7 @@
 package testcloud
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,6 +39,9 @@ type App struct {
 
 // Entra is Microsoft Entra in one cloud.
 type Entra struct {
+	// MachineLife is how long the metadata service says that a token is good; 0 means an hour.
+	MachineLife time.Duration
+
 	c      *Cloud
 	host   string
 	issuer *Issuer
@@ -228,8 +232,9 @@ func (e *Entra) Metadata(tenant, own string, others ...string) {
 		case !resource:
 			refuse(w, http.StatusBadRequest, "invalid_resource", "AADSTS500011: The resource principal named "+q.Get("resource")+" was not found in the tenant.")
 		default:
+			life := cmp.Or(e.MachineLife, tokenLife)
 			reply(w, http.StatusOK, map[string]any{"access_token": e.give(tenant, client, q.Get("resource")), "client_id": client, "token_type": "Bearer",
-				"expires_in": fmt.Sprint(int(tokenLife / time.Second)), "expires_on": fmt.Sprint(e.c.clock().Add(tokenLife).Unix()), "resource": q.Get("resource")})
+				"expires_in": fmt.Sprint(int(life / time.Second)), "expires_on": fmt.Sprint(e.c.clock().Add(life).Unix()), "resource": q.Get("resource")})
 		}
 	}))
 }

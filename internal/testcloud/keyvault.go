@@ -49,13 +49,14 @@ type Version struct {
 
 // KeyVault is one vault.
 type KeyVault struct {
-	Host, Tenant string
-	c            *Cloud
-	entra        *Entra
-	resource     string
-	page         int
+	Host     string
+	c        *Cloud
+	entra    *Entra
+	resource string
+	page     int
 
 	mu      sync.Mutex
+	tenant  string
 	rights  map[string][]string   // by client ID
 	objects map[string][]*Version // by "certificates/name" and "keys/name", the oldest first
 	clock   map[string]time.Time  // when the last version of each was made
@@ -65,11 +66,24 @@ type KeyVault struct {
 // acme.vault.azure.net, which belongs to a tenant.
 func (e *Entra) KeyVault(host, tenant string) *KeyVault {
 	_, suffix, _ := strings.Cut(host, ".")
-	v := &KeyVault{Host: host, Tenant: tenant, c: e.c, entra: e, resource: "https://" + suffix, page: 2,
+	v := &KeyVault{Host: host, tenant: tenant, c: e.c, entra: e, resource: "https://" + suffix, page: 2,
 		rights: map[string][]string{}, objects: map[string][]*Version{}, clock: map[string]time.Time{}}
 	e.allow(v.resource)
 	e.c.Serve(host, v)
 	return v
+}
+
+// Move gives the vault to another tenant.
+func (v *KeyVault) Move(tenant string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.tenant = tenant
+}
+
+func (v *KeyVault) owner() string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.tenant
 }
 
 // Grant gives an identity rights, in place of those that it had.
@@ -135,7 +149,7 @@ func (v *KeyVault) fail(w http.ResponseWriter, status int, code, inner, message 
 
 // challenge says how to sign in.
 func (v *KeyVault) challenge(w http.ResponseWriter, message string) {
-	w.Header().Set("WWW-Authenticate", `Bearer authorization="https://`+v.entra.host+"/"+v.Tenant+`", resource="`+v.resource+`"`)
+	w.Header().Set("WWW-Authenticate", `Bearer authorization="https://`+v.entra.host+"/"+v.owner()+`", resource="`+v.resource+`"`)
 	v.fail(w, http.StatusUnauthorized, "Unauthorized", "", message)
 }
 
@@ -154,8 +168,8 @@ func (v *KeyVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case claims.Audience != v.resource:
 		v.challenge(w, "AKV10022: Invalid audience. Expected "+v.resource+", found: "+claims.Audience)
 		return
-	case claims.Tenant != v.Tenant:
-		v.challenge(w, "AKV10032: Invalid issuer. Expected one of https://sts.windows.net/"+v.Tenant+"/, found https://sts.windows.net/"+claims.Tenant+"/")
+	case claims.Tenant != v.owner():
+		v.challenge(w, "AKV10032: Invalid issuer. Expected one of https://sts.windows.net/"+v.owner()+"/, found https://sts.windows.net/"+claims.Tenant+"/")
 		return
 	}
 	if version := r.URL.Query().Get("api-version"); version == "" {

@@ -19,6 +19,7 @@ import (
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/credential/alibaba"
 	"github.com/boltseal/boltseal/internal/testcloud"
+	"github.com/boltseal/boltseal/internal/testwait"
 	"github.com/boltseal/boltseal/oci"
 )
 
@@ -31,7 +32,7 @@ func (h *house) registry(t *testing.T, s oci.CredentialSource) *oci.Registry {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := oci.NewRegistry(oci.Options{RootCAs: roots, Credentials: s, Proxy: http.ProxyURL(proxy)})
+	r, err := oci.NewRegistry(oci.Options{RootCAs: roots, Credentials: s, Proxy: http.ProxyURL(proxy), Limits: oci.Limits{RequestTimeout: testwait.Patience}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -169,7 +169,7 @@ func (h *house) registry(t *testing.T, s oci.CredentialSource) *oci.Registry {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := oci.NewRegistry(oci.Options{RootCAs: roots, Credentials: s, Proxy: http.ProxyURL(proxy)})
+	r, err := oci.NewRegistry(oci.Options{RootCAs: roots, Credentials: s, Proxy: http.ProxyURL(proxy), Limits: oci.Limits{RequestTimeout: testwait.Patience}})
 	if err != nil {
 		t.Fatal(err)
 	}

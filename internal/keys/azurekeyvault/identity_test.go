@@ -33,8 +33,7 @@ func (objects) PullSecrets(context.Context, string, string) ([]string, error) {
 
 func (o objects) Watch(ctx context.Context, _, _, _ string, _ func()) { <-ctx.Done() }
 
-// managed is one of several managed identities: the SDK keeps their tokens for the
-// whole process.
+// managed is one of several managed identities.
 func managed(n int) azurekeyvault.Parameters {
 	return azurekeyvault.Parameters{Authentication: azurekeyvault.ManagedIdentity, ClientID: fmt.Sprintf("00000000-0000-4000-8000-%012d", n)}
 }
@@ -98,6 +97,7 @@ func TestSigningIn(t *testing.T) {
 			h := newHouse(t)
 			self := testca.Must(testca.NewSelfSigned(testca.Options{}))
 			h.vault.Add("signing", testcloud.Version{Chain: self.X509()})
+			h.entra.MachineLife = time.Minute // the SDK would keep it for the whole process, and this test runs more than once
 			if c.set != nil {
 				c.set(t, h)
 			}

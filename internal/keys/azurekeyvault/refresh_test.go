@@ -83,7 +83,7 @@ func TestDownLater(t *testing.T) {
 		"cut":                  func(h *house) { h.Cut(vaultHost) },
 		"500":                  func(h *house) { h.Refuse(vaultHost, -1, 500, "") },
 		"rights taken away":    func(h *house) { h.vault.Grant(client) },
-		"nobody signs in":      func(h *house) { h.vault.Tenant = otherTenant },
+		"nobody signs in":      func(h *house) { h.vault.Move(otherTenant) },
 		"garbage":              func(h *house) { h.Refuse(vaultHost, -1, 200, "") },
 		"a page of a firewall": func(h *house) { h.Refuse(vaultHost, -1, 302, "") },
 	} {
