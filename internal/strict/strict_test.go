@@ -187,7 +187,7 @@ func TestProblems(t *testing.T) {
 		{"unknown anchor", "name: a\nleaf: *nobody\n", "f.yaml:2: the alias *nobody has no anchor &nobody before it; a text that begins with * must be quoted"},
 		{"star without quotes", "scopes:\n- *\n", "f.yaml:2: did not find expected alphabetic or numeric character"},
 		{"two JSON documents in a line", "{\"name\":\"a\"}{\"name\":\"b\"}", "documents are separated by a line ---"},
-		{"mark in the middle", "name: a\n---\n\ufeffname: b\n", "f.yaml:3: a byte order mark (U+FEFF) stands here"},
+		{"mark in the middle", "name: a\n---\n\ufeffname: b\n", "f.yaml:3: a byte order mark (U+FEFF) is here"},
 		{"not UTF-8", "name: \xff\n", "f.yaml:1: invalid leading UTF-8 octet"},
 		{"control character", "name: a\nleaf: \x01\n", "f.yaml:2: control characters are not allowed"},
 		{"List with a field too many", "kind: List\nitmes: []\n", `f.yaml:2: itmes: unknown field of a List (did you mean "items"?)`},
