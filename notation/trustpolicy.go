@@ -13,24 +13,34 @@ import (
 // TrustPolicyDocument is the Notary Project's trust policy document, version 1.0
 // (trust-store-trust-policy.md, "Trust Policy").
 type TrustPolicyDocument struct {
-	Version       string           `json:"version"`
+	// Version must be "1.0".
+	Version string `json:"version"`
+	// TrustPolicies are the statements: of a repository, the one that names it counts, else the one for *.
 	TrustPolicies []TrustPolicyDoc `json:"trustPolicies"`
 }
 
 // TrustPolicyDoc is one statement of the document.
 type TrustPolicyDoc struct {
-	Name                  string                `json:"name"`
-	RegistryScopes        []string              `json:"registryScopes"`
+	// Name is that of the statement.
+	Name string `json:"name"`
+	// RegistryScopes are whole repositories (host/path), or * alone.
+	RegistryScopes []string `json:"registryScopes"`
+	// SignatureVerification says which checks count.
 	SignatureVerification SignatureVerification `json:"signatureVerification"`
-	TrustStores           []string              `json:"trustStores,omitempty"`
-	TrustedIdentities     []string              `json:"trustedIdentities,omitempty"`
+	// TrustStores are TYPE:NAME of the trust stores that signatures must lead to.
+	TrustStores []string `json:"trustStores,omitempty"`
+	// TrustedIdentities are who may sign, as x509.subject: C=…, ST=…, O=…, or * for everybody of the trust stores.
+	TrustedIdentities []string `json:"trustedIdentities,omitempty"`
 }
 
 // SignatureVerification says which checks a statement enforces.
 type SignatureVerification struct {
-	Level           string            `json:"level"`
-	Override        map[string]string `json:"override,omitempty"`
-	VerifyTimestamp string            `json:"verifyTimestamp,omitempty"`
+	// Level is strict, permissive, audit or skip.
+	Level string `json:"level"`
+	// Override maps checks to enforce, log or skip.
+	Override map[string]string `json:"override,omitempty"`
+	// VerifyTimestamp is always or afterCertExpiry.
+	VerifyTimestamp string `json:"verifyTimestamp,omitempty"`
 }
 
 // Limits on a trust policy document.

@@ -33,6 +33,8 @@ func TestGeneratedFilesAreUpToDate(t *testing.T) {
 	dir := t.TempDir()
 	generate(t, "crd:crdVersions=v1", "paths=./api/...", "output:crd:dir="+dir)
 	run(t, "-C", "tools", "run", "./unwrap", dir)
+	editors := t.TempDir()
+	run(t, "run", "./internal/schemas/generate", ".", dir, editors)
 	want, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
 	if err != nil || len(want) == 0 {
 		t.Fatal(len(want), err)
@@ -43,6 +45,16 @@ func TestGeneratedFilesAreUpToDate(t *testing.T) {
 	}
 	for _, w := range want {
 		compare(t, w, filepath.Join("crds", filepath.Base(w)))
+	}
+	want, err = filepath.Glob(filepath.Join(editors, "*.json"))
+	if err != nil || len(want) == 0 {
+		t.Fatal(len(want), err)
+	}
+	if have, _ := filepath.Glob("../../docs/schemas/*.json"); len(have) != len(want) {
+		t.Errorf("%d JSON schemas, %d are generated", len(have), len(want))
+	}
+	for _, w := range want {
+		compare(t, w, filepath.Join("../../docs/schemas", filepath.Base(w)))
 	}
 	for _, pkg := range []string{"config/v1beta1", "integrity/v1alpha1", "policy/v1alpha1"} {
 		dir := t.TempDir()

@@ -12,6 +12,7 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
 
 	"github.com/boltseal/boltseal/e2e/kit"
 	"github.com/boltseal/boltseal/internal/testca"
@@ -95,6 +96,9 @@ func TestEveryFieldIsExplained(t *testing.T) {
 		"verifiers.spec.artifactTypes":                                    "separated by commas",
 		"keymanagementproviders.status.properties":                        "fingerprint",
 		"certificatestores.spec.parameters":                               "docs/keys.md",
+		"keymanagementproviders.spec.parameters":                          "azurekeyvault: VaultURI",
+		"verifiers.spec.parameters.trustPolicyDoc.trustPolicies":          "trustedIdentities",
+		"namespacedstores.spec.parameters.authProvider.endpoints":         "awsEcrBasic",
 		"imageintegritypolicies.spec.onUnavailable.maxAge":                "lastKnownGood",
 		"namespacedimageintegritypolicies.spec.match":                     "Empty means all",
 		"namespacedpolicies.status.conditions.lastTransitionTime":         "transitioned",
@@ -186,6 +190,51 @@ func TestDocumentsOfRatifyUsers(t *testing.T) {
 	for _, kind := range []string{"NamespacedStore", "NamespacedVerifier", "NamespacedPolicy", "NamespacedKeyManagementProvider"} {
 		name := map[string]string{"NamespacedStore": "store", "NamespacedVerifier": "verifier", "NamespacedPolicy": "ratify-policy", "NamespacedKeyManagementProvider": "keys"}[kind]
 		stands(t, kind, "team", name, true)
+	}
+}
+
+// TestParametersKeepWhatTheyDoNotKnow: null and what no type has are taken and kept at
+// every depth, so that the status can tell; only what can be no value of a known
+// parameter is refused.
+func TestParametersKeepWhatTheyDoNotKnow(t *testing.T) {
+	clean(t)
+	specs := map[string]string{
+		"Store":                 `{name: oras, parameters: {useHttp: null, authProvider: null, registries: [{host: a.example, proxy: null, hots: b, deeper: {x: [1]}}], mirrors: null, mirors: [{only: "x"}], authProviders: [{name: other, secrets: [{secretNam: some}]}]}}`,
+		"Verifier":              `{name: cosign, artifactTypes: x/y, parameters: {key: /k, trustPolicies: [{name: p, keyless: {x: 1}}], verificationCertStores: {ca: {a: [b]}, c: [d]}, trustPolicyDoc: {version: null, more: [x], trustPolicies: [{nam: a, signatureVerification: {level: null, levl: strict}}]}}}`,
+		"KeyManagementProvider": `{type: secret, parameters: {name: some, keys: [a, b], certificates: {array: [x]}, auth: {method: null, methd: x}, kv: [{pth: x}]}}`,
+		"Policy":                `{type: rego-policy, parameters: {policy: "package x", artifactVerificationPolicies: {default: null}, platforms: null}}`,
+	}
+	for kind, spec := range specs {
+		name := "any"
+		if kind == "Policy" {
+			name = "ratify-policy"
+		}
+		o := object(kind, "", name)
+		var want map[string]any
+		if err := yaml.Unmarshal([]byte(spec), &want); err != nil {
+			t.Fatal(err)
+		}
+		o.Object["spec"] = want
+		sent := o.DeepCopy()
+		if err := cluster.Client().Create(t.Context(), o); err != nil {
+			t.Errorf("%s: %v", kind, err)
+			continue
+		}
+		have := object(kind, "", name)
+		if err := cluster.Client().Get(t.Context(), client.ObjectKeyFromObject(o), have); err != nil {
+			t.Fatal(err)
+		}
+		a, _ := json.Marshal(have.Object["spec"])
+		b, _ := json.Marshal(sent.Object["spec"])
+		if string(a) != string(b) {
+			t.Errorf("%s is stored as\n%s\nwant\n%s", kind, a, b)
+		}
+	}
+	for _, spec := range []string{"{name: oras, parameters: {useHttp: x}}", "{name: oras, parameters: {scopes: host.example}}", "{name: oras, parameters: {registries: [{host: 1}]}}"} {
+		err := cluster.Apply(t.Context(), "apiVersion: config.ratify.deislabs.io/v1beta1\nkind: Store\nmetadata: {name: wrong}\nspec: "+spec)
+		if err == nil || !strings.Contains(err.Error(), "spec.parameters.") {
+			t.Errorf("%s: %v", spec, err)
+		}
 	}
 }
 

@@ -172,8 +172,9 @@ func schemaFields(s apiextensionsv1.JSONSchemaProps, path string, out map[string
 	case s.AdditionalProperties != nil && s.AdditionalProperties.Schema != nil && len(s.AdditionalProperties.Schema.Properties) > 0:
 		s, path = *s.AdditionalProperties.Schema, path+"{}"
 	}
-	if len(s.Properties) == 0 {
+	if len(s.Properties) == 0 || strings.HasSuffix(path, ".spec.parameters") && s.XPreserveUnknownFields != nil { // those are read from their types
 		out[path] = true
+		return
 	}
 	for name, p := range s.Properties {
 		schemaFields(p, path+"."+name, out)

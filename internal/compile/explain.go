@@ -6,12 +6,6 @@ import (
 	"strings"
 
 	"github.com/boltseal/boltseal/api/config/v1beta1"
-	"github.com/boltseal/boltseal/internal/keys/awskms"
-	"github.com/boltseal/boltseal/internal/keys/azurekeyvault"
-	"github.com/boltseal/boltseal/internal/keys/file"
-	"github.com/boltseal/boltseal/internal/keys/gcpkms"
-	"github.com/boltseal/boltseal/internal/keys/hashivault"
-	"github.com/boltseal/boltseal/internal/keys/kube"
 	"github.com/boltseal/boltseal/internal/strict"
 	"github.com/boltseal/boltseal/notation"
 )
@@ -166,11 +160,10 @@ func parametersAt(doc strict.Node, base string) []place {
 		if kind == "" {
 			kind = doc.Text("spec", "provider")
 		}
-		params := map[string]reflect.Type{typeInline: reflect.TypeFor[inlineParameters](), azurekeyvault.Name: reflect.TypeFor[azureKeyVaultParameters](),
-			file.Name: reflect.TypeFor[file.Parameters](), awskms.Name: reflect.TypeFor[awskms.Parameters](), gcpkms.Name: reflect.TypeFor[gcpkms.Parameters](),
-			hashivault.Name: reflect.TypeFor[hashivault.Parameters](), kube.NameSecret: reflect.TypeFor[kube.Parameters](), kube.NameConfigMap: reflect.TypeFor[kube.Parameters]()}[kind]
-		if params != nil {
-			return []place{{fieldParameters, params}}
+		for _, p := range ParameterTypes(base) {
+			if p.Name == kind {
+				return []place{{fieldParameters, p.Type}}
+			}
 		}
 	}
 	return nil

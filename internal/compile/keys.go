@@ -188,6 +188,7 @@ func notAnchors(p resource[v1beta1.KeyManagementProviderSpec], certs []*x509.Cer
 // certificates in either of their shapes.
 type azureKeyVaultParameters struct {
 	azurekeyvault.Parameters
+	// Certificates are those of the vault, each with name, and version or versionHistoryLimit where it is not to be the newest.
 	Certificates json.RawMessage `json:"certificates"`
 }
 

@@ -13,10 +13,12 @@ import (
 
 // SecretRef names one entry of a Kubernetes Secret.
 type SecretRef struct {
+	// Name is that of the Secret.
 	Name string `json:"name"`
 	// Namespace is needed in a cluster-wide resource; elsewhere it is the resource's.
 	Namespace string `json:"namespace"`
-	Key       string `json:"key"`
+	// Key is the entry in it.
+	Key string `json:"key"`
 }
 
 // Check finds what is wrong with a reference from a resource of a namespace; "" =

@@ -4,11 +4,12 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 //go:generate go tool -modfile=../../../tools/go.mod controller-gen object crd:crdVersions=v1 paths=. output:crd:dir=../../../charts/boltseal/crds
 //go:generate go -C ../../../tools run ./unwrap ../charts/boltseal/crds
+//go:generate go run ../../../internal/schemas/generate ../../.. ../../../charts/boltseal/crds ../../../docs/schemas
 
 // Store says where images and signatures are read.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=1"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=2"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,categories=boltseal
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.name`
@@ -30,7 +31,7 @@ type Store struct {
 // Verifier says how signatures are judged, and who is trusted.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=1"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=2"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,categories=boltseal
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.name`
@@ -52,7 +53,7 @@ type Verifier struct {
 // KeyManagementProvider provides certificates and keys for verification.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=1"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=2"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,categories=boltseal
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.type`
@@ -76,7 +77,7 @@ type KeyManagementProvider struct {
 // Policy says how many signatures must hold. Its name must be ratify-policy.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=1"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=2"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,categories=boltseal
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.type`
@@ -98,7 +99,7 @@ type Policy struct {
 // CertificateStore provides certificates for verification. It is the older form of KeyManagementProvider, and serves the whole cluster.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=1"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=2"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Namespaced,categories=boltseal
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.provider`
@@ -122,7 +123,7 @@ type CertificateStore struct {
 // NamespacedStore says where images and signatures are read for one namespace, in place of the Stores of the cluster.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=1"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=2"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Namespaced,categories=boltseal
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.name`
@@ -144,7 +145,7 @@ type NamespacedStore struct {
 // NamespacedVerifier says how signatures are judged for one namespace, in place of the Verifiers of the cluster.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=1"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=2"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Namespaced,categories=boltseal
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.name`
@@ -166,7 +167,7 @@ type NamespacedVerifier struct {
 // NamespacedKeyManagementProvider provides certificates and keys for the verifiers of one namespace.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=1"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=2"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Namespaced,categories=boltseal
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.type`
@@ -190,7 +191,7 @@ type NamespacedKeyManagementProvider struct {
 // NamespacedPolicy says how many signatures must hold in one namespace, in place of the Policy of the cluster. Its name must be ratify-policy.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=1"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=2"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Namespaced,categories=boltseal
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.type`

@@ -75,7 +75,7 @@ type VerifierSpec struct {
 
 // KeyManagementProviderSpec says where certificates and keys come from.
 type KeyManagementProviderSpec struct {
-	// Type is the kind of provider: inline, azurekeyvault, secret, configmap, file or vault.
+	// Type is the kind of provider: inline, azurekeyvault, secret, configmap, file, vault, awskms or gcpkms.
 	Type string `json:"type,omitempty"`
 	// Provider is the older name of Type.
 	Provider string `json:"provider,omitempty"`

@@ -4,6 +4,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 //go:generate go tool -modfile=../../../tools/go.mod controller-gen object crd:crdVersions=v1 paths=. output:crd:dir=../../../charts/boltseal/crds
 //go:generate go -C ../../../tools run ./unwrap ../charts/boltseal/crds
+//go:generate go run ../../../internal/schemas/generate ../../.. ../../../charts/boltseal/crds ../../../docs/schemas
 
 // ImageIntegrityPolicy demands trusted images of the objects it matches. They are verified
 // with the resources of the cluster, whatever a namespace defines. Of several policies that

@@ -37,8 +37,10 @@ const (
 
 // Instance is one instance of the registry.
 type Instance struct {
+	// InstanceName is what stands in the registry's host.
 	InstanceName string `json:"instanceName"`
-	InstanceID   string `json:"instanceId"`
+	// InstanceID is such as cri-kmsiwlxxdcvaduwb.
+	InstanceID string `json:"instanceId"`
 }
 
 // Options make a Source.

@@ -41,6 +41,7 @@ const (
 
 // Secret names one Secret.
 type Secret struct {
+	// Name is that of the Secret.
 	Name string `json:"secretName"`
 	// Namespace is where it is. Empty means that of the Store, else Boltseal's own.
 	Namespace string `json:"namespace"`

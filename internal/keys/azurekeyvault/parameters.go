@@ -32,29 +32,34 @@ type Parameters struct {
 	// VaultURI is such as https://acme.vault.azure.net/. Its host says which cloud
 	// the vault is in.
 	VaultURI string `json:"vaultURI"`
-	// TenantID and ClientID say who signs in. Empty means $AZURE_TENANT_ID and
-	// $AZURE_CLIENT_ID; for a managed identity an empty ClientID is the machine's own.
+	// TenantID is the tenant to sign in to. "" means $AZURE_TENANT_ID.
 	TenantID string `json:"tenantID"`
+	// ClientID says who signs in. "" means $AZURE_CLIENT_ID, or for a managed identity
+	// the machine's own.
 	ClientID string `json:"clientID"`
-	// CloudName, where set, must be the cloud of VaultURI.
+	// CloudName, where set, must be the cloud of vaultURI.
 	CloudName string `json:"cloudName"`
 	// Resource has no effect.
 	Resource     string  `json:"resource"`
 	Certificates []Entry `json:"-"` // two shapes; who decodes the parameters reads them
-	Keys         []Entry `json:"keys"`
+	// Keys are keys of the vault. No verifier trusts them: they are shown.
+	Keys []Entry `json:"keys"`
 
-	// Authentication is how to sign in. "" means WorkloadIdentity.
+	// Authentication is how to sign in: workloadIdentity, managedIdentity or clientSecret.
+	// "" means workloadIdentity.
 	Authentication string `json:"authentication"`
-	// TokenFile is the federated token of WorkloadIdentity. "" means
+	// TokenFile is the federated token of workloadIdentity. "" means
 	// $AZURE_FEDERATED_TOKEN_FILE.
 	TokenFile string `json:"tokenFile"`
-	// ClientSecretRef and ClientSecretFile are where the client secret is; one of them.
-	ClientSecretRef  *keys.SecretRef `json:"clientSecretRef"`
-	ClientSecretFile string          `json:"clientSecretFile"`
+	// ClientSecretRef is the Secret with the client secret.
+	ClientSecretRef *keys.SecretRef `json:"clientSecretRef"`
+	// ClientSecretFile is the file with it, in place of clientSecretRef.
+	ClientSecretFile string `json:"clientSecretFile"`
 }
 
 // Entry is one certificate or key.
 type Entry struct {
+	// Name is that of the certificate, or the key.
 	Name string `json:"name"`
 	// Version is one version. "" means the newest.
 	Version string `json:"version"`

@@ -33,14 +33,19 @@ type Parameters struct {
 	Address string `json:"address"`
 	// VaultNamespace is one of Vault Enterprise's or OpenBao's.
 	VaultNamespace string `json:"vaultNamespace"`
-	// CACert, in PEM, and CAFile are the authorities of its TLS certificate; one of
-	// them. Neither means the system's.
+	// CACert are the authorities of its TLS certificate, in PEM. Left out, and caFile
+	// too, they are the system's.
 	CACert string `json:"caCert"`
+	// CAFile is a file with them, in place of caCert.
 	CAFile string `json:"caFile"`
-	Auth   Auth   `json:"auth"`
+	// Auth is how to sign in.
+	Auth Auth `json:"auth"`
 
-	KV      []KV      `json:"kv"`
-	PKI     []PKI     `json:"pki"`
+	// KV are secrets with certificates in PEM.
+	KV []KV `json:"kv"`
+	// PKI are issuers with their chains.
+	PKI []PKI `json:"pki"`
+	// Transit are keys, with the certificates that belong to their versions.
 	Transit []Transit `json:"transit"`
 }
 
@@ -63,7 +68,8 @@ type Auth struct {
 type KV struct {
 	// Mount is where the engine is. "" means secret.
 	Mount string `json:"mount"`
-	Path  string `json:"path"`
+	// Path is the secret's below the mount.
+	Path string `json:"path"`
 	// Field holds the certificates. "" means certificate.
 	Field string `json:"field"`
 	// Engine is the version of the engine, 1 or 2. 0 means 2.
@@ -86,7 +92,8 @@ type PKI struct {
 type Transit struct {
 	// Mount is where the engine is. "" means transit.
 	Mount string `json:"mount"`
-	Name  string `json:"name"`
+	// Name is the key's.
+	Name string `json:"name"`
 	// VersionHistoryLimit is how many of the newest versions are in use. 0 means 1.
 	VersionHistoryLimit int `json:"versionHistoryLimit"`
 }

@@ -28,9 +28,10 @@ const (
 type Parameters struct {
 	// Kind is what they are about.
 	Kind string `json:"-"`
-	// Name and Namespace say which object. Namespace is needed in a cluster-wide
-	// resource; elsewhere it is the resource's.
-	Name      string `json:"name"`
+	// Name is that of the Secret or ConfigMap.
+	Name string `json:"name"`
+	// Namespace is where it is. It is needed in a cluster-wide resource; elsewhere it is
+	// the resource's.
 	Namespace string `json:"namespace"`
 	// Keys are the entries with certificates. None means ca.crt of a Secret, or tls.crt
 	// where that is not there, and all entries of a ConfigMap.
