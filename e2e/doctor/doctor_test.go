@@ -206,6 +206,43 @@ func TestDoctor(t *testing.T) {
 		return errors.Join(find(fs, "admission", "ok", "signed", "would be admitted now"), find(fs, "admission", "warning", "unsigned", "nothing signed"))
 	}, func() string { return fmt.Sprintf("%+v", fs) })
 
+	// What needs to know who asks, where nothing proves it.
+	behind := `apiVersion: v1
+kind: Service
+metadata: {name: boltseal, namespace: default}
+spec: {selector: {app: boltseal}, ports: [{port: 6001}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: boltseal-a, namespace: default, labels: {app: boltseal}}
+spec: {containers: [{name: boltseal, image: "` + d.Image("signed") + `", args: [serve, --in-cluster]}]}
+---
+apiVersion: config.ratify.deislabs.io/v1beta1
+kind: NamespacedStore
+metadata: {name: store, namespace: default}
+spec: {name: oras, parameters: {authProvider: {name: k8Secrets, secrets: [{secretName: pull}]}}}
+`
+	if err := cluster.Apply(ctx, behind); err != nil {
+		t.Fatal(err)
+	}
+	fs, _ = examine(t, binary, "--boltseal-namespace", "default")
+	expect("nothing proves who asks", fs, "admission", "warning", "nothing proves", "NamespacedStore default/store (k8Secrets)", "webhook.clientCAConfigMap")
+	proven := strings.NewReplacer("boltseal-a", "boltseal-b", "--in-cluster", "--admission-client-ca=/ca.crt").Replace(behind)
+	if err := cluster.Apply(ctx, proven); err != nil {
+		t.Fatal(err)
+	}
+	fs, _ = examine(t, binary, "--boltseal-namespace", "default")
+	expect("one of two knows who asks", fs, "admission", "warning", "nothing proves")
+	pod := &unstructured.Unstructured{}
+	pod.SetGroupVersionKind(schema.GroupVersionKind{Version: "v1", Kind: "Pod"})
+	pod.SetName("boltseal-a")
+	pod.SetNamespace("default")
+	if err := cluster.Client().Delete(ctx, pod); err != nil {
+		t.Fatal(err)
+	}
+	fs, _ = examine(t, binary, "--boltseal-namespace", "default")
+	expect("a client certificate proves who asks", fs, "admission", "ok", "known by --admission-client-ca")
+
 	// Somebody who may read little is told what is not known.
 	config, err := cluster.UserConfig("reader")
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/api/config/v1beta1"
 	"github.com/boltseal/boltseal/internal/credential"
+	"github.com/boltseal/boltseal/internal/credential/kube"
 	"github.com/boltseal/boltseal/oci"
 )
 
@@ -31,7 +32,7 @@ func (c *compiler) dependent(r resource[v1beta1.StoreSpec], store boltseal.Store
 	}
 	if c.deps.Unproven != "" {
 		c.out.Warnings = append(c.out.Warnings, r.problem("spec.parameters", "%s: not used at %s, where nothing proves who asks: %s",
-			strings.Join(withheld, ", "), c.deps.Unproven, proofRemedy))
+			strings.Join(withheld, ", "), c.deps.Unproven, ProofRemedy))
 	}
 	return as
 }
@@ -39,8 +40,25 @@ func (c *compiler) dependent(r resource[v1beta1.StoreSpec], store boltseal.Store
 // asStranger tells a stranger from any Pod's own credentials.
 const asStranger = "stranger"
 
-// proofRemedy says what to do where nothing proves who asks.
-const proofRemedy = "have the API server show a client certificate, and start boltseal serve with --admission-client-ca (chart: webhook.clientCAConfigMap); or, where the network lets only the API server reach Boltseal, with --admission-trust-network (chart: webhook.apiServers)"
+// ProofRemedy says what to do where nothing proves who asks.
+const ProofRemedy = "have the API server show a client certificate, and start boltseal serve with --admission-client-ca (chart: webhook.clientCAConfigMap); or, where the network lets only the API server reach Boltseal, with --admission-trust-network (chart: webhook.apiServers)"
+
+// Withheld names those of a Store's sources that are used in the name of its namespace
+// or of a Pod, and so not where nothing proves who asks.
+func Withheld(namespace string, sources []credential.Named) (names []string) {
+	for _, s := range sources {
+		if s.Name == kube.PodName || isLent(namespace, s.Name) {
+			names = append(names, s.Name)
+		}
+	}
+	return names
+}
+
+// isLent tells what is used in a namespace's name from what is Boltseal's own, and from
+// what is a Pod's.
+func isLent(namespace, provider string) bool {
+	return namespace != "" && provider != dockerConfig && provider != kube.PodName
+}
 
 // withoutLent are the credentials of a namespace's Store without those that are used
 // in the namespace's name: what its Secrets hold, and the cloud identities that are
@@ -52,11 +70,10 @@ func withoutLent(namespace string, credentials oci.CredentialSource) (rest oci.C
 	}
 	var kept []credential.Named
 	for _, n := range list.Sources() {
-		switch {
-		case n.Name == dockerConfig, perPod(credential.NewList(n)):
-			kept = append(kept, n)
-		default:
+		if isLent(namespace, n.Name) {
 			lent = append(lent, n.Name)
+		} else {
+			kept = append(kept, n)
 		}
 	}
 	return credential.NewList(kept...), lent
