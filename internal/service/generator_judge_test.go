@@ -52,6 +52,43 @@ func (g *generator) ask() {
 	wg.Wait()
 }
 
+// calm ends all faults. As soon as an image that is trusted was admitted once, it is
+// admitted whenever somebody asks: nothing that was kept of worse times denies it.
+func (g *generator) calm() {
+	if g.live == nil {
+		return
+	}
+	g.house.Registry.ClearFaults()
+	for range 4 {
+		namespace := append(namespaces, "elsewhere")[g.rng.IntN(4)]
+		image := g.probes[g.rng.IntN(len(g.probes))]
+		if g.rng.IntN(3) > 0 {
+			image = g.house.Registry.Pinned(testhouse.Repo, g.images[g.rng.IntN(len(g.images))])
+		}
+		if g.wrongly(g.trusted, image) != "" {
+			continue
+		}
+		if own := g.live.tenants[namespace]; own != nil && own.action == "deny" && g.wrongly(g.signersOf(namespace), image) != "" {
+			continue
+		}
+		g.await("nothing fails any more, and "+image+" is admitted in "+namespace, func() bool {
+			a := g.review(server.PathValidate, namespace, []string{image})
+			return a != nil && a.Allowed
+		})
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				a := g.review(server.PathValidate, namespace, []string{image})
+				if a == nil || !a.Allowed {
+					g.t.Errorf("WRONG DENY in %s: %s, signed by %v, trusted are %v: %+v", namespace, image, g.signed[digest.Digest(image[strings.Index(image, "@")+1:])], g.trusted, a)
+				}
+			})
+		}
+		wg.Wait()
+		g.counts["admitted as they should be"]++
+	}
+}
+
 // flood is a tenant who asks about much that nobody has.
 func (g *generator) flood() {
 	q := asked{namespace: namespaces[g.rng.IntN(3)], timeout: "?timeout=300ms"}
