@@ -68,7 +68,8 @@ type Image struct {
 	List      string // "containers", "initContainers", "ephemeralContainers", "volumes"
 	Driver    string // of an image volume, where a CSI driver mounts it
 	Image     string
-	pointer   string // JSON Pointer (RFC 6901) to the value
+	pointer   string // JSON Pointer (RFC 6901) to the value, or to the Pod's spec where number is set
+	number    int    // of the container in List, from 1; 0 = it is none
 	other     bool   // in an object of a kind of others, whose path people need
 }
 
@@ -81,6 +82,14 @@ func (i Image) Where() string {
 		return path(i.pointer)
 	}
 	return i.what() + " at " + path(i.pointer)
+}
+
+// place is the JSON Pointer to the value. It is made when it is needed, which is seldom.
+func (i Image) place() string {
+	if i.number == 0 {
+		return i.pointer
+	}
+	return i.pointer + "/" + i.List + "/" + strconv.Itoa(i.number-1) + "/image"
 }
 
 func (i Image) what() string {
@@ -387,7 +396,7 @@ func (o *object) images(at place, pointer string, drivers integrity.Drivers) ([]
 	add := func(list string, cs []container) {
 		for i, c := range cs {
 			if c.Image != "" || list == "ephemeralContainers" || at == inSpec {
-				out = append(out, Image{Container: c.Name, List: list, Image: c.Image, pointer: pointer + "/" + list + "/" + strconv.Itoa(i) + "/image"})
+				out = append(out, Image{Container: c.Name, List: list, Image: c.Image, pointer: pointer, number: i + 1})
 			}
 		}
 	}

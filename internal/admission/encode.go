@@ -70,7 +70,7 @@ func Encode(uid string, a Answer) ([]byte, error) {
 		// "test" first: the patch applies to the text that was verified, or not at all.
 		ops := make([]operation, 0, 2*len(a.Pins))
 		for _, p := range a.Pins {
-			ops = append(ops, operation{"test", p.Image.pointer, p.Image.Image}, operation{"replace", p.Image.pointer, p.New})
+			ops = append(ops, operation{"test", p.Image.place(), p.Image.Image}, operation{"replace", p.Image.place(), p.New})
 		}
 		patch, err := json.Marshal(ops)
 		if err != nil {

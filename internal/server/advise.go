@@ -30,7 +30,7 @@ const (
 
 // advise answers a review of one of Boltseal's own kinds. It allows in any case:
 // what is wrong is refused by the schema, or told in the status.
-func (s *Server) advise(in question) reply {
+func (s *Server) advise(in *question) reply {
 	c, err := admission.DecodeChange(in.body)
 	switch {
 	case c.UID == "":

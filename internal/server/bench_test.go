@@ -13,7 +13,9 @@ import (
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/audit"
+	"github.com/boltseal/boltseal/internal/compile"
 	"github.com/boltseal/boltseal/internal/externaldata"
+	"github.com/boltseal/boltseal/internal/integrity"
 	"github.com/boltseal/boltseal/internal/memo"
 	"github.com/boltseal/boltseal/internal/server"
 	"github.com/boltseal/boltseal/internal/snapshot"
@@ -75,5 +77,39 @@ func BenchmarkVerify(b *testing.B) {
 				s.ServeHTTP(w, req)
 			}
 		})
+	}
+}
+
+// BenchmarkReview is what an AdmissionReview of a Pod with five containers that are
+// known costs beside net/http.
+func BenchmarkReview(b *testing.B) {
+	h := testhouse.New(b, testhouse.Options{})
+	set := testhouse.Need(compile.Decode([]compile.Source{{Name: "policy.yaml", Data: []byte("apiVersion: boltseal.dev/v1alpha1\nkind: ImageIntegrityPolicy\nmetadata: {name: all}\nspec: {}\n")}}))(b)
+	var live snapshot.Live
+	live.Swap(snapshot.Snapshot{Engines: one{h.Engine}, Policies: integrity.NewSet(set.Integrity()), Memo: memo.New(memo.Options{AllowTTL: time.Hour, Encode: func(e *boltseal.Engine, r *boltseal.Result) memo.Encoded {
+		return memo.Encoded{Audit: audit.EncodeVerdict("0123456789abcdef", r, nil)}
+	}})})
+	s := server.New(server.Options{Live: &live, Metrics: server.NewMetrics(server.Sources{}), Audit: audit.NewLog(io.Discard, 0)}).Handler()
+	var containers []map[string]string
+	for i := range 5 {
+		_, pinned := h.Signed(fmt.Sprint("v", i), h.Signer)
+		containers = append(containers, map[string]string{"name": fmt.Sprint("c", i), "image": pinned, "imagePullPolicy": "IfNotPresent"})
+	}
+	body := testhouse.Need(json.Marshal(map[string]any{"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": map[string]any{
+		"uid": "705ab4f5-6393-11e8-b7cc-42010a800002", "kind": map[string]string{"version": "v1", "kind": "Pod"}, "namespace": "team", "operation": "CREATE",
+		"userInfo": map[string]any{"username": "system:serviceaccount:kube-system:replicaset-controller", "groups": []string{"system:authenticated"}},
+		"object":   map[string]any{"metadata": map[string]any{"generateName": "app-", "labels": map[string]string{"app": "x", "tier": "web"}}, "spec": map[string]any{"containers": containers, "serviceAccountName": "default"}}}}))(b)
+	r := bytes.NewReader(body)
+	req := httptest.NewRequest(http.MethodPost, server.PathValidate, io.NopCloser(r))
+	w := &sink{header: http.Header{}}
+	s.ServeHTTP(w, req)
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Reset(body)
+		clear(w.header)
+		s.ServeHTTP(w, req)
+	}
+	if w.n < 50 {
+		b.Fatalf("an answer of %d bytes", w.n)
 	}
 }

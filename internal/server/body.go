@@ -24,7 +24,7 @@ const (
 
 // decoding waits until a body may be decoded; done is to be called then. It
 // reports false where the time was up before there was memory for it.
-func (s *Server) decoding(in question) (done func(), ok bool) {
+func (s *Server) decoding(in *question) (done func(), ok bool) {
 	if len(in.body) <= heavyBody {
 		return func() {}, true
 	}

@@ -96,7 +96,7 @@ func noEngine(namespace string) string {
 	return "no Store or no Verifier exists for the namespace \"" + namespace + "\""
 }
 
-func (s *Server) gatekeeper(in question) (q externaldata.Request, snap *snapshot.Snapshot, problem reply) {
+func (s *Server) gatekeeper(in *question) (q externaldata.Request, snap *snapshot.Snapshot, problem reply) {
 	done, ok := s.decoding(in)
 	if !ok {
 		return q, nil, full()
@@ -114,7 +114,7 @@ func (s *Server) gatekeeper(in question) (q externaldata.Request, snap *snapshot
 }
 
 // verify answers Gatekeeper's external data request by a report for each key.
-func (s *Server) verify(in question) reply {
+func (s *Server) verify(in *question) reply {
 	q, snap, problem := s.gatekeeper(in)
 	if snap == nil {
 		return problem
@@ -151,7 +151,7 @@ func (s *Server) verify(in question) reply {
 }
 
 // mutate answers with the digest that each key names now.
-func (s *Server) mutate(in question) reply {
+func (s *Server) mutate(in *question) reply {
 	q, snap, problem := s.gatekeeper(in)
 	if snap == nil {
 		return problem
@@ -184,7 +184,7 @@ func (s *Server) mutate(in question) reply {
 	return reply{body: externaldata.AppendResponse(nil, q.APIVersion, true, items)}
 }
 
-func (s *Server) auditKeys(in question, snap *snapshot.Snapshot, b *batch) {
+func (s *Server) auditKeys(in *question, snap *snapshot.Snapshot, b *batch) {
 	if !s.o.Audit.Enabled() {
 		return
 	}

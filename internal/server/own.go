@@ -10,7 +10,7 @@ import (
 // verified with the cluster's resources, and those that a namespace sets itself
 // with the namespace's. The object must satisfy both. recorded says how each image
 // is recorded.
-func (s *Server) judge(in question, snap *snapshot.Snapshot, policies []*integrity.Policy, q *admission.Request, id string) (v integrity.Verdict, recorded []record) {
+func (s *Server) judge(in *question, snap *snapshot.Snapshot, policies []*integrity.Policy, q *admission.Request, id string) (v integrity.Verdict, recorded []record) {
 	// The longer path is for the few who have both, and verifies one after the other.
 	var groups []integrity.Group
 	var records [][]record

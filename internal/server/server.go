@@ -194,7 +194,7 @@ type question struct {
 
 // asker is in whose name images of a namespace are verified: what others claim takes
 // nothing of what is a namespace's own.
-func (q question) asker(namespace string) string {
+func (q *question) asker(namespace string) string {
 	if q.proven {
 		return namespace
 	}
@@ -203,7 +203,7 @@ func (q question) asker(namespace string) string {
 
 // within returns a context that ends at the deadline. Most questions are
 // answered without one: a timer for each would cost more than the answer.
-func (q question) within() (context.Context, context.CancelFunc) {
+func (q *question) within() (context.Context, context.CancelFunc) {
 	return context.WithDeadline(q.ctx, q.deadline)
 }
 
@@ -222,7 +222,7 @@ func refuse(status int, format string, a ...any) reply {
 }
 
 // handle puts limits, recovery and metrics around an endpoint.
-func (s *Server) handle(endpoint string, maxBytes int, answer func(q question) reply) http.HandlerFunc {
+func (s *Server) handle(endpoint string, maxBytes int, answer func(q *question) reply) http.HandlerFunc {
 	duration := s.o.Metrics.duration.WithLabelValues(endpoint)
 	succeeded := s.o.Metrics.requests.WithLabelValues(endpoint, "200")
 	// Behind the webhook's gate is the API server, for whom there is room before
@@ -274,7 +274,7 @@ func (s *Server) handle(endpoint string, maxBytes int, answer func(q question) r
 
 var jsonType = []string{"application/json"}
 
-func (s *Server) answer(r *http.Request, mine *share, endpoint string, maxBytes int, start time.Time, answer func(question) reply) (rep reply) {
+func (s *Server) answer(r *http.Request, mine *share, endpoint string, maxBytes int, start time.Time, answer func(*question) reply) (rep reply) {
 	if r.Method != http.MethodPost {
 		return s.verdict(endpoint, nil, refuse(http.StatusMethodNotAllowed, "ask with POST"))
 	}
@@ -314,7 +314,7 @@ func (s *Server) answer(r *http.Request, mine *share, endpoint string, maxBytes 
 		return refuse(http.StatusBadRequest, "the request did not arrive whole")
 	}
 	defer answering(r.Context())()
-	q := question{ctx: r.Context(), from: mine.from, proven: mine.proven, body: body, start: start, deadline: deadline, spent: &mine.spent, trace: tracecontext.Parse(r.Header[tracecontext.Header])}
+	q := &question{ctx: r.Context(), from: mine.from, proven: mine.proven, body: body, start: start, deadline: deadline, spent: &mine.spent, trace: tracecontext.Parse(r.Header[tracecontext.Header])}
 	if !q.proven { // strangers do not decide what others record
 		q.trace = q.trace.Unsampled()
 	}
@@ -352,7 +352,7 @@ func (s *Server) bodyTime(endpoint string, r *http.Request) time.Duration {
 // ask finds the answers for images, those that are known at once and the others
 // side by side. i numbers the images, each with the namespace that it is asked for;
 // one without an engine is left out.
-func (s *Server) ask(in question, m *memo.Memo, n int, image func(i int) (e *boltseal.Engine, image, namespace string), answered func(i int, a *memo.Answer, t *timing.Times)) {
+func (s *Server) ask(in *question, m *memo.Memo, n int, image func(i int) (e *boltseal.Engine, image, namespace string), answered func(i int, a *memo.Answer, t *timing.Times)) {
 	var open []int
 	now := s.o.Clock()
 	for i := range n {

@@ -24,7 +24,7 @@ const sourceAdmission = "admission"
 const annotationTraceID = "traceID"
 
 // validate answers whether an object may come into the cluster.
-func (s *Server) validate(in question) reply {
+func (s *Server) validate(in *question) reply {
 	return s.review(in, func(v *integrity.Verdict, q *admission.Request) admission.Answer {
 		return admission.Answer{Allowed: v.Allowed, Message: v.Message, Warnings: append(parameters(q), v.Warnings...), Audit: v.Audit}
 	}, true)
@@ -50,7 +50,7 @@ func (s *Server) others(group, kind string) bool {
 // pin writes digests into Pods. It denies nothing: whether the object may come
 // in is judged when every webhook has had its turn, and what could not be pinned is
 // not admitted then where a policy that denies demands it.
-func (s *Server) pin(in question) reply {
+func (s *Server) pin(in *question) reply {
 	s.pinAsked.Store(true)
 	return s.review(in, func(v *integrity.Verdict, q *admission.Request) admission.Answer {
 		a := admission.Answer{Allowed: true, Warnings: v.NotPinned}
@@ -64,7 +64,7 @@ func (s *Server) pin(in question) reply {
 	}, false)
 }
 
-func (s *Server) review(in question, conclude func(*integrity.Verdict, *admission.Request) admission.Answer, final bool) reply {
+func (s *Server) review(in *question, conclude func(*integrity.Verdict, *admission.Request) admission.Answer, final bool) reply {
 	q, err := s.decode(in)
 	in.spent.Decode = s.o.Clock().Sub(in.start) - in.spent.Body
 	switch {
@@ -117,7 +117,7 @@ func (s *Server) review(in question, conclude func(*integrity.Verdict, *admissio
 	return encode(q.UID, a)
 }
 
-func (s *Server) decode(in question) (admission.Request, error) {
+func (s *Server) decode(in *question) (admission.Request, error) {
 	done, ok := s.decoding(in)
 	if !ok {
 		return admission.Request{}, errNoRoom
@@ -129,7 +129,7 @@ func (s *Server) decode(in question) (admission.Request, error) {
 // images finds what is known about every image that some policy wants judged, by
 // the resources of a namespace, or of the cluster where that is "". records say how
 // each is recorded.
-func (s *Server) images(in question, snap *snapshot.Snapshot, policies []*integrity.Policy, q *admission.Request, namespace string) (images []integrity.Image, records []record) {
+func (s *Server) images(in *question, snap *snapshot.Snapshot, policies []*integrity.Policy, q *admission.Request, namespace string) (images []integrity.Image, records []record) {
 	e, withheld := s.engineFor(snap, namespace, s.o.Webhook != nil || s.o.TrustWebhook)
 	images, records = make([]integrity.Image, len(q.Images)), make([]record, len(q.Images))
 	for i, img := range q.Images {
@@ -143,7 +143,9 @@ func (s *Server) images(in question, snap *snapshot.Snapshot, policies []*integr
 	}
 	asking := in
 	if s.o.Memory != nil && snap.Policies.Recalls() {
-		asking.deadline = in.deadline.Add(-recallTime(in.deadline.Sub(in.start)))
+		shorter := *in
+		shorter.deadline = in.deadline.Add(-recallTime(in.deadline.Sub(in.start)))
+		asking = &shorter
 	}
 	ask := func(e *boltseal.Engine) (refused bool) {
 		s.ask(asking, snap.Memo, len(images), func(i int) (*boltseal.Engine, string, string) {
@@ -206,7 +208,7 @@ func recallTime(total time.Duration) time.Duration {
 
 // recall decides about an image from memory, and records that in place of the
 // attempt that failed.
-func (s *Server) recall(in question, e *boltseal.Engine, image string, rec *record) func(time.Duration) (integrity.Found, time.Time) {
+func (s *Server) recall(in *question, e *boltseal.Engine, image string, rec *record) func(time.Duration) (integrity.Found, time.Time) {
 	return func(maxAge time.Duration) (integrity.Found, time.Time) {
 		ref, err := boltseal.ParseReference(image)
 		if err != nil {
@@ -240,7 +242,7 @@ func (s *Server) count(v *integrity.Verdict) {
 	}
 }
 
-func (s *Server) auditReview(in question, snap *snapshot.Snapshot, id string, q *admission.Request, v *integrity.Verdict, records []record) {
+func (s *Server) auditReview(in *question, snap *snapshot.Snapshot, id string, q *admission.Request, v *integrity.Verdict, records []record) {
 	if !s.o.Audit.Enabled() {
 		return
 	}
