@@ -45,6 +45,8 @@ func run(ctx context.Context, args []string) error {
 		return serve(ctx, fs, args[1:])
 	case "attack":
 		return attack(ctx, fs, args[1:])
+	case "attacker": // a part of attack
+		return attacker(ctx, fs, args[1:])
 	}
 	return fmt.Errorf("%s", usage)
 }

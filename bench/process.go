@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -58,26 +57,38 @@ func (p *process) stop() {
 // cpu is what the process's threads have used of the processors, in nanoseconds
 // of the scheduler's own count.
 func (p *process) cpu() (time.Duration, error) {
+	used, _, err := p.schedule()
+	return used, err
+}
+
+// processor is what its threads have used, how long they have waited for it while
+// others had it, and when that was; zero where it cannot be known.
+func (p *process) processor() (used, waited time.Duration, at time.Time) {
+	used, waited, _ = p.schedule()
+	return used, waited, time.Now()
+}
+
+// schedule adds up the threads' schedstat (Linux, scheduler/sched-stats).
+func (p *process) schedule() (used, waited time.Duration, err error) {
 	if p.pid == 0 {
-		return 0, nil
+		return 0, 0, nil
 	}
-	var total time.Duration
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.pid))
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	for _, t := range tasks {
 		b, err := os.ReadFile(t)
 		if err != nil {
 			continue // a thread that has ended
 		}
-		ns, err := strconv.ParseInt(strings.Fields(string(b))[0], 10, 64)
-		if err != nil {
-			return 0, err
+		var u, w int64
+		if _, err := fmt.Sscan(string(b), &u, &w); err != nil {
+			return 0, 0, err
 		}
-		total += time.Duration(ns)
+		used, waited = used+time.Duration(u), waited+time.Duration(w)
 	}
-	return total, nil
+	return used, waited, nil
 }
 
 // rss is the process's resident memory in MiB.

@@ -15,6 +15,9 @@ import (
 	"github.com/boltseal/boltseal/internal/testregistry"
 )
 
+// rootsFile has the root of the first image's signer.
+const rootsFile = "root.pem"
+
 // registry serves images, each signed once, and writes what a load needs to a
 // folder: config.yaml, and images.txt with a digest reference a line.
 func registry(ctx context.Context, fs *flag.FlagSet, args []string) error {
@@ -26,6 +29,7 @@ func registry(ctx context.Context, fs *flag.FlagSet, args []string) error {
 	tagSchema := fs.Bool("tag-schema", false, "without the referrers API")
 	hang := fs.Int("hang", -1, "number of the image whose referrers are never listed")
 	latency := fs.Duration("latency", 0, "delay of each answer")
+	more := fs.String("roots", "", "file with a root that config.yaml trusts too, as another registry wrote it")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -72,6 +76,16 @@ func registry(ctx context.Context, fs *flag.FlagSet, args []string) error {
 	if *hang >= 0 && *hang < len(images) {
 		_, digest, _ := strings.Cut(images[*hang], "@")
 		reg.Inject(testregistry.Fault{Kind: testregistry.Hang, Class: testregistry.Referrers, Target: digest})
+	}
+	if err := os.WriteFile(filepath.Join(*dir, rootsFile), []byte(roots[0]), 0o644); err != nil {
+		return err
+	}
+	if *more != "" {
+		b, err := os.ReadFile(*more)
+		if err != nil {
+			return err
+		}
+		roots = append(roots, string(b))
 	}
 	if err := os.WriteFile(filepath.Join(*dir, "config.yaml"), config(roots), 0o644); err != nil {
 		return err
