@@ -231,14 +231,27 @@ func (r *Result) cluster(name string, was, will []v1alpha1.Demand, report *v1alp
 	}
 	components := r.evidence(name, report)
 	for _, n := range next {
-		if !slices.ContainsFunc(was, func(d v1alpha1.Demand) bool { return covers(&d, n.demand) }) {
-			r.Gaps = append(r.Gaps, Gap{name, n.demand.Assignment, "no assignment checks all that it would deny: assign it with the effect Audit first, and ask again"})
-		}
+		r.unreported(name, was, n.demand, report)
 		r.unseen(name, report.Report.Engine, demandNamed(was, n.demand.Name), n.demand)
 		for i := range components {
 			r.component(name, &components[i], old, n)
 		}
 	}
+}
+
+// unreported tells where nothing that a cluster has reported on checks all that a demand would deny.
+func (r *Result) unreported(cluster string, was []v1alpha1.Demand, next *v1alpha1.Demand, report *v1alpha1.ClusterReport) {
+	message := "no assignment checks all that it would deny: assign it with the effect Audit first, and ask again"
+	for i := range was {
+		if !covers(&was[i], next) {
+			continue
+		}
+		if slices.ContainsFunc(report.Report.Demands, func(d v1alpha1.DemandReport) bool { return d.Name == was[i].Name }) {
+			return
+		}
+		message = "it has not reported yet on an assignment that checks what it would deny: ask again when it has"
+	}
+	r.Gaps = append(r.Gaps, Gap{cluster, next.Assignment, message})
 }
 
 func demandNamed(demands []v1alpha1.Demand, name string) *v1alpha1.Demand {

@@ -262,3 +262,13 @@ func TestNotLookedAt(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// TestNotReportedOnYet: a cluster that reports, but not yet on the assignment that looks, is not one with nothing to deny.
+func TestNotReportedOnYet(t *testing.T) {
+	t.Parallel()
+	in := input(assigned(), assigned(effect, deny), v1alpha1.NonCompliant)
+	in.Reports[0].Report.Demands = []v1alpha1.DemandReport{{Name: "another", State: v1alpha1.Compliant}}
+	if r := Look(in); !gap(r, "has not reported yet on an assignment") || len(r.Denied) > 0 {
+		t.Errorf("%+v", r)
+	}
+}
