@@ -129,7 +129,7 @@ func TestLastKnownGoodEnds(t *testing.T) {
 	remembered := func(image string, want bool) {
 		t.Helper()
 		a := r.validate("team", image)
-		warned := strings.Contains(strings.Join(a.Warnings, "\n"), "from memory")
+		warned := strings.Contains(strings.Join(a.Warnings, "\n"), "from evidence in memory")
 		if a.Allowed != want || warned != want {
 			t.Errorf("%s: %+v %+v", image, a, a.Result)
 		}
@@ -166,7 +166,7 @@ func TestNothingSignedIsAnAnswer(t *testing.T) {
 			r.Registry.Inject(testregistry.Fault{Kind: testregistry.Status, Status: status, Class: testregistry.Manifest})
 			eventually(t, "denied", func() bool {
 				a := r.validate("team", tag)
-				return !a.Allowed && !strings.Contains(strings.Join(a.Warnings, ""), "from memory")
+				return !a.Allowed && !strings.Contains(strings.Join(a.Warnings, ""), "from evidence in memory")
 			})
 			if n := r.metric("boltseal_last_known_good_total"); n != "0" {
 				t.Errorf("memory was asked %s times", n)

@@ -49,7 +49,7 @@ func TestLastKnownGood(t *testing.T) {
 				r.callers = callers
 				for _, image := range []string{tag, pinned} {
 					a := r.validate("memory", image)
-					if !a.Allowed || !strings.Contains(strings.Join(a.Warnings, "\n"), "from memory") {
+					if !a.Allowed || !strings.Contains(strings.Join(a.Warnings, "\n"), "from evidence in memory") {
 						return fmt.Errorf("%s from memory: %+v %+v", image, a, a.Result)
 					}
 				}
