@@ -18,6 +18,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
@@ -50,6 +51,7 @@ type Machine struct {
 	services *services
 	logs     *logServer
 	factory  informers.SharedInformerFactory
+	running  context.Context // until Stop
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
 
@@ -57,6 +59,8 @@ type Machine struct {
 	pods map[types.UID]*pod
 	next int
 	lost []error
+
+	cordoned bool
 }
 
 // Start makes the Node and runs its Pods until Stop. ctx bounds the start only.
@@ -72,6 +76,7 @@ func Start(ctx context.Context, c *kit.Cluster, o Options) (_ *Machine, err erro
 		return nil, errors.Join(err, m.logs.close())
 	}
 	ctx, m.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	m.running = ctx
 	m.factory = informers.NewSharedInformerFactory(m.client, 0)
 	factory := m.factory
 	m.services = newServices(m, factory.Discovery().V1().EndpointSlices().Lister())
@@ -130,6 +135,43 @@ func (m *Machine) Stop() error {
 	m.wg.Wait()
 	m.services.close()
 	return m.logs.close()
+}
+
+// Address is where a Pod of this node listens, without a port; "" where it does not run here.
+func (m *Machine) Address(p *corev1.Pod) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if have := m.pods[p.UID]; have != nil {
+		return have.address
+	}
+	return ""
+}
+
+// LogFile is the log of the only container of a Pod that runs or ran here.
+func (m *Machine) LogFile(p *corev1.Pod) (string, error) {
+	return m.logFile(p.Namespace, p.Name, p.Spec.Containers[0].Name, false)
+}
+
+// Cordon starts no Pods from now on until Uncordon, as a node that is cordoned.
+func (m *Machine) Cordon() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.cordoned = true
+}
+
+// Uncordon starts Pods again, first those that came meanwhile.
+func (m *Machine) Uncordon() error {
+	m.mu.Lock()
+	m.cordoned = false
+	m.mu.Unlock()
+	pods, err := m.factory.Core().V1().Pods().Lister().List(labels.Everything())
+	if err != nil {
+		return err
+	}
+	for _, p := range pods {
+		m.see(m.running, p)
+	}
+	return nil
 }
 
 // Problems are what went wrong with Pods: an exit that nobody asked for or with a status other than 0, and an end that

@@ -50,7 +50,7 @@ func (m *Machine) see(ctx context.Context, o *corev1.Pod) {
 	defer m.mu.Unlock()
 	p := m.pods[o.UID]
 	switch {
-	case p == nil && o.DeletionTimestamp == nil && o.Status.Phase == corev1.PodPending && (o.Spec.NodeName == "" || o.Spec.NodeName == NodeName):
+	case p == nil && !m.cordoned && o.DeletionTimestamp == nil && o.Status.Phase == corev1.PodPending && (o.Spec.NodeName == "" || o.Spec.NodeName == NodeName):
 		p = &pod{m: m, object: o.DeepCopy(), uid: o.UID, namespace: o.Namespace, name: o.Name, ending: make(chan struct{})}
 		var err error
 		if p.address, p.told, err = m.o.Network.podAddress(m.next); err != nil {

@@ -205,6 +205,7 @@ func TestLife(t *testing.T) {
 		t.Errorf("the Job did not fail: %v", err)
 	}
 	node.Forgive()
+	jobFailed(t)
 	runs(t, oldVersion)
 	must("upgrade", upgrade(t, newChart))
 	runs(t, "0.1.0")
@@ -213,8 +214,10 @@ func TestLife(t *testing.T) {
 	}
 	demand("enforcementAction: deny, resolveTags: false")
 	keepsField(t, "after the upgrade")
+	drained(t)
+	runs(t, "0.1.0")
 
-	must("roll back", rollback(t, 1))
+	must("roll back", helmRelease().Rollback(1))
 	runs(t, oldVersion)
 	if !knowsField(t) {
 		t.Error("the definitions went back")
@@ -239,7 +242,7 @@ func TestLife(t *testing.T) {
 	t.Logf("%d Pods were judged meanwhile", stop())
 
 	measured := refused(ns, signed)
-	must("uninstall", uninstall(t))
+	must("uninstall", helmRelease().Uninstall())
 	for _, ns := range []string{ns, closed} {
 		eventually(t, "nothing blocks a Pod", func() error { return try(ctx, ns, unsigned) })
 	}
@@ -250,7 +253,7 @@ func TestLife(t *testing.T) {
 	must("install again", install(t, newChart))
 	runs(t, "0.1.0")
 	eventually(t, "it denies again", func() error { return denied(try(ctx, ns, unsigned)) })
-	must("uninstall again", uninstall(t))
+	must("uninstall again", helmRelease().Uninstall())
 	if err := node.Problems(); err != nil {
 		t.Error(err)
 	}

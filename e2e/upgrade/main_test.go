@@ -58,8 +58,12 @@ func TestMain(m *testing.M) {
 	}, kit.Options{APIServerArgs: network.APIServerArgs()}, &cluster))
 }
 
-// image is the chart's.
-const image = "ghcr.io/boltseal/boltseal:"
+const (
+	// image is the chart's.
+	image = "ghcr.io/boltseal/boltseal:"
+	// brokenSays is what a version that does not work says.
+	brokenSays = "this version does not work"
+)
 
 // prepare builds two versions of the program and of the chart, and starts a node.
 func prepare(ctx context.Context, network *machine.Network) error {
@@ -79,8 +83,12 @@ func prepare(ctx context.Context, network *machine.Network) error {
 	if err := cluster.ApplyObjects(ctx, render.Namespace(system, render.Restricted())); err != nil {
 		return err
 	}
+	broken := filepath.Join(cluster.Dir(), "broken")
+	if err := os.WriteFile(broken, []byte("#!/bin/sh\necho "+brokenSays+"\nexit 1\n"), 0o700); err != nil {
+		return err
+	}
 	node, err = machine.Start(ctx, cluster, machine.Options{Network: network, Namespaces: []string{system},
-		Programs: map[string]string{image + oldVersion: before, image + "0.1.0": now, image + "broken": "/bin/false"}})
+		Programs: map[string]string{image + oldVersion: before, image + "0.1.0": now, image + "broken": broken}})
 	return err
 }
 
