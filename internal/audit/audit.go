@@ -143,6 +143,7 @@ const DefaultQueueBytes = 4 << 20
 type Log struct {
 	w       io.Writer
 	most    int
+	lines   sync.Pool // of *[]byte
 	mu      sync.Mutex
 	pending []byte
 	spare   []byte
@@ -179,27 +180,38 @@ func (l *Log) Decision(d *Decision) {
 	if l.w == nil {
 		return
 	}
-	l.add(l.most, func(dst []byte) []byte { return AppendDecision(dst, d) })
+	// It is encoded before the lock is taken: a line about a thousand images takes its
+	// time, and others wait to add theirs.
+	b, _ := l.lines.Get().(*[]byte)
+	if b == nil {
+		b = new([]byte)
+	}
+	*b = AppendDecision((*b)[:0], d)
+	l.add(l.most, *b)
+	if cap(*b) <= maxPooledLine {
+		l.lines.Put(b)
+	}
 }
+
+// maxPooledLine is the largest buffer that is kept for the next line.
+const maxPooledLine = 64 << 10
 
 // Line writes an encoded line. It leaves half of the queue to decisions.
 func (l *Log) Line(b []byte) {
-	l.add(l.most/2, func(dst []byte) []byte { return append(dst, b...) })
+	l.add(l.most/2, b)
 }
 
-func (l *Log) add(most int, appendTo func([]byte) []byte) {
+func (l *Log) add(most int, line []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
 		return
 	}
-	before := len(l.pending)
-	l.pending = append(appendTo(l.pending), '\n')
-	if len(l.pending) > most {
-		l.pending = l.pending[:before]
+	if len(l.pending)+len(line)+1 > most {
 		l.dropped.Add(1)
 		return
 	}
+	l.pending = append(append(l.pending, line...), '\n')
 	select {
 	case l.wake <- struct{}{}:
 	default:

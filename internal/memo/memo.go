@@ -188,16 +188,16 @@ func (m *Memo) Timed(ctx context.Context, e *boltseal.Engine, image string) (*An
 			return a, nil
 		}
 	}
-	w, leads, refusal := m.join(ctx, k, ref.Registry)
-	switch {
-	case refusal != nil:
-		return m.encode(e, &boltseal.Result{Decision: boltseal.Unknown, Reason: *refusal, Findings: boltseal.Findings{Image: image, Reference: ref}}), nil
-	case leads:
-		go m.lead(k, w, ref)
-	default:
-		m.o.Stats.Joined.Add(1)
-	}
 	start := m.o.Clock()
+	w, leads, refused := m.begin(ctx, k, ref)
+	switch {
+	case refused != nil:
+		return refused, nil
+	case w == nil:
+		took := m.o.Clock().Sub(start)
+		return m.encode(e, &boltseal.Result{Decision: boltseal.Unknown, Reason: late(ref, took), Findings: boltseal.Findings{Image: image, Reference: ref, CollectedAt: start.UTC()}}),
+			&timing.Times{Waited: took}
+	}
 	select {
 	case <-w.done:
 		if k.image != image {
@@ -208,6 +208,27 @@ func (m *Memo) Timed(ctx context.Context, e *boltseal.Engine, image string) (*An
 		took := m.o.Clock().Sub(start)
 		return m.encode(e, &boltseal.Result{Decision: boltseal.Unknown, Reason: late(ref, took), Findings: boltseal.Findings{Image: image, Reference: ref, CollectedAt: start.UTC()}}), w.spent(took, leads)
 	}
+}
+
+// begin joins the work on k, or begins it; the answer is why it is not to be done now.
+// All three are zero where ctx ended before. It is done in turn: of a review with a
+// thousand images that are refused, no more than one at a time takes a processor.
+func (m *Memo) begin(ctx context.Context, k key, ref boltseal.Reference) (w *work, leads bool, refused *Answer) {
+	done, err := m.turn(ctx)
+	if err != nil {
+		return nil, false, nil
+	}
+	defer done()
+	w, leads, refusal := m.join(ctx, k, ref.Registry)
+	switch {
+	case refusal != nil:
+		return nil, false, m.encode(k.engine, &boltseal.Result{Decision: boltseal.Unknown, Reason: *refusal, Findings: boltseal.Findings{Image: ref.String(), Reference: ref}})
+	case leads:
+		go m.lead(k, w, ref)
+	default:
+		m.o.Stats.Joined.Add(1)
+	}
+	return w, leads, nil
 }
 
 // canonical is the name of the image with its digest, or with its tag where no

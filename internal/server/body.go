@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"runtime"
 	"time"
 )
 
@@ -22,20 +23,34 @@ const (
 	maxHeavy  = 2
 )
 
+// decodersAtATime is how many bodies over firstBuffer are decoded at a time, in turn
+// for the addresses that they come from: one processor is left to smaller ones.
+func decodersAtATime() int { return max(runtime.GOMAXPROCS(0)-1, 1) }
+
 // decoding waits until a body may be decoded; done is to be called then. It
-// reports false where the time was up before there was memory for it.
+// reports false where the time was up before there was a processor, or memory, for it.
 func (s *Server) decoding(in *question) (done func(), ok bool) {
-	if len(in.body) <= heavyBody {
+	if len(in.body) <= firstBuffer {
 		return func() {}, true
 	}
 	ctx, cancel := in.within()
 	defer cancel()
-	select {
-	case s.heavy <- struct{}{}:
-		return func() { <-s.heavy }, true
-	case <-ctx.Done():
+	done = s.decoders.Give
+	if len(in.body) > heavyBody {
+		select {
+		case s.heavy <- struct{}{}:
+		case <-ctx.Done():
+			return nil, false
+		}
+		done = func() { s.decoders.Give(); <-s.heavy }
+	}
+	if s.decoders.Take(ctx, in.from.String()) != nil {
+		if len(in.body) > heavyBody {
+			<-s.heavy
+		}
 		return nil, false
 	}
+	return done, true
 }
 
 var (

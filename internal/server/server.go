@@ -20,6 +20,7 @@ import (
 	"github.com/boltseal/boltseal/internal/admission"
 	"github.com/boltseal/boltseal/internal/audit"
 	"github.com/boltseal/boltseal/internal/externaldata"
+	"github.com/boltseal/boltseal/internal/fair"
 	"github.com/boltseal/boltseal/internal/integrity"
 	"github.com/boltseal/boltseal/internal/lastgood"
 	"github.com/boltseal/boltseal/internal/memo"
@@ -115,6 +116,7 @@ type Server struct {
 	advice   room          // for advise alone
 	advising chan struct{} // a place for each change that is looked at
 	heavy    chan struct{} // a place for each heavy body that is decoded
+	decoders *fair.Slots   // for bodies that are not small
 	bodies   sync.Pool
 	batches  sync.Pool
 }
@@ -152,7 +154,7 @@ func New(o Options) *Server {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	s := &Server{o: o, room: room{most: o.BodyBytes}, advice: room{most: adviceBytes}, advising: make(chan struct{}, maxAdvising), heavy: make(chan struct{}, maxHeavy),
+	s := &Server{o: o, room: room{most: o.BodyBytes}, advice: room{most: adviceBytes}, advising: make(chan struct{}, maxAdvising), heavy: make(chan struct{}, maxHeavy), decoders: fair.NewSlots(decodersAtATime()),
 		bodies:  sync.Pool{New: func() any { b := make([]byte, 0, firstBuffer); return &b }},
 		batches: sync.Pool{New: func() any { return &batch{} }}}
 	o.Metrics.gauge("boltseal_request_bytes_held", "Bytes of requests and answers that are in memory now.", func() float64 { return float64(s.room.held()) })
