@@ -1,9 +1,13 @@
 package admission
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"io"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Operations of a [Change].
@@ -13,10 +17,16 @@ const (
 	Delete = "DELETE"
 )
 
+// MaxTokens bounds the names and values in an object of Boltseal's own kinds: what is
+// made of them when it is read takes a hundred times their bytes.
+const MaxTokens = 20_000
+
 // Change is a write of an object of Boltseal's own kinds, as its review has it.
 type Change struct {
 	UID       string
 	Operation string // Create, Update or Delete
+	// Group and Kind are the object's, as the API server says.
+	Group, Kind string
 	// Object is the object as it is to be, or the one that is deleted, in JSON.
 	Object []byte
 }
@@ -36,7 +46,7 @@ func DecodeChange(body []byte) (Change, error) {
 	if len(r.UID) > maxUID {
 		r.UID = ""
 	}
-	c := Change{UID: r.UID, Operation: r.Operation, Object: r.Object}
+	c := Change{UID: r.UID, Operation: r.Operation, Group: r.Kind.Group, Kind: r.Kind.Kind, Object: r.Object}
 	if r.Operation == Delete {
 		c.Object = r.OldObject
 	}
@@ -52,5 +62,18 @@ func DecodeChange(body []byte) (Change, error) {
 	case len(c.Object) == 0 || c.Object[0] != '{':
 		return c, fmt.Errorf("%w: the object is not there", ErrMalformed)
 	}
-	return c, nil
+	return c, fewTokens(c.Object)
+}
+
+// fewTokens refuses a text with more than MaxTokens.
+func fewTokens(text []byte) error {
+	d := jsontext.NewDecoder(bytes.NewReader(text))
+	for range MaxTokens {
+		if _, err := d.ReadToken(); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return unread("", err)
+		}
+	}
+	return fmt.Errorf("%w: more than %d names and values", ErrLimit, MaxTokens)
 }

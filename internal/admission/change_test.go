@@ -1,6 +1,7 @@
 package admission_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -13,7 +14,7 @@ func TestDecodeChange(t *testing.T) {
 		return `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u",` + rest + `}}`
 	}
 	for _, c := range []struct{ body, operation, object string }{
-		{review(`"operation":"CREATE","object":{"a":1},"oldObject":null`), "CREATE", `{"a":1}`},
+		{review(`"kind":{"group":"g","kind":"K"},"operation":"CREATE","object":{"a":1},"oldObject":null`), "CREATE", `{"a":1}`},
 		{review(`"operation":"UPDATE","object":{"a":1},"oldObject":{"b":1}`), "UPDATE", `{"a":1}`},
 		{review(`"operation":"DELETE","object":null,"oldObject":{"b":1}`), "DELETE", `{"b":1}`},
 	} {
@@ -33,6 +34,18 @@ func TestDecodeChange(t *testing.T) {
 		got, err := admission.DecodeChange([]byte(body))
 		if err == nil || got.UID != uid {
 			t.Errorf("%.100s: %+v, %v", body, got, err)
+		}
+	}
+}
+
+// TestChangesOfManyValues: what costs much more to read than its bytes is not read.
+func TestChangesOfManyValues(t *testing.T) {
+	t.Parallel()
+	for n, ok := range map[int]bool{admission.MaxTokens - 10: true, admission.MaxTokens: false, 300_000: false} {
+		body := `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u","kind":{"group":"g","kind":"K"},"operation":"CREATE","object":{"a":[1` + strings.Repeat(",1", n) + `]}}}`
+		c, err := admission.DecodeChange([]byte(body))
+		if (err == nil) != ok || !ok && !errors.Is(err, admission.ErrLimit) || c.UID != "u" || c.Group != "g" || c.Kind != "K" {
+			t.Errorf("%d: %v", n, err)
 		}
 	}
 }

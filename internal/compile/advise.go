@@ -16,7 +16,7 @@ import (
 
 // MaxAdvised bounds the resources of a cluster that a change is looked at beside: of a
 // larger one only its own text is.
-const MaxAdvised = 20_000
+const MaxAdvised = 10_000
 
 // maxNamed bounds how many resources one warning names.
 const maxNamed = 3

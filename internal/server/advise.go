@@ -19,7 +19,7 @@ const (
 	adviceTime = 500 * time.Millisecond
 	// maxAdvised bounds a review with two objects; a larger one is answered without
 	// warnings, as is one beyond maxAdvising at a time.
-	maxAdvised  = 1 << 20
+	maxAdvised  = 512 << 10
 	maxAdvising = 16
 	adviceBytes = 8 << 20
 	// maxWarnings and maxWarning bound what is said: from 4,096 characters on the API

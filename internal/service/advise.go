@@ -30,21 +30,20 @@ func advised(more []schema.GroupVersionKind) []schema.GroupVersionKind {
 
 // advise says what whoever changes a resource should know.
 func (s *Service) advise(ctx context.Context, c admission.Change, proven bool) []string {
-	docs, err := strict.Documents("", c.Object)
-	if err != nil || len(docs) != 1 {
-		return nil // what cannot be read is refused by its schema
-	}
-	kind := docs[0].Text("kind")
-	gv, err := schema.ParseGroupVersion(docs[0].Text("apiVersion"))
 	switch {
-	case err != nil:
-		return nil
-	case gv.Group == v1beta1.GroupVersion.Group, gv.Group == integrityv1.GroupVersion.Group:
+	case c.Group == v1beta1.GroupVersion.Group, c.Group == integrityv1.GroupVersion.Group:
 		return s.adviseCluster(ctx, c, proven)
-	case c.Operation == admission.Delete || s.o.Advise == nil || !slices.Contains(s.o.Advised, gv.WithKind(kind)):
+	case c.Operation == admission.Delete || s.o.Advise == nil || !slices.ContainsFunc(s.o.Advised, func(k schema.GroupVersionKind) bool { return k.Group == c.Group && k.Kind == c.Kind }):
 		return nil
 	}
-	return warningsOf(s.o.Advise(docs[0]))
+	var out []string
+	s.alone(ctx, func() {
+		docs, err := strict.Documents("", c.Object)
+		if err == nil && len(docs) == 1 { // what cannot be read is refused by its schema
+			out = warningsOf(s.o.Advise(docs[0]))
+		}
+	})
+	return out
 }
 
 func (s *Service) adviseCluster(ctx context.Context, c admission.Change, proven bool) []string {
@@ -54,44 +53,44 @@ func (s *Service) adviseCluster(ctx context.Context, c admission.Change, proven 
 	}
 	ctx, cancel := context.WithTimeout(ctx, await)
 	defer cancel()
-	var known compile.Advice
+	var o compile.ClusterOptions
+	if s.o.Cluster != nil {
+		o = s.o.Cluster.options()
+	}
+	var a compile.Advice
 	for {
 		var entries []compile.Entry
 		var moved <-chan struct{}
 		if s.cluster != nil {
 			entries, moved = s.cluster.Resources()
 		}
-		// Resources keep what was made of them: the change has one of its own.
-		change := compile.Change{Next: compile.DecodeObject(c.Object), Deleted: c.Operation == admission.Delete, Proven: proven}
-		a, ok := s.adviseOnce(ctx, entries, change)
-		if ok {
-			known = a
-		}
-		if ok && len(a.Others) > 0 && moved != nil {
+		done := s.alone(ctx, func() {
+			a = compile.Advise(o, entries, compile.Change{Next: compile.DecodeObject(c.Object), Deleted: c.Operation == admission.Delete, Proven: proven}, s.deps(false))
+		})
+		if done && len(a.Others) > 0 && moved != nil {
 			select {
 			case <-moved:
 				continue
 			case <-ctx.Done():
 			}
 		}
-		return append(warningsOf(known.Own), warningsOf(known.Others)...)
+		return append(warningsOf(a.Own), warningsOf(a.Others)...)
 	}
 }
 
-// adviseOnce looks at a change when no other is looked at. It reports false where
-// that was not in time.
-func (s *Service) adviseOnce(ctx context.Context, entries []compile.Entry, change compile.Change) (a compile.Advice, ok bool) {
+// alone looks at a change when no other is looked at, and then leaves the processor to
+// others for as long as that took: edits cost half of one at most. It reports false
+// where it was not in time.
+func (s *Service) alone(ctx context.Context, look func()) bool {
 	select {
 	case s.advising <- struct{}{}:
-		defer func() { <-s.advising }()
 	case <-ctx.Done():
-		return a, false
+		return false
 	}
-	var o compile.ClusterOptions
-	if s.o.Cluster != nil {
-		o = s.o.Cluster.options()
-	}
-	return compile.Advise(o, entries, change, s.deps(false)), true
+	begun := s.o.Clock()
+	defer func() { time.AfterFunc(s.o.Clock().Sub(begun), func() { <-s.advising }) }()
+	look()
+	return true
 }
 
 // warningsOf are problems as whoever wrote the resource reads them.
