@@ -75,6 +75,9 @@ type explainedImage struct {
 	Missing string `json:"missing,omitempty"`
 }
 
+// allLogs reads what all replicas wrote; kubectl logs deploy/… reads one of them.
+const allLogs = "kubectl -n boltseal-system logs -l app.kubernetes.io/name=boltseal --tail=-1"
+
 func runExplain(env Env, id, log string, out outputFlag) error {
 	in, done, err := seekable(env, log)
 	if err != nil {
@@ -83,7 +86,7 @@ func runExplain(env Env, id, log string, out outputFlag) error {
 	defer done()
 	c, err := audit.Find(in, id)
 	if errors.Is(err, audit.ErrNotFound) {
-		return fmt.Errorf("%w in %s: search the log of the replica that answered, and older logs", err, log)
+		return fmt.Errorf("%w in %s: search the log of the replica that answered, and older logs. In a cluster, \"%s\" reads the logs of all replicas", err, log, allLogs)
 	}
 	if err != nil {
 		return err
