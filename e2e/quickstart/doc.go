@@ -1,0 +1,2 @@
+// Package quickstart runs the commands of docs/quickstart.md as they stand there, from the build to the removal.
+package quickstart
