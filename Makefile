@@ -5,6 +5,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS   = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 FUZZTIME ?= 60s
+ARCHS    ?= amd64 arm64
 
 # What `make stress` runs: packages as for go test (empty: none), how many times, how many packages at a time, and whether e2e follows (empty: no).
 STRESS_PACKAGES ?= ./...
@@ -22,10 +23,10 @@ build: ## build bin/boltseal
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/boltseal ./cmd/boltseal
 
-image: ## a container image in dist/image, without a container engine; PUSH=REPOSITORY:TAG pushes it
-	@for arch in amd64 arm64; do echo "boltseal-linux-$$arch"; \
+image: ## a container image in dist/image, without a container engine; PUSH=REPOSITORY:TAG pushes it, ARCHS=arm64 packs one platform
+	@for arch in $(ARCHS); do echo "boltseal-linux-$$arch"; \
 	  CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o dist/boltseal-linux-$$arch ./cmd/boltseal || exit 1; done
-	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(GO) -C tools run ./image -binaries $(CURDIR)/dist -out $(CURDIR)/dist/image -version '$(VERSION)' -revision '$(COMMIT)' $(if $(PUSH),-push $(PUSH))
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(GO) -C tools run ./image -binaries $(CURDIR)/dist -platforms "$$(echo $(ARCHS:%=linux/%) | tr ' ' ,)" -out $(CURDIR)/dist/image -version '$(VERSION)' -revision '$(COMMIT)' $(if $(PUSH),-push $(PUSH))
 
 manifests: ## plain manifests of the chart in dist, for kubectl; TAG=… names the image's tag
 	$(GO) -C e2e run ./cmd/manifests $(if $(TAG),-tag $(TAG))
@@ -33,8 +34,8 @@ manifests: ## plain manifests of the chart in dist, for kubectl; TAG=… names t
 demo: build ## sign images in a registry of its own and verify them
 	./bin/boltseal demo
 
-cluster: e2e-build ## a cluster to play with: Gatekeeper, Boltseal and a registry with images, no container engine
-	$(GO) -C e2e run ./cmd/cluster up
+cluster: e2e-build ## a cluster to play with: Gatekeeper (GATEKEEPER=no: without), Boltseal and a registry with images, no container engine
+	$(GO) -C e2e run ./cmd/cluster up $(if $(filter no,$(GATEKEEPER)),-gatekeeper=false)
 
 cluster-down: ## stop it
 	$(GO) -C e2e run ./cmd/cluster down

@@ -3,7 +3,6 @@ package main
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"flag"
 	"fmt"
@@ -18,17 +17,19 @@ import (
 	"github.com/boltseal/boltseal/e2e/background"
 	"github.com/boltseal/boltseal/e2e/binaries"
 	"github.com/boltseal/boltseal/e2e/kit"
+	"github.com/boltseal/boltseal/e2e/machine"
 	"github.com/boltseal/boltseal/e2e/product"
 	"github.com/boltseal/boltseal/internal/demo"
 )
 
-const usage = `usage: cluster COMMAND [-dir DIR]
+const usage = `usage: cluster COMMAND [-dir DIR] [-gatekeeper=false]
 
   up     start a cluster with Gatekeeper, Boltseal and a registry with images, and leave it running
   run    the same in the foreground, until interrupted
   down   stop it
 
-DIR keeps its data, keys and logs; by default it is a folder in the user's cache.
+DIR keeps its data, keys and logs; by default it is a folder in the user's cache. Without Gatekeeper, Boltseal's own
+webhook refuses Pods.
 `
 
 // installTimeout bounds what is installed into a cluster that runs.
@@ -56,9 +57,9 @@ func run(ctx context.Context, args []string) error {
 	}
 	fs := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	dir := fs.String("dir", "", "")
+	dir, gatekeeper := fs.String("dir", "", ""), fs.Bool("gatekeeper", true, "")
 	if err := fs.Parse(args[1:]); err != nil || fs.NArg() > 0 {
-		return fmt.Errorf("%w: %s takes -dir DIR only", errUsage, args[0])
+		return fmt.Errorf("%w: %s takes -dir DIR and -gatekeeper=false only", errUsage, args[0])
 	}
 	if *dir == "" {
 		cache, err := binaries.DefaultCacheDir()
@@ -73,9 +74,9 @@ func run(ctx context.Context, args []string) error {
 	}
 	switch args[0] {
 	case "up":
-		return up(ctx, folder)
+		return up(ctx, folder, *gatekeeper)
 	case "run":
-		return serve(ctx, folder)
+		return serve(ctx, folder, *gatekeeper)
 	case "down":
 		was, err := kit.StopDir(ctx, folder)
 		if err == nil && !was {
@@ -87,7 +88,7 @@ func run(ctx context.Context, args []string) error {
 }
 
 // up leaves run in the background.
-func up(ctx context.Context, dir string) error {
+func up(ctx context.Context, dir string, gatekeeper bool) error {
 	// The build's progress belongs on the terminal, so it comes before.
 	if _, err := binaries.Build(ctx, binaries.Options{Progress: os.Stderr}); err != nil {
 		return err
@@ -95,92 +96,89 @@ func up(ctx context.Context, dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	return background.Launch(ctx, []string{"run", "-dir=" + dir}, filepath.Join(dir, "cluster.log"), os.Stdout)
+	return background.Launch(ctx, []string{"run", "-dir=" + dir, fmt.Sprintf("-gatekeeper=%t", gatekeeper)}, filepath.Join(dir, "cluster.log"), os.Stdout)
+}
+
+// playground is what runs.
+type playground struct {
+	*kit.Cluster
+	demo    *demo.Demo
+	network *machine.Network // nil with Gatekeeper
+	say     func(format string, a ...any)
 }
 
 // serve runs everything until ctx ends.
-func serve(ctx context.Context, dir string) (err error) {
+func serve(ctx context.Context, dir string, gatekeeper bool) (err error) {
 	out, err := background.FromLauncher()
 	if err != nil {
 		return err
 	}
 	begin := time.Now()
-	say := func(format string, a ...any) { fmt.Fprintf(out, format+"\n", a...) }
-	say("# starting a control plane …")
-	c, err := kit.Start(ctx, kit.Options{Dir: dir})
-	if err != nil {
+	p := playground{say: func(format string, a ...any) { fmt.Fprintf(out, format+"\n", a...) }}
+	o := kit.Options{Dir: dir}
+	if !gatekeeper {
+		if p.network, err = machine.Reserve(); err != nil {
+			return err
+		}
+		defer p.network.Release()
+		o.APIServerArgs = p.network.APIServerArgs()
+	}
+	p.say("# starting a control plane …")
+	if p.Cluster, err = kit.Start(ctx, o); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, c.Stop()) }()
-	d, err := demo.Start(demo.Options{Now: time.Now()})
-	if err != nil {
+	defer func() { err = errors.Join(err, p.Stop()) }()
+	if p.demo, err = demo.Start(demo.Options{Now: time.Now()}); err != nil {
 		return err
 	}
-	defer d.Close()
-	if err := install(ctx, c, d, say); err != nil {
+	defer p.demo.Close()
+	if err := p.install(ctx); err != nil {
 		return err
 	}
-	say("# ready after %s; logs in %s\n", time.Since(begin).Round(100*time.Millisecond), filepath.Dir(c.LogFile("any")))
-	say("%s", try(c, d))
+	p.say("# ready after %s; logs in %s\n", time.Since(begin).Round(100*time.Millisecond), filepath.Dir(p.LogFile("any")))
+	p.say("%s", p.list())
 	if err := out.Ready(); err != nil {
 		return err
 	}
-	return c.Wait(ctx)
+	return p.Wait(ctx)
 }
 
-// install puts Gatekeeper and Boltseal into the cluster, as a user would.
-func install(ctx context.Context, c *kit.Cluster, d *demo.Demo, say func(string, ...any)) error {
+// install puts Boltseal into the cluster, as a user would.
+func (p playground) install(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, installTimeout)
 	defer cancel()
-	say("# building Boltseal …")
-	binary, err := product.Build(ctx, c.Dir())
+	if err := os.WriteFile(filepath.Join(p.Dir(), "trust.yaml"), p.demo.Config, 0o600); err != nil {
+		return err
+	}
+	p.say("# building Boltseal …")
+	binary, err := product.Build(ctx, p.Dir())
 	if err != nil {
 		return err
 	}
-	say("# starting Gatekeeper and Boltseal …")
-	if err := product.Install(ctx, c, binary); err != nil {
-		return err
+	if p.network != nil {
+		return p.withWebhook(ctx, binary)
 	}
-	gk, err := c.StartGatekeeper(ctx, kit.GatekeeperOptions{AuditInterval: 10 * time.Second, FailurePolicy: "Fail"})
-	if err != nil {
-		return err
-	}
-	s, err := product.Start(ctx, c, binary, product.Options{ClientCA: gk.ClientCA()})
-	if err != nil {
-		return err
-	}
-	if err := s.Ready(ctx); err != nil {
-		return err
-	}
-	if err := c.Apply(ctx, string(d.Config)); err != nil {
-		return err
-	}
-	root, err := product.Root(ctx)
-	if err != nil {
-		return err
-	}
-	docs := []string{fmt.Sprintf(`
-apiVersion: externaldata.gatekeeper.sh/v1beta1
-kind: Provider
-metadata: {name: ratify-provider}
-spec: {url: %s/ratify/gatekeeper/v1/verify, timeout: 3, caBundle: %s}
-`, s.URL, base64.StdEncoding.EncodeToString(s.CA))}
-	for _, name := range []string{"template.yaml", "constraint.yaml"} {
-		b, err := os.ReadFile(filepath.Join(root, "charts", "boltseal", "gatekeeper", name))
-		if err != nil {
-			return err
-		}
-		docs = append(docs, strings.Replace(string(b), "allowTags: false", "allowTags: true", 1)) // Gatekeeper does not mutate here
-	}
-	return gk.Apply(ctx, docs...)
+	return p.withGatekeeper(ctx, binary)
 }
 
-// try is what to type next.
-func try(c *kit.Cluster, d *demo.Demo) string {
-	return strings.NewReplacer("KUBECONFIG_FILE", c.Kubeconfig(), "BIN", filepath.Dir(c.Kubectl()), "BOLTSEAL", c.Dir(),
-		"SIGNED", d.Image("signed"), "STRANGER", d.Image("stranger"), "PLAIN", d.Image("unsigned")).Replace(`export KUBECONFIG=KUBECONFIG_FILE PATH=BIN:BOLTSEAL:$PATH
+// list is what to type next.
+func (p playground) list() string {
+	end, about := gatekeeperList, "it runs (there is no node, so it stays Pending)"
+	if p.network != nil {
+		end, about = webhookList, "it runs, by the digest that was verified"
+	}
+	repository, _, _ := strings.Cut(p.demo.Image("signed"), ":signed")
+	return strings.NewReplacer("KUBECONFIG_FILE", p.Kubeconfig(), "BIN", filepath.Dir(p.Kubectl()), "BOLTSEAL", p.Dir(), "REPOSITORY", repository, "ABOUT", about,
+		"SIGNED", p.demo.Image("signed"), "STRANGER", p.demo.Image("stranger"), "PLAIN", p.demo.Image("unsigned")).Replace(commonList + end + `
 
-# signed by the release team: it runs (there is no node, so it stays Pending)
+# stop it: make cluster-down`)
+}
+
+const commonList = `export KUBECONFIG=KUBECONFIG_FILE PATH=BIN:BOLTSEAL:$PATH IMAGES=REPOSITORY TRUST=BOLTSEAL/trust.yaml
+
+# what boltseal says without a cluster
+boltseal verify --config $TRUST $IMAGES:signed $IMAGES:unsigned
+# signed by the release team: ABOUT
 kubectl run demo-signed --image=SIGNED
 # signed by nobody, and by somebody unknown: denied, with what to do
 kubectl run demo-unsigned --image=PLAIN
@@ -189,8 +187,4 @@ kubectl run demo-stranger --image=STRANGER
 kubectl get keymanagementproviders,stores,verifiers
 kubectl describe verifier verifier-notation
 kubectl explain imageintegritypolicy.spec
-# what Gatekeeper's audit found
-kubectl get boltsealtrustedimages only-trusted-images -o yaml
-
-# stop it: make cluster-down`)
-}
+`

@@ -31,30 +31,36 @@ func command(t *testing.T, args ...string) (stdout, stderr string, status int) {
 	return out.String(), errOut.String(), cmd.ProcessState.ExitCode()
 }
 
-// TestPlayground types what the command says one can type.
-func TestPlayground(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "playground")
-	out, errOut, status := command(t, "up", "-dir", dir)
+// playOn starts a playground, types what the command says one can type, and returns what that prints.
+func playOn(t *testing.T, args ...string) (dir, printed string) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "playground")
+	out, errOut, status := command(t, append([]string{"up", "-dir", dir}, args...)...)
 	t.Cleanup(func() { command(t, "down", "-dir", dir) })
 	if status != 0 {
-		t.Fatalf("status %d\n%s%s", status, out, errOut)
+		log, _ := os.ReadFile(filepath.Join(dir, "cluster.log"))
+		t.Fatalf("status %d\n%s%s%s", status, out, errOut, log)
 	}
 	got, err := exec.Command("/bin/sh", "-c", out).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, got)
 	}
-	for _, want := range []string{
-		"pod/demo-signed created\n",
-		`container "demo-unsigned": image 127.0.0.1:`, "is not trusted: nothing signed",
-		`container "demo-stranger"`, "who is not trusted",
-		"verifier.config.ratify.deislabs.io/verifier-notation",
-		"EnforcementAction is deny",
-		"name: only-trusted-images",
-	} {
-		if !strings.Contains(string(got), want) {
-			t.Errorf("%q is not in\n%s", want, got)
+	return dir, string(got)
+}
+
+func has(t *testing.T, text string, words ...string) {
+	t.Helper()
+	for _, w := range words {
+		if !strings.Contains(text, w) {
+			t.Errorf("%q is not in\n%s", w, text)
 		}
 	}
+}
+
+func TestPlayground(t *testing.T) {
+	dir, got := playOn(t)
+	has(t, got, "pod/demo-signed created\n", `container "demo-unsigned": image 127.0.0.1:`, "is not trusted: nothing signed", `container "demo-stranger"`, "who is not trusted",
+		"verifier.config.ratify.deislabs.io/verifier-notation", "EnforcementAction is deny", "name: only-trusted-images")
 	if _, errOut, status := command(t, "up", "-dir", dir); status == 0 || !strings.Contains(errOut, "another cluster runs in "+dir) {
 		t.Errorf("a second one: status %d\n%s", status, errOut)
 	}
@@ -64,6 +70,25 @@ func TestPlayground(t *testing.T) {
 	if _, errOut, status := command(t, "down", "-dir", dir); status != 0 || !strings.Contains(errOut, "no cluster runs in "+dir) {
 		t.Errorf("a second down: status %d\n%s", status, errOut)
 	}
+}
+
+// TestPlaygroundWithoutGatekeeper: the list ends with doctor, audit and compliance, and each of them says that all is
+// well.
+func TestPlaygroundWithoutGatekeeper(t *testing.T) {
+	dir, got := playOn(t, "-gatekeeper=false")
+	has(t, got, "pod/demo-signed created\n", `container "demo-unsigned": image 127.0.0.1:`, "nothing signed", `container "demo-stranger"`, "who is not trusted", "Decision ", "0 wrong")
+	kubeconfig, bin := filepath.Join(dir, "kubeconfig"), filepath.Join(dir, "boltseal")
+	for _, verb := range []string{"doctor", "audit", "compliance"} {
+		if !strings.Contains(webhookList, "\nboltseal "+verb) {
+			t.Errorf("%s is not in the list", verb)
+		}
+		cmd := exec.Command(bin, verb)
+		cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("boltseal %s: %v\n%s", verb, err, out)
+		}
+	}
+	t.Log(got)
 }
 
 func TestUsage(t *testing.T) {
