@@ -6,14 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 )
-
-func convert(u *unstructured.Unstructured, into any) error {
-	return runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, into)
-}
 
 // moduleFile reads a file of a module that this one requires.
 func moduleFile(ctx context.Context, module string, path ...string) (string, error) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/boltseal/boltseal/e2e/await"
 	"github.com/boltseal/boltseal/e2e/kit"
+	"github.com/boltseal/boltseal/e2e/machine"
 	"github.com/boltseal/boltseal/e2e/product"
 	"github.com/boltseal/boltseal/e2e/render"
 )
@@ -24,6 +25,7 @@ const (
 
 var (
 	cluster *kit.Cluster
+	node    *machine.Machine
 	binary  string
 	folder  string // the chart's
 	update  = flag.Bool("update", false, "write the golden file anew")
@@ -32,18 +34,28 @@ var (
 func TestMain(m *testing.M) {
 	ctrllog.SetLogger(logr.Discard())
 	flag.Parse()
+	network, err := machine.Reserve()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	os.Exit(kit.Main(func() int {
 		ctx, cancel := context.WithTimeout(context.Background(), installTimeout)
 		defer cancel()
-		if err := install(ctx); err != nil {
+		if err := install(ctx, network); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		return m.Run()
-	}, kit.Options{}, &cluster))
+		status := m.Run()
+		if err := node.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return status
+	}, kit.Options{APIServerArgs: network.APIServerArgs()}, &cluster))
 }
 
-func install(ctx context.Context) error {
+func install(ctx context.Context, network *machine.Network) error {
 	root, err := product.Root(ctx)
 	if err != nil {
 		return err
@@ -54,6 +66,10 @@ func install(ctx context.Context) error {
 	}
 	r, err := render.Render(render.Options{Chart: folder})
 	if err != nil {
+		return err
+	}
+	if node, err = machine.Start(ctx, cluster, machine.Options{Network: network, Namespaces: []string{"serving"},
+		Programs: map[string]string{"ghcr.io/boltseal/boltseal:0.1.0": binary}}); err != nil {
 		return err
 	}
 	return cluster.Apply(ctx, r.CRDs)

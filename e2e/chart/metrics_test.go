@@ -36,14 +36,14 @@ func series(t *testing.T) map[string]map[string]bool {
 	// Some appear when there is something to count.
 	c := &http.Client{Timeout: await.Limit, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	for _, path := range []string{"/admission/validate", "/ratify/gatekeeper/v1/verify"} {
-		resp, err := c.Post(s.URL+path, "application/json", strings.NewReader("{}"))
+		resp, err := c.Post(s.main()+path, "application/json", strings.NewReader("{}"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		_ = resp.Body.Close()
 	}
 	eventually(t, "the audit and the hub have written something, and a provider has read something", func() error {
-		text, err := get(t.Context(), s.Metrics+"/metrics")
+		text, err := get(t.Context(), s.metrics()+"/metrics")
 		for _, late := range []string{"boltseal_audit_writes_total{", "boltseal_key_provider_age_seconds{", "boltseal_hub_assignment_compliance_percent{", "boltseal_hub_assignment_clusters{", "boltseal_agent_writes_total{", "boltseal_agent_demands{", "boltseal_hub_writes_total{"} {
 			if err == nil && !strings.Contains(text, late) {
 				err = fmt.Errorf("there is no %s", late)
@@ -51,7 +51,7 @@ func series(t *testing.T) map[string]map[string]bool {
 		}
 		return err
 	})
-	text, err := get(t.Context(), s.Metrics+"/metrics")
+	text, err := get(t.Context(), s.metrics()+"/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}

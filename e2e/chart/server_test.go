@@ -3,17 +3,19 @@ package chart
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	openreports "github.com/openreports/reports-api/apis/openreports.io/v1alpha1"
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -28,9 +30,9 @@ import (
 	"github.com/boltseal/boltseal/internal/testregistry"
 )
 
-// serverValues have the program do all that it can: be a webhook and Gatekeeper's provider, audit, and read keys. Here
-// its Service leads nowhere, which e2e/upgrade makes up for.
+// serverValues have the program do all that it can: be a webhook and Gatekeeper's provider, audit, and read keys.
 const serverValues = `
+replicas: 1
 webhook: {failurePolicy: Ignore, timeoutSeconds: 1}
 shutdown: {delaySeconds: 0}
 gatekeeper: {enabled: true, mutationProvider: {create: true}}
@@ -39,7 +41,7 @@ policies: [{name: of-the-chart, spec: {match: {namespaces: [nowhere]}, enforceme
 keySources: {configMaps: [{namespace: keys-of-others, name: roots}]}
 `
 
-// server is the program as the chart's Deployment runs it, with the rights of the chart's ServiceAccount.
+// server is the Pod of the chart's Deployment, with the rights of the chart's ServiceAccount.
 var server = sync.OnceValues(startServer)
 
 // assigned is what the cluster demands of itself.
@@ -50,7 +52,7 @@ metadata: {name: everywhere}
 spec: {scope: /, policyDefinitionId: image-integrity, parameters: {effect: {value: Audit}}}
 `
 
-func startServer() (*product.Server, error) {
+func startServer() (*replica, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), installTimeout)
 	defer cancel()
 	r, err := render.Render(render.Options{Chart: folder, Release: "serving", Namespace: "serving", Values: []string{serverValues, "fullnameOverride: serving"}})
@@ -70,21 +72,7 @@ func startServer() (*product.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	var spec corev1.PodSpec
-	var apply []*unstructured.Unstructured
-	for _, u := range all {
-		switch u.GetKind() {
-		case "ConstraintTemplate":
-		case "Deployment":
-			d := &appsv1.Deployment{}
-			if err := convert(u, d); err != nil {
-				return nil, err
-			}
-			spec = d.Spec.Template.Spec
-		default:
-			apply = append(apply, u)
-		}
-	}
+	apply := slices.DeleteFunc(all, func(u *unstructured.Unstructured) bool { return u.GetKind() == "ConstraintTemplate" })
 	keys, err := keysOfOthers()
 	if err != nil {
 		return nil, err
@@ -95,12 +83,35 @@ func startServer() (*product.Server, error) {
 	if err := cluster.ApplyObjects(ctx, apply...); err != nil {
 		return nil, err
 	}
-	s, err := product.StartPod(ctx, cluster, binary, "serving", "serving", spec)
-	if err != nil {
-		return nil, err
+	for {
+		var pods corev1.PodList
+		if err := cluster.Client().List(ctx, &pods, client.InNamespace("serving")); err != nil {
+			return nil, err
+		}
+		for i, p := range pods.Items {
+			for _, c := range p.Status.Conditions {
+				if c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue {
+					return &replica{pod: &pods.Items[i], address: node.Address(&p)}, nil
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), node.Problems())
+		case <-time.After(50 * time.Millisecond): // waits: between two looks
+		}
 	}
-	return s, s.Ready(ctx)
 }
+
+// replica is the Pod of the Deployment, at the chart's ports.
+type replica struct {
+	pod     *corev1.Pod
+	address string
+}
+
+func (r *replica) main() string    { return "https://" + r.address + ":6001" }
+func (r *replica) health() string  { return "http://" + r.address + ":9099" }
+func (r *replica) metrics() string { return "http://" + r.address + ":8888" }
 
 // providerCRD stands in for Gatekeeper, which e2e/webhook and e2e/upgrade run: here it is about rights.
 const providerCRD = `
@@ -155,7 +166,7 @@ func TestRightsSuffice(t *testing.T) {
 	}
 	registry.Sign("app", registry.PushImage("app", "signed", 0), signer, testca.SignOptions{})
 	unsigned := registry.PushImage("app", "unsigned", 1).Digest.String()
-	if err := cluster.Apply(ctx, trusts(signer)); err != nil {
+	if err := cluster.Apply(ctx, product.Trust(signer.Root().PEM())); err != nil {
 		t.Fatal(err)
 	}
 	ns, err := cluster.Namespace(ctx, "rights", nil)
@@ -209,7 +220,11 @@ func TestRightsSuffice(t *testing.T) {
 	}
 	eventually(t, "its owner is put back", field("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", "", "boltseal", "metadata", "ownerReferences"))
 	// A right that is not given would be asked for in vain.
-	log, err := os.ReadFile(cluster.LogFile("serving"))
+	file, err := node.LogFile(s.pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +233,7 @@ func TestRightsSuffice(t *testing.T) {
 			t.Errorf("something was forbidden: %s", line)
 		}
 	}
-	if _, err := get(ctx, s.Health+"/readyz"); err != nil {
+	if _, err := get(ctx, s.health()+"/readyz"); err != nil {
 		t.Error(err)
 	}
 }
@@ -259,42 +274,6 @@ func TestRightsReachNoFurther(t *testing.T) {
 			t.Errorf("it may %s: %v", what, err)
 		}
 	}
-}
-
-// trusts is a configuration that trusts a signer, for all images.
-func trusts(signer *testca.Chain) string {
-	return fmt.Sprintf(`
-apiVersion: config.ratify.deislabs.io/v1beta1
-kind: KeyManagementProvider
-metadata: {name: roots}
-spec:
-  type: inline
-  parameters:
-    value: |
-      %s
----
-apiVersion: config.ratify.deislabs.io/v1beta1
-kind: Store
-metadata: {name: store}
-spec: {name: oras}
----
-apiVersion: config.ratify.deislabs.io/v1beta1
-kind: Verifier
-metadata: {name: verifier}
-spec:
-  name: notation
-  artifactTypes: application/vnd.cncf.notary.signature
-  parameters:
-    verificationCertStores: {ca: {release: [roots]}}
-    trustPolicyDoc:
-      version: "1.0"
-      trustPolicies:
-      - name: all
-        registryScopes: ["*"]
-        signatureVerification: {level: strict}
-        trustStores: ["ca:release"]
-        trustedIdentities: ["*"]
-`, strings.ReplaceAll(strings.TrimSpace(string(signer.Root().PEM())), "\n", "\n      "))
 }
 
 func podOf(namespace, name, image string) *corev1.Pod {
