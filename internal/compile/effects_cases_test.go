@@ -141,10 +141,10 @@ func TestEachFieldHasAnEffect(t *testing.T) {
 		{field: "notation.SignatureVerification.verifyTimestamp", text: verifying(trusting("", "verificationCertStores: {ca: {certs: [roots]}, tsa: {times: [others]}}", statementOf(`trustStores: ["ca:certs", "tsa:times"], signatureVerification: {level: strict, verifyTimestamp: afterCertExpiry}`))), from: "verifyTimestamp: afterCertExpiry", to: "verifyTimestamp: always"},
 
 		{field: "Policy.spec.type", text: judging("artifactVerificationPolicies: {default: any}"), from: "type: config-policy", to: "type: rego-policy", refused: "there is one kind of Policy"},
-		{field: "Policy.spec.parameters", text: judging("artifactVerificationPolicies: {default: any}"), from: "{artifactVerificationPolicies: {default: any}}", to: "{artifactVerificationPolicies: {default: all}}", image: w.both},
-		{field: "internal/compile.configPolicyParameters.artifactVerificationPolicies", text: judging("artifactVerificationPolicies: {default: any}"), from: "default: any", to: "default: all", image: w.both},
-		{field: "internal/compile.configPolicyParameters.multiArch", text: judging("artifactVerificationPolicies: {default: any}, multiArch: named"), from: "multiArch: named", to: "multiArch: platforms", image: w.index},
-		{field: "internal/compile.configPolicyParameters.platforms", text: judging("artifactVerificationPolicies: {default: any}, multiArch: platforms, platforms: [linux/amd64]"), from: "[linux/amd64]", to: "[linux/arm64]", image: w.index},
+		{field: "Policy.spec.parameters", text: judging("artifactVerificationPolicies: {default: any}"), from: "{artifactVerificationPolicies: {default: any}}", to: "{artifactVerificationPolicies: {default: all}}", image: w.both, verdict: true},
+		{field: "internal/compile.configPolicyParameters.artifactVerificationPolicies", text: judging("artifactVerificationPolicies: {default: any}"), from: "default: any", to: "default: all", image: w.both, verdict: true},
+		{field: "internal/compile.configPolicyParameters.multiArch", text: judging("artifactVerificationPolicies: {default: any}, multiArch: named"), from: "multiArch: named", to: "multiArch: platforms", image: w.index, verdict: true},
+		{field: "internal/compile.configPolicyParameters.platforms", text: judging("artifactVerificationPolicies: {default: any}, multiArch: platforms, platforms: [linux/amd64]"), from: "[linux/amd64]", to: "[linux/arm64]", image: w.index, verdict: true},
 
 		{field: "KeyManagementProvider.spec.type", text: with(tls), from: "name: roots\nspec:\n  type: inline", to: "name: roots\nspec:\n  type: file", refused: "each type has its parameters"},
 		{field: "KeyManagementProvider.spec.provider", text: strings.Replace(with(tls), "name: roots\nspec:\n  type: inline", "name: roots\nspec:\n  provider: inline", 1), from: "provider: inline", to: "provider: file", refused: "each type has its parameters"},

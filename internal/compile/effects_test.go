@@ -44,6 +44,12 @@ type effect struct {
 	refused string
 	// nothing is why the field changes nothing, which docs/configuration.md says.
 	nothing string
+	// cloud says that nothing is admitted either way: what changes is what a cloud or a
+	// vault is asked.
+	cloud bool
+	// verdict says that the verdict alone counts: as soon as it is certain, nothing more is
+	// asked for, so that requests are others each time.
+	verdict bool
 }
 
 // witness is everything outside: one registry under all names, by way of proxies that
@@ -59,6 +65,7 @@ type witness struct {
 	dir                 string
 	digests             map[string]string // of images in repositories that demand something
 	clients             map[string]*testca.Chain
+	env                 map[string]string // of Boltseal's Pod
 
 	mu   sync.Mutex
 	seen map[string]bool
@@ -76,7 +83,7 @@ func newWitness(t *testing.T) *witness {
 	w.release = testca.Test(t, testca.Options{Leaf: testca.Spec{CommonName: "release"}})
 	w.other = testca.Test(t, testca.Options{Leaf: testca.Spec{CommonName: "other"}})
 	names := func(c *x509.Certificate) {
-		c.DNSNames = []string{"registry.example", "mirror.example", "second.example", "auth.example"}
+		c.DNSNames = []string{"registry.example", "mirror.example", "second.example", "auth.example", "111122223333.dkr.ecr.eu-central-1.amazonaws.com"}
 		c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
 	}
 	spec := testca.Spec{EKU: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}, Mutate: names}
@@ -120,7 +127,7 @@ func newWitness(t *testing.T) *witness {
 			case strings.HasPrefix(req.URL.Path, "/v2/sold/") && !strings.HasPrefix(req.Header.Get("Authorization"), "Bearer"):
 				rw.Header().Set("WWW-Authenticate", `Bearer realm="https://auth.example/token",service="s"`)
 				rw.WriteHeader(http.StatusUnauthorized)
-			case strings.HasPrefix(req.URL.Path, "/v2/private/") && user == "":
+			case (strings.HasPrefix(req.URL.Path, "/v2/private/") || strings.HasSuffix(host, ".amazonaws.com")) && user == "":
 				rw.Header().Set("WWW-Authenticate", `Basic realm="r"`)
 				rw.WriteHeader(http.StatusUnauthorized)
 			default:
@@ -150,7 +157,7 @@ func newWitness(t *testing.T) *witness {
 // proxyTo is an HTTP proxy that leads to the registry under every name.
 func (w *witness) proxyTo(name string, content http.Handler, inside string) string {
 	s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
-		w.note("%s: %s %s", name, req.Method, req.Host)
+		w.note("%s: %s %s%s", name, req.Method, req.Host, req.URL.Path)
 		if req.Method != http.MethodConnect {
 			content.ServeHTTP(rw, req)
 			return
@@ -195,26 +202,37 @@ func (w *witness) RoundTrip(req *http.Request) (*http.Response, error) {
 	for _, fleeting := range []string{"SignatureNonce", "Timestamp", "Signature"} {
 		query.Del(fleeting)
 	}
-	w.note("%s %s://%s%s?%s %s %s", req.Method, req.URL.Scheme, req.URL.Host, req.URL.Path, query.Encode(), fleetingText.ReplaceAllString(string(body), "…"), req.Header.Get("X-Vault-Namespace"))
+	w.note("cloud: %s %s://%s%s?%s %s %s", req.Method, req.URL.Scheme, req.URL.Host, req.URL.Path, query.Encode(), fleetingText.ReplaceAllString(string(body), "…"), req.Header.Get("X-Vault-Namespace"))
 	status, answer := http.StatusForbidden, `{}`
-	if req.URL.Host == "metadata.google.internal" || req.URL.Host == "169.254.169.254" {
-		status, answer = http.StatusOK, `{"access_token":"t","expires_in":3600,"token_type":"Bearer"}`
+	for part, a := range signedIn {
+		if strings.Contains(req.URL.Host+req.URL.Path, part) {
+			status, answer = http.StatusOK, a
+		}
 	}
 	return &http.Response{Status: http.StatusText(status), StatusCode: status, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(answer)), Request: req}, nil
+}
+
+// signedIn is what lets somebody in at a cloud, by a part of the address that is asked.
+var signedIn = map[string]string{
+	"metadata.google.internal": `{"access_token":"t","expires_in":3600,"token_type":"Bearer"}`,
+	"sts.cn-hangzhou":          `{"Credentials":{"AccessKeyId":"a","AccessKeySecret":"b","SecurityToken":"c","Expiration":"2036-01-01T00:00:00Z"}}`,
+	"sts.eu-": `<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>a</AccessKeyId>` +
+		`<SecretAccessKey>b</SecretAccessKey><SessionToken>c</SessionToken><Expiration>2036-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>`,
 }
 
 // fleetingText is another each time.
 var fleetingText = regexp.MustCompile(`(?:SignatureNonce|Timestamp|Signature|client-request-id|RoleSessionName)=[^&]*|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z?`)
 
 // see compiles a configuration, has an image verified by it, and tells all that came of it.
-func (w *witness) see(text, image string) (string, error) {
+func (w *witness) see(e effect, text string) (string, error) {
 	w.t.Helper()
+	image := e.image
 	w.mu.Lock()
 	w.seen = map[string]bool{}
 	w.mu.Unlock()
 	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
 	defer cancel()
-	env := keys.Env{Transport: w, Getenv: func(string) string { return "" }}.Complete()
+	env := keys.Env{Transport: w, Getenv: func(name string) string { return w.env[name] }}.Complete()
 	d := compile.Deps{Cloud: env, DockerConfig: func(path string) oci.CredentialSource {
 		if path == "" {
 			path = filepath.Join(w.dir, "config.json")
@@ -248,10 +266,18 @@ func (w *witness) see(text, image string) (string, error) {
 		}
 		out = append(out, r.Decision.String()+" "+r.Reason.Message, string(b))
 	}
+	if e.verdict && err == nil {
+		return r.Decision.String() + " ", nil
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	_, rest, _ := strings.Cut(image, "/")
+	repository, _, _ := strings.Cut(rest, "@")
 	for s := range w.seen {
-		out = append(out, s)
+		// What was asked for another image came late.
+		if !strings.Contains(s, "/v2/") || strings.Contains(s, "/v2/"+repository+"/") {
+			out = append(out, s)
+		}
 	}
 	slices.Sort(out)
 	return strings.Join(out, "\n"), nil
@@ -267,19 +293,21 @@ func (w *witness) show(e effect) {
 		w.t.Errorf("%s: %q stands %d times in\n%s", e.field, e.from, strings.Count(e.text, e.from), numbered(e.text))
 		return
 	}
-	before, err := w.see(e.text, e.image)
+	before, err := w.see(e, e.text)
 	if err != nil {
 		w.t.Errorf("%s: it does not work before the change: %v", e.field, err)
 		return
 	}
-	if again, err := w.see(e.text, e.image); err != nil || again != before {
+	if again, err := w.see(e, e.text); err != nil || again != before {
 		w.t.Errorf("%s: it is another each time: %v\n%s\n---\n%s", e.field, err, before, again)
 		return
 	}
-	after, err := w.see(strings.Replace(e.text, e.from, e.to, 1), e.image)
+	after, err := w.see(e, strings.Replace(e.text, e.from, e.to, 1))
 	var problems strict.Problems
 	switch works := "\n" + before + "\n" + after; {
-	case !strings.Contains(works, "\ntrusted "):
+	case e.cloud && !strings.Contains(works, "\ncloud: "):
+		w.t.Errorf("%s: nobody is asked, neither before nor after:\n%s", e.field, works)
+	case !e.cloud && !strings.Contains(works, "\ntrusted "):
 		w.t.Errorf("%s: it works neither before nor after:\n%s", e.field, works)
 	case e.refused != "":
 		if !errors.As(err, &problems) {

@@ -1,0 +1,72 @@
+package compile_test
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestEachParameterOfACloudHasAnEffect: of the parameters by which a cloud or a vault is
+// asked, each alone changes who is asked for what, or as whom.
+func TestEachParameterOfACloudHasAnEffect(t *testing.T) {
+	t.Parallel()
+	w := newWitness(t)
+	one, two := w.write("one", "token-one"), w.write("two", "token-two")
+	w.env = map[string]string{"AWS_ROLE_ARN": "arn:aws:iam::111122223333:role/boltseal", "AWS_WEB_IDENTITY_TOKEN_FILE": one}
+	digest := w.image[strings.Index(w.image, "@"):]
+	rest := kmp("others", w.other.Root().PEM()) + trusting("", "verificationCertStores: {ca: {certs: [others]}}", "") + anyOf("artifactVerificationPolicies: {default: any}")
+	with := func(provider string) string {
+		return rest + store("store", "proxy: \""+w.proxy+"\", caCert: "+flat(w.secure.Root().PEM())+", authProvider: {"+provider+"}")
+	}
+	fetching := func(kind, parameters string) string {
+		return rest + store("store", "useHttp: true, proxy: \""+w.proxy+"\"") + doc("KeyManagementProvider", "roots", "spec: {type: "+kind+", parameters: {"+parameters+"}}\n")
+	}
+	const (
+		authority = "arn:aws:acm-pca:eu-central-1:111122223333:certificate-authority/11111111-2222-3333-4444-55555555555"
+		pool      = "projects/acme/locations/europe-west3/caPools/release/certificateAuthorities/"
+		ring      = "projects/acme/locations/europe-west3/keyRings/r/cryptoKeys/"
+	)
+	aws := with("name: awsEcrBasic, authentication: irsa, roleARN: 'arn:aws:iam::111122223333:role/a', tokenFile: " + one + ", accounts: ['111122223333'], endpoints: ['*.dkr.ecr.eu-central-1.amazonaws.com']")
+	open := fetching("vault", "address: 'https://vault.example:8200', vaultNamespace: ns-a, auth: {method: token, tokenFile: "+one+"}, kv: [{mount: m, path: p, engine: 2, version: 1}], pki: [{mount: pki-a, issuer: issuer-a}], transit: [{mount: t-a, name: key-a}]")
+	signed := fetching("vault", "address: 'https://vault.example:8200', auth: {method: kubernetes, mount: m-a, role: role-a, tokenFile: "+one+"}, kv: [{path: p}]")
+	kms := fetching("awskms", "region: eu-central-1, certificateAuthorities: [{arn: '"+authority+"1'}], keys: [{name: alias/a}]")
+	gcp := fetching("gcpkms", "certificateAuthorities: [{name: "+pool+"a}], keys: [{name: "+ring+"a, version: '1'}]")
+	at := "111122223333.dkr.ecr.eu-central-1.amazonaws.com/app" + digest
+	for _, e := range []effect{
+		{field: "internal/compile.ecrParameters.name", text: with("name: awsEcrBasic"), from: "name: awsEcrBasic", to: "name: dockerConfig", image: at},
+		{field: "internal/compile.ecrParameters.authentication", text: with("name: awsEcrBasic, authentication: irsa"), from: "irsa", to: "podIdentity", image: at},
+		{field: "internal/compile.ecrParameters.roleARN", text: aws, from: "role/a", to: "role/b", image: at},
+		{field: "internal/compile.ecrParameters.tokenFile", text: aws, from: one, to: two, image: at},
+		{field: "internal/compile.ecrParameters.accounts", text: aws, from: "['111122223333']", to: "['444455556666']", image: at},
+		{field: "internal/compile.ecrParameters.endpoints", text: aws, from: "*.dkr.ecr.eu-central-1", to: "*.dkr.ecr.eu-west-1", image: at},
+		{field: "internal/keys/hashivault.Parameters.address", text: open, from: "vault.example", to: "other.example"},
+		{field: "internal/keys/hashivault.Parameters.vaultNamespace", text: open, from: "ns-a", to: "ns-b"},
+		{field: "internal/keys/hashivault.Parameters.auth", text: open, from: "{method: token, tokenFile: " + one + "}", to: "{method: kubernetes, role: r, tokenFile: " + one + "}"},
+		{field: "internal/keys/hashivault.Parameters.kv", text: open, from: "kv: [{mount: m, path: p, engine: 2, version: 1}], ", to: ""},
+		{field: "internal/keys/hashivault.Parameters.pki", text: open, from: "pki: [{mount: pki-a, issuer: issuer-a}], ", to: ""},
+		{field: "internal/keys/hashivault.Parameters.transit", text: open, from: ", transit: [{mount: t-a, name: key-a}]", to: ""},
+		{field: "internal/keys/hashivault.Auth.mount", text: signed, from: "m-a", to: "m-b"},
+		{field: "internal/keys/hashivault.Auth.role", text: signed, from: "role-a", to: "role-b"},
+		{field: "internal/keys/hashivault.Auth.tokenFile", text: signed, from: one, to: two},
+		{field: "internal/keys/hashivault.KV.mount", text: open, from: "mount: m,", to: "mount: other,"},
+		{field: "internal/keys/hashivault.KV.path", text: open, from: "path: p", to: "path: q"},
+		{field: "internal/keys/hashivault.KV.engine", text: strings.Replace(open, ", version: 1", "", 1), from: "engine: 2", to: "engine: 1"},
+		{field: "internal/keys/hashivault.KV.version", text: open, from: "version: 1", to: "version: 2"},
+		{field: "internal/keys/hashivault.PKI.mount", text: open, from: "pki-a", to: "pki-b"},
+		{field: "internal/keys/hashivault.PKI.issuer", text: open, from: "issuer-a", to: "issuer-b"},
+		{field: "internal/keys/hashivault.Transit.mount", text: open, from: "t-a", to: "t-b"},
+		{field: "internal/keys/hashivault.Transit.name", text: open, from: "key-a", to: "key-b"},
+		{field: "internal/keys/awskms.Parameters.region", text: fetching("awskms", "region: eu-central-1, keys: [{name: alias/a}]"), from: "eu-central-1", to: "eu-west-1"},
+		{field: "internal/keys/awskms.Parameters.certificateAuthorities", text: kms, from: "certificateAuthorities: [{arn: '" + authority + "1'}], ", to: ""},
+		{field: "internal/keys/awskms.Parameters.keys", text: kms, from: ", keys: [{name: alias/a}]", to: ""},
+		{field: "internal/keys/awskms.Authority.arn", text: kms, from: authority + "1", to: authority + "2"},
+		{field: "internal/keys/awskms.Key.name", text: kms, from: "alias/a", to: "alias/b"},
+		{field: "internal/keys/gcpkms.Parameters.certificateAuthorities", text: gcp, from: "certificateAuthorities: [{name: " + pool + "a}], ", to: ""},
+		{field: "internal/keys/gcpkms.Parameters.keys", text: gcp, from: ", keys: [{name: " + ring + "a, version: '1'}]", to: ""},
+		{field: "internal/keys/gcpkms.Authority.name", text: gcp, from: pool + "a", to: pool + "b"},
+		{field: "internal/keys/gcpkms.Key.name", text: gcp, from: ring + "a", to: ring + "b"},
+		{field: "internal/keys/gcpkms.Key.version", text: gcp, from: "version: '1'", to: "version: '2'"},
+	} {
+		e.cloud = true
+		w.show(e)
+	}
+}
