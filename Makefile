@@ -14,7 +14,7 @@ STRESS_BESIDE   ?= 4
 STRESS_E2E      ?= yes
 
 .PHONY: help build image manifests demo cluster cluster-down test test-parts check lint lint-format lint-modules lint-vet lint-static \
-  race race-unit race-tools race-googlesdk e2e e2e-build e2e-browser pictures fuzz stress bench clean
+  race race-unit race-tools race-googlesdk e2e e2e-build e2e-browser pictures recording fuzz stress bench clean
 
 help: ## say what each target does
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,6 +90,14 @@ e2e-browser: ## what the compliance page is tested with: Chromium must be instal
 
 pictures: ## the pictures of the compliance page in docs/images
 	$(GO) -C e2e run ./cmd/pictures -out $(CURDIR)/docs/images
+
+recording: e2e-build ## the picture of a terminal in the README: runs tools/recording/readme.script on a cluster of its own
+	@mkdir -p bin
+	$(GO) -C e2e run ./cmd/cluster up -gatekeeper=false -dir $(CURDIR)/bin/recording > bin/recording.txt
+	grep '^export ' bin/recording.txt > bin/recording.sh
+	$(GO) -C tools run ./recording -prelude $(CURDIR)/bin/recording.sh -script recording/readme.script \
+	  -show TRUST=trust.yaml -show IMAGES=reg.example.com/demo/app -out $(CURDIR)/docs/images/terminal.svg; \
+	  status=$$?; $(GO) -C e2e run ./cmd/cluster down -dir $(CURDIR)/bin/recording; exit $$status
 
 e2e: build e2e-build e2e-browser ## tests against a real control plane and a real Gatekeeper
 	$(GO) -C e2e vet ./...
