@@ -252,8 +252,18 @@ func pod(namespace string, images ...string) *admissionv1.AdmissionRequest {
 }
 
 func reviewOf(q *admissionv1.AdmissionRequest) []byte {
-	b, _ := json.Marshal(admissionv1.AdmissionReview{TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview"}, Request: q})
-	return b
+	// What is large is put in afterwards: an encoder would look at each byte of it.
+	small := *q
+	object, old := []byte(`"the object, which is large"`), []byte(`"the old object, which is large"`)
+	if len(q.Object.Raw) > 1<<20 {
+		small.Object.Raw = object
+	}
+	if len(q.OldObject.Raw) > 1<<20 {
+		small.OldObject.Raw = old
+	}
+	b, _ := json.Marshal(admissionv1.AdmissionReview{TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview"}, Request: &small})
+	b = bytes.Replace(b, object, q.Object.Raw, 1)
+	return bytes.Replace(b, old, q.OldObject.Raw, 1)
 }
 
 func (r *running) review(path string, q *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
