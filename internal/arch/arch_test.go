@@ -149,6 +149,9 @@ var rules = []rule{
 		from: not(in("internal/keys", "internal/credential")), never: clouds},
 	{why: "what signs for tests must not be linked into what verifies",
 		from: not(in("internal/testca", "internal/testregistry", "internal/testhouse", "internal/demo", "bench")), never: ours("internal/testca", "internal/testregistry")},
+	{why: "OpenTelemetry's SDK is wired in one place: nobody who uses the library gets it",
+		from: not(in("internal/tracing", "internal/testotlp")), never: theirs("go.opentelemetry.io")},
+	{why: "the collector of tests is for tests", from: not(in("internal/testotlp")), never: ours("internal/testotlp")},
 	{why: "the fakes of clouds are for tests", from: not(in("internal/testcloud")), never: ours("internal/testcloud")},
 	{why: "HTML is written in one place, by a template that escapes: it keeps methods alive that nothing else calls",
 		from: not(in("internal/governance/page")), never: theirs("html/template")},
@@ -183,6 +186,7 @@ func TestRulesBite(t *testing.T) {
 		for _, imp := range []string{
 			"net/http", "k8s.io/api", module + "/oci", module + "/internal/cli", module + "/internal/testca", module + "/cosign", module + "/notation",
 			module + "/internal/admission", module + "/internal/controller", "github.com/Azure/azure-sdk-for-go/sdk/azidentity", module + "/trust", module + "/internal/testcloud", "html/template",
+			"go.opentelemetry.io/otel", module + "/internal/testotlp",
 		} {
 			seen = seen || r.never(imp)
 		}

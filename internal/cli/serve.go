@@ -16,6 +16,7 @@ import (
 	"github.com/boltseal/boltseal/internal/memo"
 	"github.com/boltseal/boltseal/internal/server"
 	"github.com/boltseal/boltseal/internal/service"
+	"github.com/boltseal/boltseal/internal/tracing"
 )
 
 type serveFlags struct {
@@ -52,7 +53,8 @@ and a broken one leaves the last good one serving (see /readyz?verbose at the
 health address, and the resources' statuses).
 
 Every flag can be set by an environment variable too: --tls-cert is
-BOLTSEAL_TLS_CERT.`,
+BOLTSEAL_TLS_CERT. OpenTelemetry's variables say where traces go, if anywhere:
+OTEL_EXPORTER_OTLP_ENDPOINT and those beside it.`,
 		Example: `  A first try on this machine:
     boltseal serve --config verify-config.yaml --tls-self-signed --listen 127.0.0.1:6001
 
@@ -152,6 +154,9 @@ func runServe(cmd *cobra.Command, env Env, f serveFlags) error {
 	}
 	followLoopback(&f.o, cmd.Flags().Changed)
 	f.o.Exempt = exempt(f.o.Exempt, f.o.Cluster)
+	if f.o.Tracing, err = tracing.FromEnvironment(env.Getenv); err != nil {
+		return bad(err)
+	}
 	if err := f.govern.set(&f.o, cmd, env.version().Version); err != nil {
 		return bad(err)
 	}

@@ -35,6 +35,9 @@ type Options struct {
 	// Fetched is called after an attempt that confirmed what was known.
 	// It must not block. Nil means that nobody wants to know.
 	Fetched func(Want, State)
+	// Begin is told that an attempt at a resource's provider begins, and end of what came
+	// of it. Nil means that nobody wants to know.
+	Begin func(ctx context.Context, resource string) (_ context.Context, end func(error))
 	// Random returns a number in [0, 1). Nil means math/rand's.
 	Random func() float64
 	// Log receives what an operator should know. Nil discards it.
@@ -260,6 +263,11 @@ func (run *runner) attempt(ctx context.Context, p Provider) (groups []Group, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.o.Env.Limits.Attempt)
 	defer cancel()
+	if r.o.Begin != nil {
+		var end func(error)
+		ctx, end = r.o.Begin(ctx, run.want.Resource)
+		defer func() { end(err) }()
+	}
 	defer recovered(&err)
 	return p.Fetch(ctx)
 }

@@ -2,6 +2,7 @@ package running
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -55,6 +56,9 @@ type Options struct {
 	// ReportBytes bounds the results in all reports together. 0 means
 	// DefaultReportBytes.
 	ReportBytes int
+	// Begin is told that a pass over everything that runs begins, and end of its end. Nil
+	// means that nobody wants to know.
+	Begin func(context.Context) (_ context.Context, end func(error))
 	// Log receives what an operator should know. Nil discards it.
 	Log *slog.Logger
 	// Clock tells the time. Nil means time.Now.
@@ -195,7 +199,7 @@ func (l *loop) pass(ctx context.Context) {
 		return
 	}
 	begin := l.a.o.Clock()
-	if l.look(ctx, snap, changed) {
+	if l.lookTraced(ctx, snap, changed) {
 		l.a.metrics.passed(begin, l.a.o.Clock())
 		l.wait(ctx, changed)
 	}
@@ -205,6 +209,23 @@ func (l *loop) pass(ctx context.Context) {
 	default:
 	}
 }
+
+// lookTraced is look, which the one who asked for that is told of.
+func (l *loop) lookTraced(ctx context.Context, snap *snapshot.Snapshot, changed <-chan struct{}) bool {
+	if l.a.o.Begin == nil {
+		return l.look(ctx, snap, changed)
+	}
+	within, end := l.a.o.Begin(ctx)
+	whole := l.look(within, snap, changed)
+	if whole {
+		end(nil)
+	} else {
+		end(errCutOff)
+	}
+	return whole
+}
+
+var errCutOff = errors.New("it was ended before it was done, by another configuration or the end of this replica's lease")
 
 // look asks about everything that is not known, and writes the results, the first
 // ones soon. It reports whether it came to the end: another configuration, or the

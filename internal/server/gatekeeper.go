@@ -158,9 +158,7 @@ func (s *Server) mutate(in *question) reply {
 	}
 	ctx, cancel := in.within()
 	defer cancel()
-	if in.trace.Valid() {
-		ctx = boltseal.WithTraceParent(ctx, in.trace.String())
-	}
+	ctx = in.traced(ctx)
 	b := s.batch(len(q.Keys))
 	defer s.giveBack(b)
 	s.take(b, snap, q)
@@ -188,7 +186,11 @@ func (s *Server) auditKeys(in *question, snap *snapshot.Snapshot, b *batch) {
 	if !s.o.Audit.Enabled() {
 		return
 	}
-	d := audit.Decision{ID: audit.NewID(), Time: in.start.UTC(), Source: sourceGatekeeper, Decision: boltseal.Allow.String(),
+	id := audit.NewID()
+	if in.span != nil {
+		in.span.Set(spanDecisionID, id)
+	}
+	d := audit.Decision{ID: id, Time: in.start.UTC(), Source: sourceGatekeeper, Decision: boltseal.Allow.String(),
 		Took: s.o.Clock().Sub(in.start), Spent: in.spent, TraceID: in.trace.ID(), Generation: snap.Generation, Images: b.images}
 	for i, a := range b.answers {
 		img := &d.Images[i]

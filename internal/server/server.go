@@ -2,6 +2,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -102,6 +103,8 @@ type Options struct {
 	Advise func(ctx context.Context, c admission.Change, proven bool) []string
 	// Checks must all be well for the server to be ready.
 	Checks []Check
+	// Tracer records traces. Nil means that none are.
+	Tracer Tracer
 	// Clock tells the time. Nil means time.Now.
 	Clock func() time.Time
 }
@@ -192,6 +195,7 @@ type question struct {
 	proven          bool       // and has proven who that is
 	spent           *audit.Spent
 	trace           tracecontext.Parent // the trace that this is a part of; zero = none
+	span            Trace               // its span; nil = it is not recorded
 }
 
 // asker is in whose name images of a namespace are verified: what others claim takes
@@ -280,6 +284,10 @@ func (s *Server) answer(r *http.Request, mine *share, endpoint string, maxBytes 
 	if r.Method != http.MethodPost {
 		return s.verdict(endpoint, nil, refuse(http.StatusMethodNotAllowed, "ask with POST"))
 	}
+	parent, span := s.traceOf(r, mine, endpoint)
+	if span != nil {
+		defer func() { span.End(cmp.Or(rep.status, http.StatusOK)) }()
+	}
 	buf, _ := s.bodies.Get().(*[]byte)
 	defer func() {
 		if cap(*buf) <= maxPooled {
@@ -316,9 +324,9 @@ func (s *Server) answer(r *http.Request, mine *share, endpoint string, maxBytes 
 		return refuse(http.StatusBadRequest, "the request did not arrive whole")
 	}
 	defer answering(r.Context())()
-	q := &question{ctx: r.Context(), from: mine.from, proven: mine.proven, body: body, start: start, deadline: deadline, spent: &mine.spent, trace: tracecontext.Parse(r.Header[tracecontext.Header])}
-	if !q.proven { // strangers do not decide what others record
-		q.trace = q.trace.Unsampled()
+	q := &question{ctx: r.Context(), from: mine.from, proven: mine.proven, body: body, start: start, deadline: deadline, spent: &mine.spent, trace: parent, span: span}
+	if span != nil {
+		q.ctx = span.Context(q.ctx)
 	}
 	q.spent.Body = s.o.Clock().Sub(start)
 	return answer(q)
@@ -368,20 +376,25 @@ func (s *Server) ask(in *question, m *memo.Memo, n int, image func(i int) (e *bo
 		}
 		open = append(open, i)
 	}
-	if len(open) == 0 {
-		return
+	if len(open) > 0 {
+		verifyOpen(in, m, open, image, answered)
+		in.spent.Images += s.o.Clock().Sub(now)
 	}
+}
+
+// verifyOpen is the part of ask that waits. It is apart, for what its closures share is
+// memory that an answer that is known does not need.
+func verifyOpen(in *question, m *memo.Memo, open []int, image func(i int) (e *boltseal.Engine, image, namespace string), answered func(i int, a *memo.Answer, t *timing.Times)) {
 	ctx, cancel := in.within()
 	defer cancel()
-	if in.trace.Valid() {
-		ctx = boltseal.WithTraceParent(ctx, in.trace.String())
-	}
+	ctx = in.traced(ctx)
 	parallel(len(open), func(j int) {
 		e, text, namespace := image(open[j])
+		ctx, end := in.imageSpan(ctx, text)
 		a, t := m.Timed(boltseal.WithAsker(ctx, in.asker(namespace)), e, text)
+		end(t != nil && t.Joined)
 		answered(open[j], a, t)
 	})
-	in.spent.Images += s.o.Clock().Sub(now)
 }
 
 // parallel runs f for 0 to n-1 side by side, with a bound, and waits. A panic in

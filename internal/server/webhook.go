@@ -106,6 +106,12 @@ func (s *Server) review(in *question, conclude func(*integrity.Verdict, *admissi
 		s.count(&v)
 		s.auditReview(in, snap, id, &q, &v, records)
 	}
+	if in.span != nil {
+		in.span.Set(spanDecisionID, id)
+		in.span.Set(spanDecision, outcome(&v))
+		in.span.Set(spanNamespace, q.Namespace)
+		in.span.Set(spanKind, q.Kind)
+	}
 	a := conclude(&v, &q)
 	if in.trace.Valid() {
 		a.Audit = maps.Clone(a.Audit)

@@ -73,6 +73,7 @@ func (s *Service) auditRunning() (err error) {
 	o := *s.o.Cluster.Audit
 	o.Drivers = s.o.Server.Drivers
 	o.Config, o.Live, o.Log, o.Clock = s.o.Cluster.Config, &s.live, s.o.Log, s.o.Clock
+	o.Begin = s.beginPass()
 	if s.auditor, err = running.New(o); err == nil {
 		s.metrics.Register(s.auditor.Metrics()...)
 	}

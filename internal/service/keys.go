@@ -35,7 +35,7 @@ func (s *Service) fetchKeys() error {
 	}
 	s.o.Keys = env // registries' credentials are asked for with the same
 	s.keysChanged = make(chan struct{}, 1)
-	o := keys.Options{Env: env, Log: s.o.Log, Changed: func() {
+	o := keys.Options{Env: env, Log: s.o.Log, Begin: s.beginRefresh(), Changed: func() {
 		select {
 		case s.keysChanged <- struct{}{}:
 		default:

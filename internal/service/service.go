@@ -32,6 +32,7 @@ import (
 	"github.com/boltseal/boltseal/internal/snapshot"
 	"github.com/boltseal/boltseal/internal/strict"
 	"github.com/boltseal/boltseal/internal/tlsfiles"
+	"github.com/boltseal/boltseal/internal/tracing"
 	"github.com/boltseal/boltseal/notation"
 	"github.com/boltseal/boltseal/oci"
 	"github.com/boltseal/boltseal/trust"
@@ -97,6 +98,8 @@ type Options struct {
 	// of Boltseal's own. Nil means that nothing is said of them.
 	Advise  func(strict.Node) []strict.Problem
 	Advised []schema.GroupVersionKind
+	// Tracing says where traces go. Nil means that none are recorded.
+	Tracing *tracing.Config
 	// Audit receives a line for each decision. Nil means none.
 	Audit io.Writer
 	// Grace is how long the server goes on as before after it was told to stop.
@@ -130,6 +133,7 @@ type Service struct {
 	compiled  compile.Cache          // of the cluster's resources
 	recalls   bool                   // some policy of the cluster's wanted memory
 	complaint string                 // what was last said about broken resources
+	tracer    *tracing.Tracer        // nil where traces are not recorded
 	tlsFiles  *filewatch.Watcher     // nil where no certificate file is used
 	auditor   *running.Auditor       // nil where what runs is not looked at
 	advising  chan struct{}          // a place for the one change that is looked at
@@ -164,6 +168,9 @@ func New(o Options) (*Service, error) {
 	s.named = filewatch.NewFollower(filewatch.Options{FileBytes: trust.MaxPEMBytes + 1})
 	s.metrics = server.NewMetrics(server.Sources{Live: &s.live, Memo: &s.stats, Memory: s.memory, Audit: s.audit, Clock: o.Clock})
 	so := o.Server
+	if err := s.startTracing(&so); err != nil {
+		return nil, err
+	}
 	if o.Cluster != nil {
 		var err error
 		if s.cluster, err = s.watchCluster(); err != nil {
@@ -266,6 +273,7 @@ func (s *Service) close() {
 		snap.Engines.Close()
 	}
 	s.audit.Close()
+	s.stopTracing()
 }
 
 func (s *Service) listen() error {
@@ -444,33 +452,6 @@ func (s *Service) one(text []byte) string {
 	kept := string(text)
 	s.alike.Put(kept, kept, int64(len(kept)))
 	return kept
-}
-
-func (s *Service) reloadTLS() {
-	err := s.loadClientFiles()
-	if !s.o.SelfSigned {
-		err = errors.Join(s.tls.Reload(), err)
-	}
-	s.metrics.Loaded("tls", s.o.Clock(), err)
-	if err != nil {
-		s.o.Log.Error("the TLS files do not work; the last good ones go on serving", "error", err.Error())
-		return
-	}
-	s.o.Log.Info("TLS files reloaded")
-}
-
-// tlsPaths are the files of certificates that are watched.
-func (s *Service) tlsPaths() []string {
-	var out []string
-	if !s.o.InsecureHTTP && !s.o.SelfSigned {
-		out = s.o.TLS.Paths()
-	}
-	for _, p := range []string{s.o.AdmissionCA, s.o.BundleFile} {
-		if p != "" {
-			out = append(out, p)
-		}
-	}
-	return out
 }
 
 func readFiles(files []string) ([]compile.Source, error) {

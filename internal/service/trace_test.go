@@ -12,7 +12,9 @@ import (
 	"github.com/boltseal/boltseal/internal/server"
 	"github.com/boltseal/boltseal/internal/service"
 	"github.com/boltseal/boltseal/internal/testhouse"
+	"github.com/boltseal/boltseal/internal/testotlp"
 	"github.com/boltseal/boltseal/internal/testregistry"
+	"github.com/boltseal/boltseal/internal/tracing"
 )
 
 const (
@@ -112,5 +114,58 @@ func TestTraceOfTheAPIServer(t *testing.T) {
 				t.Errorf("a trace that is none: %q", d.TraceID)
 			}
 		})
+	}
+}
+
+// TestOneTraceFromTheAPIServerToTheRegistry: the spans that the collector gets lead from
+// the API server's to the request that the registry got.
+func TestOneTraceFromTheAPIServerToTheRegistry(t *testing.T) {
+	t.Parallel()
+	c := testotlp.New(t)
+	config := testhouse.Need(tracing.FromEnvironment(func(name string) string {
+		return map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": c.URL, "OTEL_EXPORTER_OTLP_CERTIFICATE": c.CAFile}[name]
+	}))(t)
+	r := start(t, testhouse.Options{}, service.Options{TrustNetwork: true, Tracing: config}, policy("prod", ""))
+	headers := observeHeaders(r.Registry)
+	_, image := r.Signed("traced", r.Signer)
+	headers.take()
+	if a := r.traced(http.Header{"Traceparent": {traceParent}}, image); !a.Allowed || a.AuditAnnotations["traceID"] != traceID {
+		t.Fatalf("%+v", a)
+	}
+	asked := headers.take()
+	if a := r.traced(http.Header{"Traceparent": {strings.TrimSuffix(traceParent, "01") + "00"}}, image); a.AuditAnnotations["traceID"] != traceID {
+		t.Error("a trace that is not recorded has no id")
+	}
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	spans := map[string]testotlp.Span{}
+	roots := 0
+	for _, s := range c.Spans() {
+		spans[s.ID] = s
+		if s.Parent == "00f067aa0ba902b7" {
+			roots++
+		}
+		if s.Trace != traceID {
+			t.Errorf("%s is of another trace", s.Name)
+		}
+	}
+	if roots != 1 || len(asked) < 3 {
+		t.Fatalf("%d requests are recorded; %d of the registry", roots, len(asked))
+	}
+	for _, h := range asked {
+		id := strings.Split(h.Get("Traceparent"), "-")
+		s, ok := spans[id[2]]
+		if !ok || id[1] != traceID || s.Text["server.address"] != r.Registry.Host {
+			t.Fatalf("a request with %v is not recorded", h)
+		}
+		var way []string
+		for ok {
+			way = append(way, s.Name)
+			s, ok = spans[s.Parent]
+		}
+		if n := len(way); n < 4 || way[n-1] != "admission-validate" || way[n-2] != "image" {
+			t.Errorf("from the registry back to the request: %v", way)
+		}
 	}
 }
