@@ -53,6 +53,25 @@ func (s *Server) decoding(in *question) (done func(), ok bool) {
 	return done, true
 }
 
+// fewImages is how many images of one object are recorded and answered for without a
+// turn.
+const fewImages = 32
+
+// concluding waits until an answer about so many images may be written, which takes a
+// processor for as long as decoding does; done is to be called then. Where the time is
+// up it does not wait: an answer is due.
+func (s *Server) concluding(in *question, images int) (done func()) {
+	if images <= fewImages {
+		return func() {}
+	}
+	ctx, cancel := in.within()
+	defer cancel()
+	if s.decoders.Take(ctx, in.from.String()) != nil {
+		return func() {}
+	}
+	return s.decoders.Give
+}
+
 var (
 	errTooLarge = errors.New("too large")
 	errNoRoom   = errors.New("no room")

@@ -55,3 +55,27 @@ func TestLargeBodiesAreDecodedInTurn(t *testing.T) {
 		}
 	})
 }
+
+// TestAnswersAboutManyImagesAreWrittenInTurn: those about few do not wait, and one that
+// is due does not wait on.
+func TestAnswersAboutManyImagesAreWrittenInTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(Options{Metrics: NewMetrics(Sources{})})
+		in := &question{ctx: t.Context(), from: netip.MustParseAddr("192.0.2.1"), deadline: time.Now().Add(time.Second)}
+		for range decodersAtATime() {
+			defer s.concluding(in, fewImages+1)()
+		}
+		began := time.Now()
+		s.concluding(in, fewImages)()
+		if time.Since(began) != 0 {
+			t.Error("few images wait")
+		}
+		s.concluding(in, fewImages+1)()
+		if time.Since(began) != time.Second {
+			t.Errorf("it waited for %s", time.Since(began))
+		}
+		if n := s.decoders.Waiting(); n != 0 {
+			t.Errorf("%d still wait", n)
+		}
+	})
+}

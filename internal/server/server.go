@@ -38,8 +38,8 @@ const (
 	DefaultBodyBytes      = 64 << 20
 	DefaultBodyTimeout    = 8 * time.Second
 	maxWebhookTimeout     = 30 * time.Second
-	reservedPart          = 4   // this part of the room is for those who have proven who they are, where some can
-	maxParallel           = 256 // images of one request that are verified at a time
+	reservedPart          = 4  // this part of the room is for those who have proven who they are, where some can
+	maxParallel           = 64 // images of one request that are verified at a time
 	// An answer leaves so long before its caller gives up, a tenth of the time
 	// within these bounds: the caller's clock began with the connection.
 	minMargin, maxMargin = 100 * time.Millisecond, 500 * time.Millisecond

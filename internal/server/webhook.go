@@ -102,6 +102,7 @@ func (s *Server) review(in *question, conclude func(*integrity.Verdict, *admissi
 	}
 	id := audit.NewID()
 	v, records := s.judge(in, snap, policies, &q, id)
+	defer s.concluding(in, len(q.Images))()
 	if final {
 		s.count(&v)
 		s.auditReview(in, snap, id, &q, &v, records)
