@@ -107,6 +107,7 @@ type Memo struct {
 	// manifests are those that images of several platforms are made of.
 	manifests *manifests
 	turns     *fair.Slots
+	begins    *fair.Slots // to begin work, which is short: it does not wait for turns, which are long
 	mu        sync.Mutex
 	ongoing   map[key]*work
 	seats     seats
@@ -128,7 +129,7 @@ func New(o Options) *Memo {
 		o.Clock = time.Now
 	}
 	return &Memo{o: o, kept: lru.New[key, entry](o.Bytes), tags: lru.New[key, *resolution](o.Bytes / 8), manifests: newManifests(o.Bytes / 4), ongoing: make(map[key]*work),
-		seats: newSeats(o.MaxWork), turns: fair.NewSlots(turnsAtATime())}
+		seats: newSeats(o.MaxWork), turns: fair.NewSlots(turnsAtATime()), begins: fair.NewSlots(turnsAtATime())}
 }
 
 func or[T int | int64 | time.Duration](v *T, def T) {
@@ -214,7 +215,7 @@ func (m *Memo) Timed(ctx context.Context, e *boltseal.Engine, image string) (*An
 // All three are zero where ctx ended before. It is done in turn: of a review with a
 // thousand images that are refused, no more than one at a time takes a processor.
 func (m *Memo) begin(ctx context.Context, k key, ref boltseal.Reference) (w *work, leads bool, refused *Answer) {
-	done, err := m.turn(ctx)
+	done, err := slotOf(ctx, m.begins)
 	if err != nil {
 		return nil, false, nil
 	}

@@ -23,7 +23,7 @@ func TestWhoWaitsForAProcessorIsToldInTime(t *testing.T) {
 	}
 	var held []func()
 	for range turnsAtATime() {
-		done, err := m.turn(t.Context())
+		done, err := slotOf(t.Context(), m.begins)
 		if err != nil {
 			t.Fatal(err)
 		}
