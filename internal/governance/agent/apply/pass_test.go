@@ -34,6 +34,7 @@ type house struct {
 	mu     sync.Mutex
 	writes []string
 	next   int
+	refuse error // of each create
 }
 
 func newHouse(t *testing.T, objects ...runtime.Object) *house {
@@ -46,6 +47,9 @@ func newHouse(t *testing.T, objects ...runtime.Object) *house {
 		u := a.(clienttesting.CreateAction).GetObject().(*unstructured.Unstructured)
 		h.mu.Lock()
 		defer h.mu.Unlock()
+		if h.refuse != nil {
+			return true, nil, h.refuse
+		}
 		h.next++
 		u.SetUID(types.UID(fmt.Sprint("made-", h.next)))
 		u.SetGeneration(1)
@@ -87,6 +91,13 @@ func ownTemplate(t *testing.T) []byte {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// refused has the API server refuse each create by err, and none where it is nil.
+func (h *house) refused(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.refuse = err
 }
 
 // pass passes until nothing is to be tried again, or until done says so.
@@ -205,20 +216,13 @@ func TestRefusalsOfTheAPIServer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newHouse(t)
-			refusing := true
-			h.client.PrependReactor("create", "*", func(clienttesting.Action) (bool, runtime.Object, error) {
-				h.mu.Lock()
-				defer h.mu.Unlock()
-				return refusing, nil, c.err
-			})
+			h.refused(c.err)
 			b := bundleOf(v1alpha1.EngineBoltseal, "one")
 			r := h.pass(t, b, func(r *Result, err error) bool { return r != nil && len(h.made) == 0 && (err != nil) == c.again })
 			if s := r.Standings[0]; s.Reason != c.reason || s.Current || s.Live != nil {
 				t.Errorf("%+v, want %q", s, c.reason)
 			}
-			h.mu.Lock()
-			refusing = false
-			h.mu.Unlock()
+			h.refused(nil)
 			if r := h.pass(t, b, settled); r.Standings[0].Reason != "" {
 				t.Errorf("it is taken now, and %+v", r.Standings[0])
 			}
@@ -229,16 +233,18 @@ func TestRefusalsOfTheAPIServer(t *testing.T) {
 // TestNothingIsDecidedBeforeTheClusterIsKnown: an engine that is not known yet is not taken for one that is missing.
 func TestNothingIsDecidedBeforeTheClusterIsKnown(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
 	release := make(chan struct{})
-	cold, err := New(Options{Dynamic: h.client, OwnTemplate: ownTemplate(t), Changed: func() {}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.client.PrependReactor("list", "constrainttemplates", func(clienttesting.Action) (bool, runtime.Object, error) {
+	c := fake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), map[schema.GroupVersionResource]string{
+		policies(): "ImageIntegrityPolicyList", templates(): "ConstraintTemplateList", constraints("BoltsealTrustedImages"): "BoltsealTrustedImagesList",
+	})
+	c.PrependReactor("list", "constrainttemplates", func(clienttesting.Action) (bool, runtime.Object, error) {
 		<-release
 		return false, nil, nil
 	})
+	cold, err := New(Options{Dynamic: c, OwnTemplate: ownTemplate(t), Changed: func() {}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer func() { cancel(); cold.Wait() }()
 	cold.Start(ctx)
