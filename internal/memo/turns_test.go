@@ -78,6 +78,7 @@ func TestTurnsGoRound(t *testing.T) {
 		}
 		held[0]()
 		time.Sleep(time.Minute)
+		synctest.Wait() // what they wrote may be read
 		if len(order) != 101 || order[1] != "honest" && order[0] != "honest" {
 			t.Errorf("%d, first %v", len(order), order[:min(len(order), 3)])
 		}
