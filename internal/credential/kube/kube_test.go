@@ -46,7 +46,11 @@ func newHouse(t *testing.T, objects ...client.Object) *house {
 		t.Fatal(err)
 	}
 	h := &house{}
-	h.WithWatch = fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).
+	var own []client.Object // the fake writes into what it is given, and tests share theirs
+	for _, o := range objects {
+		own = append(own, o.DeepCopyObject().(client.Object))
+	}
+	h.WithWatch = fake.NewClientBuilder().WithScheme(scheme).WithObjects(own...).
 		WithInterceptorFuncs(interceptor.Funcs{Get: func(ctx context.Context, c client.WithWatch, k client.ObjectKey, o client.Object, opts ...client.GetOption) error {
 			h.reads.Add(1)
 			if f := h.fault.Load(); f != nil {
