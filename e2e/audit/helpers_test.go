@@ -174,7 +174,11 @@ func metric(ctx context.Context, name, part string) (sum float64, err error) {
 		return 0, err
 	}
 	for line := range strings.SplitSeq(string(b), "\n") {
-		series, value, _ := strings.Cut(line, " ")
+		end := strings.LastIndexByte(line, ' ') // a label may have a space
+		if end < 0 {
+			continue
+		}
+		series, value := line[:end], line[end+1:]
 		if (series == name || strings.HasPrefix(series, name+"{")) && strings.Contains(series, part) {
 			var v float64
 			if _, err := fmt.Sscan(value, &v); err != nil {

@@ -112,7 +112,7 @@ func TestDoctor(t *testing.T) {
 	fs, status := examine(t, binary)
 	expect("an empty cluster", fs, "cluster", "problem", "Verifier", "does not know this kind", "boltseal crds")
 	expect("an empty cluster", fs, "configuration", "warning", "no resource")
-	expect("an empty cluster", fs, "demand", "warning", "nothing demands", "every image is admitted")
+	expect("an empty cluster", fs, "demand", "warning", "nothing requires", "every image is admitted")
 	expect("an empty cluster", fs, "trust", "warning", "no image can be trusted", "no Store and no Verifier")
 	expect("an empty cluster", fs, "admission", "unknown", "nothing was tried")
 	for _, f := range fs {

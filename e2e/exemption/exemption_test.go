@@ -276,7 +276,7 @@ func TestSchema(t *testing.T) {
 		`[{name: a, category: Waiver}]`:                                                             "write namespaces, images or workloads",
 		`[{name: a, category: Waved, namespaces: [x]}]`:                                             "Unsupported value",
 		`[{name: a, namespaces: [x]}]`:                                                              "category",
-		`[{name: a, category: Waiver, workloads: [{kind: Pod, name: a, namespace: x}]}]`:            "Unsupported value",
+		`[{name: a, category: Waiver, workloads: [{kind: Pod, name: a, namespace: x}]}]`:            "should match",
 		`[{name: a, category: Waiver, namespaces: [x]}, {name: a, category: Waiver, images: [b]}]`:  "duplicate entries",
 		`[{name: a, category: Waiver, namespaces: [x], expires: tomorrow}]`:                         "date-time",
 		`[{name: a, category: Waiver, images: ["registry*"]}]`:                                      "should match",

@@ -41,9 +41,9 @@ func newAgent(env Env) *cobra.Command {
 	var f agentFlags
 	cmd := &cobra.Command{
 		Use:   "agent --hub-kubeconfig FILE --cluster NAME",
-		Short: "Put into force in this cluster what its hub demands",
-		Long: `Put into force in this cluster what the assignments at its hub demand, and tell the
-hub how far it is: without answering anybody, so it needs no Service and no webhook.
+		Short: "Apply in this cluster what its hub requires",
+		Long: `Apply in this cluster what the assignments at its hub require, and report the state to
+the hub. It serves no requests, so it needs no Service and no webhook.
 "boltseal serve --hub-kubeconfig" does the same beside serving; this is for clusters
 that have no Boltseal yet, and for those where Gatekeeper alone denies.
 

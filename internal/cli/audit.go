@@ -49,12 +49,12 @@ func newAudit(env Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "audit [--config FILE]...",
 		Short: "Say which Pods already run images that are not trusted",
-		Long: `Look at all Pods that run in a cluster, and judge the images that really run in
-them (by the digest that the node tells) by the cluster's own resources, or by
-another configuration that you want to try. Nothing is changed in the cluster.
+		Long: `Check the images of all running Pods in a cluster, by the digest that each node
+reports. They are checked against the cluster's own resources, or against another
+configuration that you want to try. Nothing is changed in the cluster.
 
-ImageIntegrityPolicies say which Pods are checked. Where there are none, all
-Pods are, but for those in kube-system and in Boltseal's own namespace.
+ImageIntegrityPolicies select the Pods to check. If the cluster has none, all Pods
+are checked, except those in kube-system and in Boltseal's own namespace.
 
 You need the right to list pods and namespaces, and without --config to list
 Boltseal's and Ratify's resources too.`,
@@ -75,7 +75,7 @@ Boltseal's and Ratify's resources too.`,
 	fl := cmd.Flags()
 	fl.StringVar(&f.kubeconfig, "kubeconfig", "", "`FILE` that names the cluster (default $KUBECONFIG, then ~/.kube/config)")
 	fl.StringVar(&f.context, "context", "", "`NAME` of the context in it (default the current one)")
-	fl.StringVarP(&f.namespace, "namespace", "n", "", "look at the Pods of one namespace only")
+	fl.StringVarP(&f.namespace, "namespace", "n", "", "check the Pods of one `NAMESPACE` only")
 	fl.StringArrayVarP(&f.config, "config", "c", nil, "YAML `FILE` with a configuration to judge by in place of the cluster's, - for standard input; may be repeated")
 	fl.StringSliceVar(&f.exempt, "exempt-namespaces", nil, "`NAMESPACES` that are not checked, beside kube-system and Boltseal's own")
 	fl.StringVar(&f.own, "boltseal-namespace", defaultNamespace, "Boltseal's own `NAMESPACE`")

@@ -42,9 +42,9 @@ func newClusterRegister(env Env) *cobra.Command {
 	var f clusterVerbFlags
 	cmd := &cobra.Command{
 		Use:   "register --name NAME [--scope PATH]",
-		Short: "Tell the hub of a cluster, and where it stands",
-		Long: `Tell the hub of a cluster, and at which path it stands: what is assigned to this path,
-or to one above it, holds for the cluster. A cluster that is registered already gets
+		Short: "Register a cluster at the hub, with its scope",
+		Long: `Register a cluster at the hub, with the path of its scope: what is assigned to this
+path, or to one above it, applies to the cluster. A cluster that is registered already gets
 what is said here; the rest stays as it is.`,
 		Example: `    boltseal cluster register --name fra1 --scope /emea/production
     boltseal cluster register --name aks1 --subscription S --resource-group G --location westeurope`,
@@ -53,7 +53,7 @@ what is said here; the rest stays as it is.`,
 	}
 	fl := cmd.Flags()
 	fl.StringVarP(&f.name, "name", "n", "", "`NAME` of the cluster")
-	fl.StringVar(&f.scope, "scope", "", "`PATH` that it stands at (default /)")
+	fl.StringVar(&f.scope, "scope", "", "`PATH` of its scope (default /)")
 	fl.StringVar(&f.subscription, "subscription", "", "with --resource-group, in place of --scope: `ID` of the subscription")
 	fl.StringVarP(&f.group, "resource-group", "g", "", "with --subscription, in place of --scope: `NAME` of the resource group")
 	fl.StringVarP(&f.location, "location", "l", "", "where it is, such as westeurope")
@@ -220,7 +220,7 @@ func (h *hub) cluster(ctx context.Context, name, group string) (*v1alpha1.Cluste
 
 func newClusterShow(env Env) *cobra.Command {
 	var f clusterVerbFlags
-	cmd := &cobra.Command{Use: "show --name NAME", Short: "Show a cluster, and what holds for it"}
+	cmd := &cobra.Command{Use: "show --name NAME", Short: "Show a cluster, and what applies to it"}
 	return onCluster(env, cmd, &f, func() error { return nil }, func(_ context.Context, _ *hub, c *v1alpha1.Cluster) error {
 		return showCluster(env, f.show, c)
 	})

@@ -211,7 +211,7 @@ func newClusterUnregister(env Env) *cobra.Command {
 		Use:   "unregister --name NAME",
 		Short: "Forget a cluster, and end its agent's credential",
 		Long: `Forget a cluster, and end the credential of its agent at once. What applies in the
-cluster stays there: an agent that the hub turns away goes on with what it was told
+cluster stays there: an agent that the hub turns away goes on with what it received
 last. To take it out first, delete the assignments, or disable image integrity.`,
 		Example: `    boltseal cluster unregister --name fra1`,
 		Args:    usage(cobra.NoArgs),

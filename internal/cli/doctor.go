@@ -28,20 +28,20 @@ func newDoctor(env Env) *cobra.Command {
 	var f doctorFlags
 	cmd := &cobra.Command{
 		Use:   "doctor [--config FILE]... [--image REF]...",
-		Short: "Look for what is wrong, and say how to fix it",
-		Long: `Look at a configuration, and ask the registries that its trust policies name: is it
-right, are its certificates good and for how long, do the registries answer and
-let us read, and what becomes of an image.
+		Short: "Find what is wrong, and say how to fix it",
+		Long: `Check a configuration, and the registries that its trust policies name: is it correct,
+are its certificates valid and for how long, do the registries answer and permit
+reading, and is an image trusted.
 
-Without --config it looks at a cluster. It asks first what matters most: is Boltseal
-there, is anything required, can any image be trusted, and would a Pod be admitted
-now, which it tries as a dry run with each --image, or with an image that runs. Then
-it looks at resources and their statuses, at webhooks and their CAs, at Gatekeeper's
-Provider, which it asks as Gatekeeper does, and at what Boltseal's ServiceAccount may
-do. Nothing is changed anywhere. What you may not read is reported as not known.
+Without --config, a cluster is checked. The important questions come first: does
+Boltseal run, is anything required, can any image be trusted, and would a Pod be
+admitted now (tried as a dry run with each --image, or with an image that runs). Then
+resources and their statuses, webhooks and their CAs, Gatekeeper's Provider (asked as
+Gatekeeper asks it), and the rights of Boltseal's ServiceAccount are checked. Nothing
+is changed anywhere. What you may not read is reported as unknown.
 
-It ends with 0 where nothing is wrong, 1 where something is, and 2 where that is not
-known, since something could not be checked.`,
+Exit codes: 0 nothing is wrong, 1 something is wrong, 2 that is not known, because
+something could not be checked.`,
 		Example: `    boltseal doctor --config verify-config.yaml --image ghcr.io/acme/app:v1.2
     boltseal doctor
     boltseal doctor --context production -o json`,
@@ -55,7 +55,7 @@ known, since something could not be checked.`,
 		},
 	}
 	fl := cmd.Flags()
-	fl.StringArrayVarP(&f.config, "config", "c", nil, "YAML `FILE` to look at in place of a cluster, - for standard input; may be repeated")
+	fl.StringArrayVarP(&f.config, "config", "c", nil, "YAML `FILE` to check in place of a cluster, - for standard input; may be repeated")
 	fl.StringArrayVar(&f.images, "image", nil, "verify `REF` too; may be repeated")
 	registerLentTo(fl, &f.lentTo)
 	fl.StringVar(&f.kubeconfig, "kubeconfig", "", "`FILE` that names the cluster (default $KUBECONFIG, then ~/.kube/config)")
@@ -155,6 +155,6 @@ func writeFindings(w io.Writer, st style, found []doctor.Finding, problems bool)
 	if n := counts[doctor.Unknown]; n > 0 {
 		unknown = fmt.Sprintf("%d not known, ", n)
 	}
-	_, err := fmt.Fprintf(w, "\n%d wrong, %d to look at, %s%d right\n", counts[doctor.Problem], counts[doctor.Warning], unknown, counts[doctor.OK])
+	_, err := fmt.Fprintf(w, "\n%d wrong, %d to check, %s%d right\n", counts[doctor.Problem], counts[doctor.Warning], unknown, counts[doctor.OK])
 	return err
 }

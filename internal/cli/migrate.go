@@ -23,8 +23,8 @@ type migrateFlags struct {
 func newMigrate(env Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "migrate",
-		Short:   "Look at what changes on the way from Ratify",
-		Long:    "Look at what changes on the way from Ratify to Boltseal.",
+		Short:   "Show what changes on the way from Ratify",
+		Long:    "Show what changes on the way from Ratify to Boltseal.",
 		GroupID: "serve",
 		Args:    knownCommand,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },

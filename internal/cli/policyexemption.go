@@ -60,7 +60,7 @@ is announced 30, 7 and 1 days before, and holds even where the hub is away.`,
 	fl.StringVar(&f.expires, "expires-on", "", "its end: a day, or a `TIME` such as 2027-03-01T12:00:00Z (default never)")
 	fl.StringVar(&f.scope, "scope", "", "only clusters at this `PATH` and below it (default all of the assignment)")
 	fl.StringSliceVarP(&f.references, "policy-definition-reference-ids", "r", nil, "only these definitions of the initiative")
-	fl.StringSliceVar(&f.namespaces, "namespaces", nil, "only what runs in these namespaces; a trailing * stands for any ending")
+	fl.StringSliceVar(&f.namespaces, "namespaces", nil, "only what runs in these namespaces; a trailing * matches any ending")
 	fl.StringSliceVar(&f.images, "images", nil, "only these images: exact, or a beginning with a trailing *")
 	fl.StringSliceVar(&f.workload, "workloads", nil, "only these workloads and their Pods, such as Deployment/web; with --namespaces")
 	fl.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName { // one or several

@@ -38,7 +38,7 @@ and definitions from files (in place of those with their names), another effect,
 exemption that is gone, the exemptions that are over by a time, or a certificate that is
 revoked or taken out of the trust stores. Nothing is changed.
 
-It goes by what clusters report of images that run. Where no assignment looks at
+It goes by what clusters report of images that run. Where no assignment checks
 something yet, it says so: assign it with the effect Audit first.
 
 It ends with 0 where nothing more would be denied, 1 where something would, and 2
@@ -60,7 +60,7 @@ name, or since it could not look.`,
 	fl.StringArrayVar(&f.without, "without-exemption", nil, "`NAME` of an exemption to leave out; may be repeated")
 	fl.StringVar(&f.at, "at", "", "a day, or a `TIME`: exemptions that end until then are over")
 	fl.StringArrayVar(&f.revoked, "revoked", nil, "`CERT` that is trusted no more, of a signer or a CA: a file, a fingerprint (sha256:…), or a\nsubject such as 'CN=signer,O=Acme'; may be repeated")
-	fl.StringVar(&f.cluster, "cluster", "", "look at the cluster `NAME` only")
+	fl.StringVar(&f.cluster, "cluster", "", "only the cluster `NAME`")
 	f.hub.register(cmd)
 	f.show.register(cmd)
 	return cmd

@@ -43,11 +43,11 @@ type governFlags struct {
 }
 
 func (f *governFlags) register(fl *pflag.FlagSet) {
-	fl.BoolVar(&f.govern, "govern", true, "put into force what the assignments (policy.boltseal.dev) demand of this cluster; in a cluster only")
+	fl.BoolVar(&f.govern, "govern", true, "apply what the assignments (policy.boltseal.dev) require of this cluster; in a cluster only")
 	fl.StringVar(&f.hub, "hub-kubeconfig", "", "`FILE` that names the hub cluster with the assignments; without it, this cluster is its own hub, and that of others")
 	registerHubSecret(fl, &f.hubSecret)
 	fl.StringVar(&f.cluster, "cluster", "", "`NAME` of this cluster at its hub (default "+ownCluster+", for its own hub)")
-	fl.StringArrayVar(&f.notify, "notify", nil, "https `URL` that is told, by CloudEvents, of changes of compliance; at the hub; may be repeated")
+	fl.StringArrayVar(&f.notify, "notify", nil, "https `URL` that receives CloudEvents about changes of compliance; at the hub; may be repeated")
 	fl.StringVar(&f.notifyHeader, "notify-header-file", "", "`FILE` with the header that is sent along, such as a line 'Authorization: Bearer …'")
 	fl.StringVar(&f.caFile, "notify-ca", "", "PEM `FILE` with the CAs of those URLs (default those of the system)")
 	fl.StringVar(&f.page, "page-listen", "", "`ADDRESS` of the compliance page, for whoever has a token of this cluster and may list what it shows; at the hub; empty for none")

@@ -79,7 +79,7 @@ func (f *hookFlags) registerTLS(fl *pflag.FlagSet, o *service.Options) {
 	fl.StringVar(&f.secret, "tls-secret", "boltseal-serving", "`NAME` of the Secret that the server's certificate is kept in, and renewed, where no other is configured in a cluster")
 	fl.DurationVar(&f.lifetimes.Certificate, "tls-lifetime", servingcert.DefaultCertificate, "how long that certificate is valid; it is renewed when two thirds have passed")
 	fl.DurationVar(&f.lifetimes.Authority, "tls-ca-lifetime", servingcert.DefaultAuthority, "how long its CA is valid; at least three times as long")
-	fl.DurationVar(&f.lifetimes.Announce, "tls-ca-announce", servingcert.DefaultAnnounce, "how long a new CA stands in all caBundles before a certificate of it is served")
+	fl.DurationVar(&f.lifetimes.Announce, "tls-ca-announce", servingcert.DefaultAnnounce, "how long a new CA is in all caBundles before a certificate of it is served")
 	fl.StringVar(&o.BundleFile, "tls-ca", "", "PEM `FILE` with the CAs of --tls-cert, for the caBundle of all that points here in a cluster; watched")
 }
 

@@ -54,7 +54,7 @@ func newWebhookPrint(env Env) *cobra.Command {
 		Use:   "print",
 		Short: "Print them as YAML",
 		Long: `Print the webhook configurations as a server with --webhook=enforce would make
-them, but for the caBundle and the owner: to look at them, or to keep them
+them, but for the caBundle and the owner: to read them, or to keep them
 yourself. A server with --webhook=off puts the caBundle into those that it finds.`,
 		Example: "  boltseal webhook print --webhook-failure-policy Ignore",
 		Args:    usage(cobra.NoArgs),

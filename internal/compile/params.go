@@ -55,7 +55,7 @@ type orasParameters struct {
 type identitySettings struct {
 	// Place is the beginning of an image's name: host or host/path.
 	Place string `json:"place"`
-	// As is what stands in its place for trust policies.
+	// As is what trust policies see in its place.
 	As string `json:"as"`
 }
 
@@ -85,7 +85,7 @@ func (p orasParameters) mirrors() (out []oci.Mirror) {
 
 // registrySettings are those of one registry.
 type registrySettings struct {
-	// Host is the registry's, as it stands in an image's name.
+	// Host is the registry's, as an image's name has it.
 	Host string `json:"host"`
 	// UseHTTP has it asked without TLS.
 	UseHTTP bool `json:"useHttp"`

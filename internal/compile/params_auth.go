@@ -76,7 +76,7 @@ type alibabaParameters struct {
 	Name string `json:"name"`
 	// DefaultInstanceID is the instance of a registry that acrInstancesConfig does not name.
 	DefaultInstanceID string `json:"defaultInstanceId"`
-	// Instances are further ones, by the name that stands in a registry's host.
+	// Instances are further ones, by the name in a registry's host.
 	Instances []alibaba.Instance `json:"acrInstancesConfig"`
 
 	// Endpoints are the registries that are asked so.

@@ -50,7 +50,7 @@ func (f *finding) unpinnedReason(c Context) *boltseal.Reason {
 
 // differ says that two namesakes are trusted, and what to do.
 func (f *finding) differ() string {
-	return fmt.Sprintf("its tag stood for %s when it was verified for the cluster's policies, and for %s when it was for the namespace's own. "+
+	return fmt.Sprintf("its tag named %s when it was verified for the cluster's policies, and for %s when it was for the namespace's own. "+
 		"What to do: try again, or name the image by its digest", f.differs, f.digest)
 }
 

@@ -94,7 +94,7 @@ func (w *writer) list(ctx context.Context) error {
 	switch {
 	case apierrors.IsNotFound(err):
 		if !w.absent {
-			w.a.o.Log.Warn("the cluster does not know openreports.io/v1alpha1 Report, so that the audit's results stand in the status of policies only; see docs/audit.md")
+			w.a.o.Log.Warn("the cluster does not know openreports.io/v1alpha1 Report, so that the audit's results is in the status of policies only; see docs/audit.md")
 		}
 		w.absent, w.listed = true, true
 		return nil

@@ -26,7 +26,7 @@ type ImageIntegrityPolicy struct {
 	// Metadata of the policy.
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// Spec is what is demanded.
+	// Spec is what is required.
 	Spec ImageIntegrityPolicySpec `json:"spec"`
 	// Status is how the policy stands. Boltseal writes it.
 	// +optional
@@ -54,7 +54,7 @@ type NamespacedImageIntegrityPolicy struct {
 	// Metadata of the policy.
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// Spec is what is demanded.
+	// Spec is what is required.
 	Spec NamespacedImageIntegrityPolicySpec `json:"spec"`
 	// Status is how the policy stands. Boltseal writes it.
 	// +optional

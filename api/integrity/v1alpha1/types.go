@@ -54,14 +54,14 @@ type Match struct {
 	// +kubebuilder:validation:items:MaxLength=317
 	// +optional
 	Kinds []string `json:"kinds,omitempty"`
-	// Namespaces by name; a trailing * stands for any ending. Empty means all.
+	// Namespaces by name; a trailing * matches any ending. Empty means all.
 	// +kubebuilder:validation:MaxItems=1000
 	// +kubebuilder:validation:items:Pattern=`^[a-z0-9-]*\*?$`
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=64
 	// +optional
 	Namespaces []string `json:"namespaces,omitempty"`
-	// ExcludedNamespaces by name; a trailing * stands for any ending. They win over Namespaces.
+	// ExcludedNamespaces by name; a trailing * matches any ending. They win over Namespaces.
 	// kube-system and Boltseal's own namespace are always excluded.
 	// +kubebuilder:validation:MaxItems=1000
 	// +kubebuilder:validation:items:Pattern=`^[a-z0-9-]*\*?$`
@@ -101,7 +101,7 @@ type ImageIntegrityPolicySpec struct {
 	// Match selects the objects. Empty means all that have containers.
 	// +optional
 	Match Match `json:"match,omitempty"`
-	// ExcludedImages are not looked at: an exact image, or a beginning with a trailing *,
+	// ExcludedImages are not checked: an exact image, or a beginning with a trailing *,
 	// compared with the canonical name (docker.io/library/nginx:1.27). A * before the first /
 	// is refused: myregistry* would name myregistry.evil.example too.
 	// +kubebuilder:validation:MaxItems=1000
@@ -109,8 +109,8 @@ type ImageIntegrityPolicySpec struct {
 	// +kubebuilder:validation:items:MaxLength=512
 	// +optional
 	ExcludedImages []string `json:"excludedImages,omitempty"`
-	// Exemptions take some of what the policy looks at out of it for a while. An image that is
-	// not trusted, or could not be judged, is admitted under one, and is told of. They say
+	// Exemptions take some of what the policy selects out of it for a while. An image that is
+	// not trusted, or could not be judged, is admitted under one, and is reported. They say
 	// nothing to other policies.
 	// +kubebuilder:validation:MaxItems=500
 	// +listType=map
@@ -148,7 +148,7 @@ const (
 //
 // +kubebuilder:validation:XValidation:rule="has(self.namespaces) || has(self.images) || has(self.workloads)",message="write namespaces, images or workloads"
 type Exemption struct {
-	// Name that it is told of by.
+	// Name that it is reported by.
 	// +kubebuilder:validation:Pattern=`^[a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?$`
 	// +kubebuilder:validation:MaxLength=253
 	Name string `json:"name"`
@@ -161,7 +161,7 @@ type Exemption struct {
 	// +kubebuilder:validation:MaxLength=512
 	// +optional
 	Reason string `json:"reason,omitempty"`
-	// Namespaces by name; a trailing * stands for any ending.
+	// Namespaces by name; a trailing * matches any ending.
 	// +kubebuilder:validation:MaxItems=100
 	// +kubebuilder:validation:items:Pattern=`^[a-z0-9-]*\*?$`
 	// +kubebuilder:validation:items:MinLength=1
@@ -213,7 +213,7 @@ type ImageIntegrityPolicyStatus struct {
 	// ObservedGeneration is the generation of the spec that this status is about.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// Conditions: Ready says whether the policy is in force as it is written.
+	// Conditions: Ready says whether the policy applies as it is written.
 	// +listType=map
 	// +listMapKey=type
 	// +optional
@@ -226,9 +226,9 @@ type ImageIntegrityPolicyStatus struct {
 // Audit is what a policy finds about Pods that already run, whatever its
 // enforcementAction: nothing that runs is ever stopped.
 type Audit struct {
-	// ChangedAt is when what is told here changed last.
+	// ChangedAt is when what is reported here changed last.
 	ChangedAt metav1.Time `json:"changedAt"`
-	// Pods is how many the policy looks at.
+	// Pods is how many the policy selects.
 	Pods int32 `json:"pods"`
 	// Images is how many distinct images run in them.
 	Images int32 `json:"images"`
@@ -243,7 +243,7 @@ type Audit struct {
 	// under an exemption, and none that is in violation.
 	// +optional
 	Exempt int32 `json:"exempt,omitempty"`
-	// Pending is how many of the Pods are still to be looked at.
+	// Pending is how many of the Pods are still to be checked.
 	Pending int32 `json:"pending"`
 	// First are the first violations by namespace and image. The reports and 'boltseal audit'
 	// have more.
@@ -332,7 +332,7 @@ type AuditViolation struct {
 	Reason string `json:"reason"`
 	// Message is why it is not trusted, as a sentence.
 	Message string `json:"message"`
-	// Signer, where it has a signature that does not hold.
+	// Signer, where it has a signature that is not valid.
 	// +kubebuilder:validation:MaxLength=512
 	// +optional
 	Signer string `json:"signer,omitempty"`
@@ -358,7 +358,7 @@ type NamespacedImageIntegrityPolicySpec struct {
 	// Match selects the objects. Empty means all that have containers.
 	// +optional
 	Match NamespacedMatch `json:"match,omitempty"`
-	// ExcludedImages are not looked at: an exact image, or a beginning with a trailing *,
+	// ExcludedImages are not checked: an exact image, or a beginning with a trailing *,
 	// compared with the canonical name (docker.io/library/nginx:1.27). A * before the first /
 	// is refused: myregistry* would name myregistry.evil.example too.
 	// +kubebuilder:validation:MaxItems=1000

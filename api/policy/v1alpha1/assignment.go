@@ -64,7 +64,7 @@ type PolicyAssignmentSpec struct {
 	// +kubebuilder:validation:Pattern=`^/`
 	// +kubebuilder:validation:MaxLength=512
 	Scope string `json:"scope"`
-	// NotScopes below the scope are not looked at and not counted.
+	// NotScopes below the scope are not checked and not counted.
 	// +kubebuilder:validation:MaxItems=400
 	// +kubebuilder:validation:items:Pattern=`^/`
 	// +kubebuilder:validation:items:MaxLength=512
@@ -142,7 +142,7 @@ type Selector struct {
 	// +kubebuilder:validation:MaxItems=50
 	// +optional
 	In []string `json:"in,omitempty"`
-	// NotIn has the values that do not hold.
+	// NotIn has the values that do not match.
 	// +kubebuilder:validation:MaxItems=50
 	// +optional
 	NotIn []string `json:"notIn,omitempty"`
@@ -185,7 +185,7 @@ const (
 	NonCompliant ComplianceState = "NonCompliant"
 	Exempt       ComplianceState = "Exempt"
 	Conflict     ComplianceState = "Conflict"
-	Unknown      ComplianceState = "Unknown" // not told yet, or could not be judged
+	Unknown      ComplianceState = "Unknown" // not reported yet, or could not be checked
 	Failed       ComplianceState = "Error"
 )
 
@@ -205,7 +205,7 @@ type Compliance struct {
 	// Pods of the clusters that reported. Absent where none did.
 	// +optional
 	Pods *PodCounts `json:"pods,omitempty"`
-	// ChangedAt is when what is told here changed last.
+	// ChangedAt is when what is reported here changed last.
 	ChangedAt metav1.Time `json:"changedAt"`
 	// Clusters in the scope, and how many of them are in each state.
 	Clusters int32 `json:"clusters"`
@@ -245,7 +245,7 @@ type Compliance struct {
 
 // TrendPoint is how far the clusters of an assignment were at some time.
 type TrendPoint struct {
-	// At is when the hour began that it stands for; the values are those of its end.
+	// At is when the hour of the values began; the values are those of its end.
 	At metav1.Time `json:"at"`
 	// State was the worst.
 	State ComplianceState `json:"state"`
@@ -310,7 +310,7 @@ type PolicyExemption struct {
 
 	// Spec is what is exempt, and until when.
 	Spec PolicyExemptionSpec `json:"spec"`
-	// Status says whether the exemption is in force. Boltseal writes it.
+	// Status says whether the exemption is active. Boltseal writes it.
 	// +optional
 	Status Status `json:"status,omitempty"`
 }
@@ -363,7 +363,7 @@ type PolicyExemptionSpec struct {
 //
 // +kubebuilder:validation:MinProperties=1
 type ExemptionWithin struct {
-	// Namespaces by name; a trailing * stands for any ending.
+	// Namespaces by name; a trailing * matches any ending.
 	// +kubebuilder:validation:MaxItems=100
 	// +kubebuilder:validation:items:Pattern=`^[a-z0-9-]*\*?$`
 	// +kubebuilder:validation:items:MinLength=1
@@ -376,7 +376,7 @@ type ExemptionWithin struct {
 	// +kubebuilder:validation:items:MaxLength=512
 	// +optional
 	Images []string `json:"images,omitempty"`
-	// Workloads by kind and name, such as Deployment/web; they stand in the Namespaces.
+	// Workloads by kind and name, such as Deployment/web; they are in the Namespaces.
 	// +kubebuilder:validation:MaxItems=100
 	// +kubebuilder:validation:items:Pattern=`^[A-Z][A-Za-z]+/[a-z0-9.-]+$`
 	// +kubebuilder:validation:items:MaxLength=320

@@ -51,7 +51,7 @@ type ClusterList struct {
 
 // ClusterSpec is where a cluster stands, and what it is to have.
 type ClusterSpec struct {
-	// Scope is the path that the cluster stands at, such as /subscriptions/S/resourceGroups/G.
+	// Scope is the path of the cluster, such as /subscriptions/S/resourceGroups/G.
 	// +kubebuilder:default="/"
 	// +kubebuilder:validation:Pattern=`^/`
 	// +kubebuilder:validation:MaxLength=512
@@ -139,7 +139,7 @@ type ClusterStatus struct {
 type ClusterTotals struct {
 	// State is the worst of its assignments.
 	State ComplianceState `json:"state"`
-	// Pods that were looked at.
+	// Pods that were checked.
 	Pods int32 `json:"pods"`
 	// Violations is how many of them run an image that is not trusted and not exempt.
 	Violations int32 `json:"violations"`
@@ -163,7 +163,7 @@ type AssignmentState struct {
 	// Message is why, as a sentence.
 	// +optional
 	Message string `json:"message,omitempty"`
-	// Pods of the cluster that it looks at. Absent means that nothing is known of them now.
+	// Pods of the cluster that it selects. Absent means that nothing is known of them now.
 	// +optional
 	Pods *PodCounts `json:"pods,omitempty"`
 }
@@ -171,7 +171,7 @@ type AssignmentState struct {
 // PodCounts is how many Pods run which images. Each Pod is counted once.
 type PodCounts struct {
 	// Trusted is how many run trusted images only. Absent means that it is not known:
-	// Gatekeeper does not tell which Pods it looks at.
+	// Gatekeeper does not report which Pods it checks.
 	// +optional
 	Trusted *int32 `json:"trusted,omitempty"`
 	// NotTrusted is how many run an image that is not trusted and not exempt.

@@ -5,7 +5,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// PolicyDefinition is a rule that can be assigned: what is looked at, and what becomes of
+// PolicyDefinition is a rule that can be assigned: what is checked, and what becomes of
 // what does not satisfy it. It has the shape of the properties of an Azure Policy definition.
 //
 // +kubebuilder:object:root=true
@@ -87,7 +87,7 @@ type DefinitionMetadata struct {
 	// name that Azure has for it, is registered.
 	// +optional
 	Preview bool `json:"preview,omitempty"`
-	// Deprecated definitions are still in force, and are said to be deprecated.
+	// Deprecated definitions still apply, and are said to be deprecated.
 	// +optional
 	Deprecated bool `json:"deprecated,omitempty"`
 }
@@ -233,7 +233,7 @@ type Status struct {
 	// ObservedGeneration is the generation of the spec that this status is about.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// Conditions: Ready says whether the object is in force as it is written.
+	// Conditions: Ready says whether the object applies as it is written.
 	// +listType=map
 	// +listMapKey=type
 	// +optional

@@ -19,7 +19,7 @@ type ClusterBundle struct {
 	// Metadata of the bundle.
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// Spec is what is demanded.
+	// Spec is what is required.
 	Spec ClusterBundleSpec `json:"spec"`
 }
 
@@ -32,7 +32,7 @@ type ClusterBundleList struct {
 	Items           []ClusterBundle `json:"items"`
 }
 
-// ClusterBundleSpec is what is demanded of a cluster.
+// ClusterBundleSpec is what is required of a cluster.
 type ClusterBundleSpec struct {
 	// Engine to render for. Empty means what the cluster has.
 	// +optional
@@ -40,7 +40,7 @@ type ClusterBundleSpec struct {
 	// AddOn is the add-on that verifies images.
 	// +optional
 	AddOn BundleAddOn `json:"addOn,omitempty"`
-	// Demands, one for each definition of each assignment that looks at what runs, in order of
+	// Demands, one for each definition of each assignment that checks what runs, in order of
 	// their names.
 	// +kubebuilder:validation:MaxItems=200
 	// +listType=atomic
@@ -89,7 +89,7 @@ type Demand struct {
 	// Match selects the objects.
 	// +optional
 	Match integrity.Match `json:"match,omitempty"`
-	// ExcludedImages are not looked at.
+	// ExcludedImages are not checked.
 	// +kubebuilder:validation:MaxItems=1000
 	// +optional
 	ExcludedImages []string `json:"excludedImages,omitempty"`
@@ -104,7 +104,7 @@ type Demand struct {
 	// Message is said to whoever is denied or warned.
 	// +optional
 	Message string `json:"message,omitempty"`
-	// Exemptions that are in force or begin to be.
+	// Exemptions that are active or will be.
 	// +kubebuilder:validation:MaxItems=500
 	// +listType=atomic
 	// +optional
@@ -175,7 +175,7 @@ type ClusterReportContent struct {
 	// AddOn is how far the add-on is.
 	// +optional
 	AddOn AddOnReport `json:"addOn,omitempty"`
-	// Pods that were looked at.
+	// Pods that were checked.
 	// +optional
 	Pods int32 `json:"pods,omitempty"`
 	// Demands, each as it stands.
@@ -218,11 +218,11 @@ type DemandReport struct {
 	// +kubebuilder:validation:MaxLength=1024
 	// +optional
 	Message string `json:"message,omitempty"`
-	// Pods that the demand looks at.
+	// Pods that the requirement selects.
 	// +optional
 	Pods int32 `json:"pods,omitempty"`
 	// Trusted is how many of them run trusted images only. Absent means that it is not known:
-	// Gatekeeper does not tell which Pods it looks at.
+	// Gatekeeper does not report which Pods it checks.
 	// +optional
 	Trusted *int32 `json:"trusted,omitempty"`
 	// Violations is how many of them run an image that is not trusted and not exempt.

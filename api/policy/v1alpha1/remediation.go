@@ -121,7 +121,7 @@ type RemediationStatus struct {
 	// CreatedOn is when it was begun.
 	// +optional
 	CreatedOn *metav1.Time `json:"createdOn,omitempty"`
-	// LastUpdatedOn is when what is told here changed last.
+	// LastUpdatedOn is when what is reported here changed last.
 	// +optional
 	LastUpdatedOn *metav1.Time `json:"lastUpdatedOn,omitempty"`
 	// DeploymentStatus has the counts.

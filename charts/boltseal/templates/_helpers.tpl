@@ -1,4 +1,4 @@
-{{/* The name of everything: the release's, with the chart's where it does not hold it. */}}
+{{/* The name of everything: the release's, with the chart's where it does not contain it. */}}
 {{- define "boltseal.fullname" -}}
 {{- $name := default .Chart.Name .Values.nameOverride -}}
 {{- if .Values.fullnameOverride -}}

@@ -37,7 +37,7 @@ const (
 
 // Instance is one instance of the registry.
 type Instance struct {
-	// InstanceName is what stands in the registry's host.
+	// InstanceName is the part of the registry's host that names it.
 	InstanceName string `json:"instanceName"`
 	// InstanceID is such as cri-kmsiwlxxdcvaduwb.
 	InstanceID string `json:"instanceId"`
@@ -49,7 +49,7 @@ type Options struct {
 	// that Instances does not name. "" means $ALIBABA_CLOUD_ACR_INSTANCE_ID; where
 	// that is not set either, only registries that Instances names are meant.
 	DefaultInstanceID string
-	// Instances are further ones by the name that stands in a registry's host,
+	// Instances are further ones by the name in a registry's host,
 	// Ratify's acrInstancesConfig.
 	Instances []Instance
 

@@ -33,7 +33,7 @@ func TestTrend(t *testing.T) {
 			t.Fatalf("%s: %+v", now, c.Trend)
 		}
 		if before != nil && len(before.Trend) != had {
-			t.Fatal("what was told before has changed")
+			t.Fatal("what was reported before has changed")
 		}
 	}
 	step(0, good, 1, "100.0")

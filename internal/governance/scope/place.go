@@ -37,7 +37,7 @@ func At(c *v1alpha1.Cluster) (Place, error) {
 		// One cluster's ID must never lie below another's.
 		for _, reserved := range []string{clusters, providers} {
 			if slices.Contains(at.segments, reserved) {
-				return fail("spec.scope", &PathError{Path: clip(text), Problem: "a part may not be " + reserved + ": that begins the name of what stands in the scope"})
+				return fail("spec.scope", &PathError{Path: clip(text), Problem: "a part may not be " + reserved + ": that begins the name of what is in the scope"})
 			}
 		}
 	}

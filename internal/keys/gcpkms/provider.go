@@ -285,7 +285,7 @@ func (v *provider) version(ctx context.Context, k Key, r versionReply) (keys.Ite
 	it.Use = keys.Unusable
 	fits := algorithms[r.Algorithm]
 	if fits == nil {
-		it.Why = "its algorithm is " + keys.Clean(cmp.Or(r.Algorithm, "not told")) + ", by which no signature is verified here: use EC_SIGN_P256_SHA256, EC_SIGN_P384_SHA384, RSA_SIGN_PSS_2048_SHA256 or RSA_SIGN_PSS_4096_SHA512"
+		it.Why = "its algorithm is " + keys.Clean(cmp.Or(r.Algorithm, "not reported")) + ", by which no signature is verified here: use EC_SIGN_P256_SHA256, EC_SIGN_P384_SHA384, RSA_SIGN_PSS_2048_SHA256 or RSA_SIGN_PSS_4096_SHA512"
 		return it, nil
 	}
 	var pub pubReply

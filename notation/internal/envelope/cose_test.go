@@ -43,7 +43,7 @@ func TestCOSEHeaders(t *testing.T) {
 		says   string
 	}{
 		{"alg unknown", testca.SignOptions{}, label(labelAlg, int64(-257)), odd, "-257"},
-		{"alg of another key", testca.SignOptions{}, label(labelAlg, int64(-35)), bad, "demands ES256"},
+		{"alg of another key", testca.SignOptions{}, label(labelAlg, int64(-35)), bad, "requires ES256"},
 		{"alg missing", testca.SignOptions{}, label(labelAlg, nil), bad, "states no algorithm"},
 		{"alg is a text", testca.SignOptions{}, label(labelAlg, "ES256"), bad, "algorithm is not a number"},
 		{"alg twice", testca.SignOptions{}, more(labelAlg, int64(-7)), bad, "duplicate map key"},
