@@ -40,7 +40,7 @@ func (o *outputFlag) register(cmd *cobra.Command) {
 }
 
 // outputVersion is the version of what commands print for programs. It changes where a
-// field is renamed or removed, or where a value gets another meaning; docs/cli.md says so.
+// field is renamed or removed, or where a value gets another meaning; docs/words.md says so.
 const outputVersion = "cli.boltseal.dev/v1"
 
 // versioned encodes an object with its apiVersion in front, and a list as the items of one.
