@@ -81,8 +81,8 @@ Every flag can be set by an environment variable too: --cluster is BOLTSEAL_CLUS
 	fl.StringVar(&f.addOn, "add-on", "", "YAML `FILE` with what is installed where the hub says so, such as the release's boltseal.yaml")
 	fl.StringSliceVar(&f.exempt, "exempt-namespaces", nil, "`NAMESPACES` that Gatekeeper never judges by what is required, beside kube-system and Boltseal's own")
 	fl.StringVar(&f.metrics, "metrics-listen", "", "`ADDRESS` of /metrics and /healthz, plain HTTP; empty for none")
-	fl.StringVar(&f.logFormat, "log-format", "text", "text or json")
-	fl.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	fl.StringVar(&f.logFormat, "log-format", "text", "`FORMAT`: text or json")
+	fl.StringVar(&f.logLevel, "log-level", "info", "`LEVEL`: debug, info, warn or error")
 	return cmd
 }
 

@@ -82,8 +82,8 @@ Boltseal's and Ratify's resources too.`,
 	registerLentTo(fl, &f.lentTo)
 	registerDrivers(fl, &f.drivers)
 	fl.BoolVar(&f.all, "all", false, "list trusted images too")
-	fl.DurationVar(&f.timeout, "timeout", 30*time.Second, "time for one image")
-	fl.IntVar(&f.concurrency, "concurrency", 16, "images verified at a time")
+	fl.DurationVar(&f.timeout, "timeout", 30*time.Second, "`DURATION`: time for one image")
+	fl.IntVar(&f.concurrency, "concurrency", 16, "`N`: images verified at a time")
 	f.output.register(cmd)
 	return cmd
 }

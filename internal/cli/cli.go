@@ -114,6 +114,7 @@ them by the rules of the Notary Project.`,
 		plainHelpFlag(cmd)
 	}
 	plainHelpFlag(root)
+	completeNames(env, root)
 	return root
 }
 

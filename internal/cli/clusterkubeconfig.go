@@ -63,7 +63,7 @@ another one; earlier ones stay good until their end.`,
 	fl.StringVarP(&f.name, "name", "n", "", "`NAME` of the cluster")
 	fl.StringVar(&f.namespace, "namespace", defaultNamespace, "`NAMESPACE` at the hub of the ServiceAccount")
 	fl.StringVar(&f.server, "server", "", "`URL` by which the cluster reaches the hub's API server (default that of your kubeconfig)")
-	fl.DurationVar(&f.lifetime, "lifetime", defaultAgentLifetime, "how long the credential is good")
+	fl.DurationVar(&f.lifetime, "lifetime", defaultAgentLifetime, "`DURATION`: how long the credential is good")
 	f.hub.register(cmd)
 	return cmd
 }

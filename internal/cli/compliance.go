@@ -59,7 +59,7 @@ of the past, and ends with 0.`,
 	fl.StringVar(&f.cluster, "cluster", "", "only the cluster `NAME`")
 	fl.StringVar(&f.namespace, "namespace", "", "only components in the namespace `NAME`")
 	fl.StringVar(&f.image, "image", "", "only components whose image has this `TEXT` in its name")
-	fl.DurationVar(&f.since, "since", 0, "only components that were first seen this long ago or later")
+	fl.DurationVar(&f.since, "since", 0, "`DURATION`: only components that were first seen this long ago or later")
 	fl.StringVar(&f.by, "by", "", "`LEVEL`: assignment, cluster, namespace, image, component or trend (default by what is asked for)")
 	fl.StringVarP(&f.output, "output", "o", "table", "`FORMAT`: table, json, yaml, csv or html")
 	f.hub.register(cmd)

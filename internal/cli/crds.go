@@ -74,7 +74,7 @@ Boltseal is left as it is, so that going back loses no field of a resource.`,
 	}
 	cmd.Flags().StringVar(&f.kubeconfig, "kubeconfig", "", "the cluster that `FILE` names; default: as kubectl's")
 	cmd.Flags().BoolVar(&f.inCluster, "in-cluster", false, "the cluster that this Pod runs in")
-	cmd.Flags().DurationVar(&f.timeout, "timeout", 2*time.Minute, "how long to wait until they are served")
+	cmd.Flags().DurationVar(&f.timeout, "timeout", 2*time.Minute, "`DURATION`: how long to wait until they are served")
 	return cmd
 }
 

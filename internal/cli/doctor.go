@@ -65,7 +65,7 @@ something could not be checked.`,
 	fl.StringVar(&f.cluster.Account, "boltseal-account", "boltseal", "`NAME` of its ServiceAccount")
 	fl.StringVar(&f.cluster.Provider, "gatekeeper-provider", "ratify-provider", "`NAME` of Gatekeeper's Provider that asks it")
 	fl.StringVarP(&f.cluster.TryNamespace, "namespace", "n", "default", "`NAMESPACE` in which a Pod is tried")
-	fl.DurationVar(&f.timeout, "timeout", doctor.DefaultTimeout, "time for one question to a registry")
+	fl.DurationVar(&f.timeout, "timeout", doctor.DefaultTimeout, "`DURATION`: time for one question to a registry")
 	fl.BoolVar(&f.problems, "problems", false, "list only what is wrong or deserves a look")
 	f.output.register(cmd)
 	return cmd

@@ -74,7 +74,7 @@ func newHelp() *cobra.Command {
 
 func describeCompletion(cmd *cobra.Command) {
 	cmd.Short = "Print a completion script for your shell"
-	cmd.Long = "Print a script that lets your shell complete boltseal's commands and flags."
+	cmd.Long = "Print a script that lets your shell complete boltseal's commands and flags, the values\nthat flags take, and the names of what exists in the cluster."
 	for _, c := range cmd.Commands() {
 		c.Short = "Print the script for " + c.Name()
 		c.Long = "Print a script that lets " + c.Name() + " complete boltseal's commands and flags.\n\n" + completionUse[c.Name()]

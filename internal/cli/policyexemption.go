@@ -53,16 +53,16 @@ is announced 30, 7 and 1 days before, and holds even where the hub is away.`,
 	}
 	fl := cmd.Flags()
 	fl.StringVarP(&f.name, "name", "n", "", "`NAME` of the exemption")
-	fl.StringVar(&f.displayName, "display-name", "", "its name for people")
-	fl.StringVar(&f.description, "description", "", "why")
+	fl.StringVar(&f.displayName, "display-name", "", "`TEXT`: its name for people")
+	fl.StringVar(&f.description, "description", "", "`TEXT`: why")
 	fl.StringVarP(&f.assignment, "policy-assignment", "a", "", "`NAME` or ID of the assignment")
-	fl.StringVarP(&f.category, "exemption-category", "e", "", "Waiver (the risk is accepted) or Mitigated (met in another way)")
+	fl.StringVarP(&f.category, "exemption-category", "e", "", "`CATEGORY`: Waiver (the risk is accepted) or Mitigated (met in another way)")
 	fl.StringVar(&f.expires, "expires-on", "", "its end: a day, or a `TIME` such as 2027-03-01T12:00:00Z (default never)")
 	fl.StringVar(&f.scope, "scope", "", "only clusters at this `PATH` and below it (default all of the assignment)")
-	fl.StringSliceVarP(&f.references, "policy-definition-reference-ids", "r", nil, "only these definitions of the initiative")
-	fl.StringSliceVar(&f.namespaces, "namespaces", nil, "only what runs in these namespaces; a trailing * matches any ending")
-	fl.StringSliceVar(&f.images, "images", nil, "only these images: exact, or a beginning with a trailing *")
-	fl.StringSliceVar(&f.workload, "workloads", nil, "only these workloads and their Pods, such as Deployment/web; with --namespaces")
+	fl.StringSliceVarP(&f.references, "policy-definition-reference-ids", "r", nil, "`REFERENCES`: only these definitions of the initiative")
+	fl.StringSliceVar(&f.namespaces, "namespaces", nil, "`NAMESPACES`: only what runs in these namespaces; a trailing * matches any ending")
+	fl.StringSliceVar(&f.images, "images", nil, "`IMAGES`: only these images: exact, or a beginning with a trailing *")
+	fl.StringSliceVar(&f.workload, "workloads", nil, "`KIND/NAME`: only these workloads and their Pods, such as Deployment/web; with --namespaces")
 	fl.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName { // one or several
 		switch name {
 		case "namespace", "image", "workload":

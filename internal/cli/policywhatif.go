@@ -56,7 +56,7 @@ name, or since it could not look.`,
 	fl.StringArrayVarP(&f.files, "filename", "f", nil, "YAML `FILE` with PolicyAssignments, PolicyExemptions or definitions; may be repeated")
 	fl.StringVar(&f.assignment, "assignment", "", "`NAME` or ID of the assignment that --effect and --enforcement-mode are about")
 	fl.StringVar(&f.effect, "effect", "", "another `EFFECT` of it, such as Deny")
-	fl.StringVar(&f.mode, "enforcement-mode", "", "another enforcement mode of it: Default or DoNotEnforce")
+	fl.StringVar(&f.mode, "enforcement-mode", "", "`MODE`: another enforcement mode of it: Default or DoNotEnforce")
 	fl.StringArrayVar(&f.without, "without-exemption", nil, "`NAME` of an exemption to leave out; may be repeated")
 	fl.StringVar(&f.at, "at", "", "a day, or a `TIME`: exemptions that end until then are over")
 	fl.StringArrayVar(&f.revoked, "revoked", nil, "`CERT` that is trusted no more, of a signer or a CA: a file, a fingerprint (sha256:…), or a\nsubject such as 'CN=signer,O=Acme'; may be repeated")

@@ -36,8 +36,8 @@ func (f *webhookFlags) register(fl *pflag.FlagSet) {
 	// One flag: BOLTSEAL_SERVICE_PORT is what Kubernetes itself puts into Pods beside
 	// a Service of this name.
 	fl.StringVar(&f.service, "service", "boltseal:6001", "`NAME:PORT` of the Service, in Boltseal's namespace, that leads here")
-	fl.StringVar(&f.failurePolicy, "webhook-failure-policy", "Fail", "what becomes of requests that are not answered: Fail refuses, Ignore admits them")
-	fl.Int32Var(&f.timeout, "webhook-timeout-seconds", 10, "how long the API server waits for an answer, 1 to 30")
+	fl.StringVar(&f.failurePolicy, "webhook-failure-policy", "Fail", "`POLICY`: what becomes of requests that are not answered: Fail refuses, Ignore admits them")
+	fl.Int32Var(&f.timeout, "webhook-timeout-seconds", 10, "`SECONDS`: how long the API server waits for an answer, 1 to 30")
 	fl.StringSliceVar(&f.exempt, "exempt-namespaces", []string{defaultNamespace}, "`NAMESPACES` that the webhook never judges, beside kube-system: Boltseal's own")
 }
 
@@ -77,14 +77,14 @@ func (f *hookFlags) registerTLS(fl *pflag.FlagSet, o *service.Options) {
 	fl.StringVar(&f.gatekeeperCA, "gatekeeper-ca-secret", valueAuto, "`NAMESPACE/NAME` of the Secret with the CA of Gatekeeper's certificate, which whoever asks as Gatekeeper must show then; "+
 		valueNone+"; or "+valueAuto+", Gatekeeper's own Secret where Boltseal keeps its certificate itself and --client-ca is not set")
 	fl.StringVar(&f.secret, "tls-secret", "boltseal-serving", "`NAME` of the Secret that the server's certificate is kept in, and renewed, where no other is configured in a cluster")
-	fl.DurationVar(&f.lifetimes.Certificate, "tls-lifetime", servingcert.DefaultCertificate, "how long that certificate is valid; it is renewed when two thirds have passed")
-	fl.DurationVar(&f.lifetimes.Authority, "tls-ca-lifetime", servingcert.DefaultAuthority, "how long its CA is valid; at least three times as long")
-	fl.DurationVar(&f.lifetimes.Announce, "tls-ca-announce", servingcert.DefaultAnnounce, "how long a new CA is in all caBundles before a certificate of it is served")
+	fl.DurationVar(&f.lifetimes.Certificate, "tls-lifetime", servingcert.DefaultCertificate, "`DURATION`: how long that certificate is valid; it is renewed when two thirds have passed")
+	fl.DurationVar(&f.lifetimes.Authority, "tls-ca-lifetime", servingcert.DefaultAuthority, "`DURATION`: how long its CA is valid; at least three times as long")
+	fl.DurationVar(&f.lifetimes.Announce, "tls-ca-announce", servingcert.DefaultAnnounce, "`DURATION`: how long a new CA is in all caBundles before a certificate of it is served")
 	fl.StringVar(&o.BundleFile, "tls-ca", "", "PEM `FILE` with the CAs of --tls-cert, for the caBundle of all that points here in a cluster; watched")
 }
 
 func (f *hookFlags) register(fl *pflag.FlagSet) {
-	fl.StringVar(&f.mode, "webhook", string(registrar.Off), "enforce makes and keeps webhook configurations in the cluster, off makes none")
+	fl.StringVar(&f.mode, "webhook", string(registrar.Off), "`MODE`: enforce makes and keeps webhook configurations in the cluster, off makes none")
 	f.webhook.register(fl)
 	fl.StringVar(&f.owner, "webhook-owner", "ClusterRole/boltseal", "`KIND/NAME` that the webhook configurations belong to, and go with: a ClusterRole or a Namespace; or "+valueNone)
 	fl.StringSliceVar(&f.providers, "gatekeeper-providers", []string{"ratify-provider", "ratify-mutation-provider"}, "`NAMES` of Gatekeeper's Providers that get the CAs where they point here; or "+valueNone)

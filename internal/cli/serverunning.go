@@ -25,9 +25,9 @@ type runningFlags struct {
 }
 
 func (f *runningFlags) register(fl *pflag.FlagSet) {
-	fl.DurationVar(&f.interval, "audit-interval", running.DefaultInterval, "how often Pods that run already are checked, beside on every change; 0 for never; in a cluster only")
-	fl.Float64Var(&f.rate, "audit-rate", running.DefaultRate, "images that this verifies in a second at most")
-	fl.IntVar(&f.concurrency, "audit-concurrency", running.DefaultConcurrency, "images that this verifies at a time")
+	fl.DurationVar(&f.interval, "audit-interval", running.DefaultInterval, "`DURATION`: how often Pods that run already are checked, beside on every change; 0 for never; in a cluster only")
+	fl.Float64Var(&f.rate, "audit-rate", running.DefaultRate, "`N`: images that this verifies in a second at most")
+	fl.IntVar(&f.concurrency, "audit-concurrency", running.DefaultConcurrency, "`N`: images that this verifies at a time")
 }
 
 // set makes the flags options of a cluster's server.

@@ -74,8 +74,8 @@ The first trusted signature settles an image. Nothing is written anywhere.`,
 	fl.StringVar(&f.layout, "oci-layout", "", "read images from the OCI layout in `DIR`; each REF is then a TAG, a DIGEST, DIR:TAG or DIR@DIGEST")
 	fl.StringVar(&f.imagesFrom, "images-from", "", "read further REFs from `FILE`, one a line, - for standard input")
 	fl.StringVarP(&f.namespace, "namespace", "n", "", "verify as a Pod in namespace `NAME` would be. Namespaced resources that name no namespace are\nin it, as with kubectl apply -n")
-	fl.DurationVar(&f.timeout, "timeout", 30*time.Second, "time for one image")
-	fl.IntVar(&f.concurrency, "concurrency", 32, "images verified at a time")
+	fl.DurationVar(&f.timeout, "timeout", 30*time.Second, "`DURATION`: time for one image")
+	fl.IntVar(&f.concurrency, "concurrency", 32, "`N`: images verified at a time")
 	fl.StringSliceVar(&f.platforms, "platform", nil, "ask that of an image index the manifests for `OS/ARCH[/VARIANT]` are signed, whatever the\nPolicy's multiArch is; may be repeated")
 	fl.BoolVar(&f.allOfIndex, "all-platforms", false, "ask that an image index and everything in it are signed, whatever the Policy's multiArch is")
 	_ = cmd.RegisterFlagCompletionFunc("platform", cobra.FixedCompletions([]string{"linux/amd64", "linux/arm64", "linux/arm/v7", "linux/s390x",
