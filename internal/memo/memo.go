@@ -270,7 +270,7 @@ func (m *Memo) alias(k key, ref boltseal.Reference, a *Answer) {
 func (m *Memo) join(ctx context.Context, k key, host string) (w *work, leads bool, refusal *boltseal.Reason) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if w, ok := m.ongoing[k]; ok {
+	if w := m.begun(k); w != nil {
 		return w, false, nil
 	}
 	if w, refusal = m.newWork(ctx, host); refusal != nil {
@@ -280,11 +280,27 @@ func (m *Memo) join(ctx context.Context, k key, host string) (w *work, leads boo
 	return w, true, nil
 }
 
+// begun is the work on k: what is under way, or what ended since the caller looked for
+// its answer; nil where there is none. It is to be called with mu held: an answer is kept
+// before its work leaves ongoing.
+func (m *Memo) begun(k key) *work {
+	if w, ok := m.ongoing[k]; ok {
+		return w
+	}
+	a, ok := m.get(k)
+	if !ok {
+		return nil
+	}
+	w := &work{done: make(chan struct{}), answer: a}
+	close(w.done)
+	return w
+}
+
 // within is join for a part of work that has its seat and its time.
 func (m *Memo) within(k key) (w *work, leads bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if w, ok := m.ongoing[k]; ok {
+	if w := m.begun(k); w != nil {
 		return w, false
 	}
 	w = &work{done: make(chan struct{})}
