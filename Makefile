@@ -13,7 +13,7 @@ STRESS_COUNT    ?= 10
 STRESS_BESIDE   ?= 4
 STRESS_E2E      ?= yes
 
-.PHONY: help build image manifests demo cluster cluster-down test test-parts check lint lint-format lint-modules lint-vet lint-static \
+.PHONY: help build image manifests demo cluster cluster-down test test-parts check lint structure lint-format lint-modules lint-vet lint-static \
   race race-unit race-tools race-googlesdk e2e e2e-build e2e-browser pictures recording fuzz stress bench clean
 
 help: ## say what each target does
@@ -51,8 +51,11 @@ check: ## the quick loop while working: vet and the tests, without the race dete
 	$(GO) vet ./...
 	$(GO) test ./...
 
-lint: ## format, vet, staticcheck (the import rules are tests)
+lint: structure ## format, vet, staticcheck (the import rules are tests)
 	@$(MAKE) --no-print-directory -k lint-format lint-modules lint-vet lint-static
+
+structure: ## what makes the code easy or hard to find one's way in, as figures; a report, not a gate (V=-v lists what is behind them)
+	@$(GO) -C tools run ./structure -dir '$(CURDIR)' $(V)
 
 lint-format:
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$bad" ]; then echo "not formatted:"; echo "$$bad"; exit 1; fi
