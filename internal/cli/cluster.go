@@ -137,7 +137,9 @@ func newClusterList(env Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List clusters, and how far they are",
-		Args:  usage(cobra.NoArgs),
+		Example: `    boltseal cluster list
+    boltseal cluster list -g myResourceGroup -o json`,
+		Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.show.check(cmd); err != nil {
 				return err
@@ -220,7 +222,9 @@ func (h *hub) cluster(ctx context.Context, name, group string) (*v1alpha1.Cluste
 
 func newClusterShow(env Env) *cobra.Command {
 	var f clusterVerbFlags
-	cmd := &cobra.Command{Use: "show --name NAME", Short: "Show a cluster, and what applies to it"}
+	cmd := &cobra.Command{Use: "show --name NAME", Short: "Show a cluster, and what applies to it",
+		Example: `    boltseal cluster show --name fra1
+    boltseal cluster show --name fra1 --query compliance.state -o tsv`}
 	return onCluster(env, cmd, &f, func() error { return nil }, func(_ context.Context, _ *hub, c *v1alpha1.Cluster) error {
 		return showCluster(env, f.show, c)
 	})

@@ -25,6 +25,10 @@ func newDemo(env Env) *cobra.Command {
 signed well, badly or not at all, and verify them by the same path as 'verify'.
 Then start the server, and ask it what a Kubernetes API server and Gatekeeper
 would ask. No network, cluster or configuration is needed.`,
+		Example: `    boltseal demo
+
+  The same, and the registry and the server run until you press Ctrl-C:
+    boltseal demo --keep`,
 		GroupID: "verify",
 		Args:    usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {

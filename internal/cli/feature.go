@@ -187,7 +187,8 @@ func newProvider(env Env) *cobra.Command {
 		Short: "Say that there is nothing to do",
 		Long: `Taken so that az's command works as it is. There are no resource providers here: what
 'boltseal feature register' registers is active at once.`,
-		Args: usage(cobra.NoArgs),
+		Example: "    boltseal provider register --namespace Microsoft.ContainerService",
+		Args:    usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if namespace == "" {
 				return usageError{command: cmd.CommandPath(), err: errors.New("--namespace is missing, such as Microsoft.ContainerService")}

@@ -58,7 +58,9 @@ func newAssignmentList(env Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List assignments, and how far their clusters are",
-		Args:  usage(cobra.NoArgs),
+		Example: `    boltseal policy assignment list
+    boltseal policy assignment list --scope /emea`,
+		Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.show.check(cmd); err != nil {
 				return err
@@ -108,7 +110,8 @@ func newAssignmentDelete(env Env) *cobra.Command {
 		Long: `Delete an assignment. Clusters no longer require what it required, and keep the add-on
 until 'boltseal cluster update --disable-image-integrity'. Its exemptions stay, and
 are without effect.`,
-		Args: usage(cobra.MaximumNArgs(1)),
+		Example: `    boltseal policy assignment delete --name deploy-trustedimages`,
+		Args:    usage(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, err := oneName(cmd, f.name, args)
 			if err != nil {

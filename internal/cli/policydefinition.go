@@ -217,9 +217,10 @@ func newDefinitionList(env Env) *cobra.Command {
 		show showFlags
 	}
 	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List what can be assigned",
-		Args:  usage(cobra.NoArgs),
+		Use:     "list",
+		Short:   "List what can be assigned",
+		Example: `    boltseal policy definition list`,
+		Args:    usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.show.check(cmd); err != nil {
 				return err
@@ -304,7 +305,9 @@ func newDefinitionShow(env Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show NAME",
 		Short: "Show one, with its parameters",
-		Args:  usage(cobra.MaximumNArgs(1)),
+		Example: `    boltseal policy definition show image-integrity
+    boltseal policy definition show image-integrity --query parameters -o yaml`,
+		Args: usage(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, err := oneName(cmd, f.name, args)
 			if err != nil {
@@ -402,9 +405,10 @@ func newDefinitionDelete(env Env) *cobra.Command {
 		name string
 	}
 	cmd := &cobra.Command{
-		Use:   "delete NAME",
-		Short: "Delete what was imported",
-		Args:  usage(cobra.MaximumNArgs(1)),
+		Use:     "delete NAME",
+		Short:   "Delete what was imported",
+		Example: `    boltseal policy definition delete image-integrity-preview`,
+		Args:    usage(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, err := oneName(cmd, f.name, args)
 			if err != nil {

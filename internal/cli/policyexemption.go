@@ -247,9 +247,10 @@ func newExemptionList(env Env) *cobra.Command {
 		show showFlags
 	}
 	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List exemptions, and when they end",
-		Args:  usage(cobra.NoArgs),
+		Use:     "list",
+		Short:   "List exemptions, and when they end",
+		Example: `    boltseal policy exemption list`,
+		Args:    usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.show.check(cmd); err != nil {
 				return err
@@ -280,9 +281,10 @@ func newExemptionDelete(env Env) *cobra.Command {
 		name string
 	}
 	cmd := &cobra.Command{
-		Use:   "delete --name NAME",
-		Short: "Delete an exemption",
-		Args:  usage(cobra.MaximumNArgs(1)),
+		Use:     "delete --name NAME",
+		Short:   "Delete an exemption",
+		Example: `    boltseal policy exemption delete --name legacy`,
+		Args:    usage(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, err := oneName(cmd, f.name, args)
 			if err != nil {

@@ -285,9 +285,10 @@ func onRemediation(env Env, use, short string, do func(context.Context, *hub, *v
 		name, group string
 	}
 	cmd := &cobra.Command{
-		Use:   use + " --name NAME",
-		Short: short,
-		Args:  usage(cobra.MaximumNArgs(1)),
+		Use:     use + " --name NAME",
+		Short:   short,
+		Example: "    boltseal policy remediation " + use + " --name remediation",
+		Args:    usage(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, err := oneName(cmd, f.name, args)
 			if err != nil {
@@ -356,9 +357,10 @@ func newRemediationList(env Env) *cobra.Command {
 		show showFlags
 	}
 	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List remediations",
-		Args:  usage(cobra.NoArgs),
+		Use:     "list",
+		Short:   "List remediations",
+		Example: `    boltseal policy remediation list`,
+		Args:    usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.show.check(cmd); err != nil {
 				return err

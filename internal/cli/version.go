@@ -42,6 +42,7 @@ func newVersion(env Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "version",
 		Short:   "Print version, commit and Go version",
+		Example: "    boltseal version -o json",
 		GroupID: "more",
 		Args:    usage(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
