@@ -134,7 +134,7 @@ var rules = []rule{
 	{why: "policy is pure: it knows the evidence and nothing else of ours",
 		from: in("policy"), never: func(imp string) bool { return strings.HasPrefix(imp, module+"/") }},
 	{why: "a verifier judges what it is given; where content comes from is not its business",
-		from: in("notation", "cosign"), never: ours("oci", "internal/credential", "internal/keys", "internal/compile")},
+		from: in("notation", "cosign"), never: ours("oci", "internal/credential", "internal/keys", "internal/cloud", "internal/compile")},
 	{why: "verifiers do not know each other", from: in("notation"), never: ours("cosign")},
 	{why: "verifiers do not know each other", from: in("cosign"), never: ours("notation")},
 	{why: "api holds types and nothing else of ours",
@@ -145,8 +145,14 @@ var rules = []rule{
 	{why: "controller and admission meet at the snapshot only", from: in("internal/controller"), never: ours("internal/admission", "internal/externaldata")},
 	{why: "controller and admission meet at the snapshot only", from: in("internal/admission", "internal/externaldata"), never: ours("internal/controller")},
 	{why: "wire formats know no HTTP", from: in("internal/admission", "internal/externaldata", "internal/integrity"), never: theirs("net/http")},
-	{why: "cloud SDKs live with the keys and the credentials",
-		from: not(in("internal/keys", "internal/credential")), never: clouds},
+	{why: "cloud SDKs live in the rooms of clouds",
+		from: not(in("internal/cloud")), never: clouds},
+	{why: "what all clouds need does not know any of them", from: in("internal/keys", "internal/credential"), never: ours("internal/cloud")},
+	{why: "clouds do not know each other", from: in("internal/cloud/aws"), never: ours("internal/cloud/azure", "internal/cloud/gcp", "internal/cloud/alibaba", "internal/cloud/vault")},
+	{why: "clouds do not know each other", from: in("internal/cloud/azure"), never: ours("internal/cloud/aws", "internal/cloud/gcp", "internal/cloud/alibaba", "internal/cloud/vault")},
+	{why: "clouds do not know each other", from: in("internal/cloud/gcp"), never: ours("internal/cloud/aws", "internal/cloud/azure", "internal/cloud/alibaba", "internal/cloud/vault")},
+	{why: "clouds do not know each other", from: in("internal/cloud/alibaba"), never: ours("internal/cloud/aws", "internal/cloud/azure", "internal/cloud/gcp", "internal/cloud/vault")},
+	{why: "clouds do not know each other", from: in("internal/cloud/vault"), never: ours("internal/cloud/aws", "internal/cloud/azure", "internal/cloud/gcp", "internal/cloud/alibaba")},
 	{why: "what signs for tests must not be linked into what verifies",
 		from: not(in("internal/testca", "internal/testregistry", "internal/testhouse", "internal/demo", "bench")), never: ours("internal/testca", "internal/testregistry")},
 	{why: "OpenTelemetry's SDK is wired in one place: nobody who uses the library gets it",
@@ -186,7 +192,7 @@ func TestRulesBite(t *testing.T) {
 		for _, imp := range []string{
 			"net/http", "k8s.io/api", module + "/oci", module + "/internal/cli", module + "/internal/testca", module + "/cosign", module + "/notation",
 			module + "/internal/admission", module + "/internal/controller", "github.com/Azure/azure-sdk-for-go/sdk/azidentity", module + "/trust", module + "/internal/testcloud", "html/template",
-			"go.opentelemetry.io/otel", module + "/internal/testotlp",
+			"go.opentelemetry.io/otel", module + "/internal/testotlp", module + "/internal/cloud/aws", module + "/internal/cloud/vault",
 		} {
 			seen = seen || r.never(imp)
 		}

@@ -39,9 +39,9 @@ var forPeople = map[string]string{
 // does not know, and the types in them; none means all.
 var parameters = map[string][]string{
 	"internal/compile/params.go": nil, "internal/compile/params_auth.go": nil, "internal/compile/keys.go": nil,
-	"internal/keys/awskms/parameters.go": nil, "internal/keys/azurekeyvault/parameters.go": nil, "internal/keys/gcpkms/parameters.go": nil,
-	"internal/keys/hashivault/parameters.go": nil, "internal/keys/file/file.go": {"Parameters"}, "internal/keys/kube/kube.go": nil, "internal/keys/secretref.go": nil,
-	"internal/credential/kube/kube.go": {"Secret"}, "internal/credential/alibaba/alibaba.go": {"Instance"}, "notation/trustpolicy.go": nil,
+	"internal/cloud/aws/kms/parameters.go": nil, "internal/cloud/azure/keyvault/parameters.go": nil, "internal/cloud/gcp/kms/parameters.go": nil,
+	"internal/cloud/vault/parameters.go": nil, "internal/keys/file/file.go": {"Parameters"}, "internal/keys/kube/kube.go": nil, "internal/keys/secretref.go": nil,
+	"internal/credential/kube/kube.go": {"Secret"}, "internal/cloud/alibaba/alibaba.go": {"Instance"}, "notation/trustpolicy.go": nil,
 }
 
 // proofs are tests that change each of its fields alone, in a configuration that works,
@@ -52,7 +52,7 @@ var proofs = []string{"internal/compile.TestEachFieldHasAnEffect", "internal/com
 var proven = []string{"Store.", "Verifier.", "Policy.", "KeyManagementProvider.", "CertificateStore.", "notation.", "internal/keys/file.",
 	"internal/compile.orasParameters.", "internal/compile.registrySettings.", "internal/compile.mirrorSettings.", "internal/compile.identitySettings.",
 	"internal/compile.notationParameters.", "internal/compile.configPolicyParameters.", "internal/compile.inlineParameters.", "internal/compile.dockerConfigParameters.",
-	"internal/compile.ecrParameters.", "internal/keys/awskms.", "internal/keys/hashivault.PKI."}
+	"internal/compile.ecrParameters.", "internal/cloud/aws/kms.", "internal/cloud/vault.PKI."}
 
 // TestEveryFieldThatUsersWriteHasATest: a knob without effect is a hole. A field is
 // added with the name of a test in which that field alone changes something.

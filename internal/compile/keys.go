@@ -11,12 +11,12 @@ import (
 	"time"
 
 	"github.com/boltseal/boltseal/api/config/v1beta1"
+	awskms "github.com/boltseal/boltseal/internal/cloud/aws/kms"
+	"github.com/boltseal/boltseal/internal/cloud/azure/keyvault"
+	gcpkms "github.com/boltseal/boltseal/internal/cloud/gcp/kms"
+	"github.com/boltseal/boltseal/internal/cloud/vault"
 	"github.com/boltseal/boltseal/internal/keys"
-	"github.com/boltseal/boltseal/internal/keys/awskms"
-	"github.com/boltseal/boltseal/internal/keys/azurekeyvault"
 	"github.com/boltseal/boltseal/internal/keys/file"
-	"github.com/boltseal/boltseal/internal/keys/gcpkms"
-	"github.com/boltseal/boltseal/internal/keys/hashivault"
 	"github.com/boltseal/boltseal/internal/keys/kube"
 	"github.com/boltseal/boltseal/internal/nearest"
 	"github.com/boltseal/boltseal/internal/strict"
@@ -26,7 +26,7 @@ import (
 const typeInline = "inline"
 
 // providerTypes are the kinds of providers known here.
-var providerTypes = []string{typeInline, azurekeyvault.Name, kube.NameSecret, kube.NameConfigMap, file.Name, hashivault.Name, awskms.Name, gcpkms.Name}
+var providerTypes = []string{typeInline, keyvault.Name, kube.NameSecret, kube.NameConfigMap, file.Name, vault.Name, awskms.Name, gcpkms.Name}
 
 // providerSource is a provider as its text says.
 type providerSource struct {
@@ -98,7 +98,7 @@ func source(p resource[v1beta1.KeyManagementProviderSpec]) (*providerSource, err
 		if src.inline, err = provideInline(p); err == nil {
 			src.warnings = notAnchors(p, src.inline)
 		}
-	case azurekeyvault.Name:
+	case keyvault.Name:
 		params, src.warnings, err = azureParameters(p)
 	case file.Name:
 		params, err = parametersOf[file.Parameters](p)
@@ -106,8 +106,8 @@ func source(p resource[v1beta1.KeyManagementProviderSpec]) (*providerSource, err
 		params, err = parametersOf[awskms.Parameters](p)
 	case gcpkms.Name:
 		params, err = parametersOf[gcpkms.Parameters](p)
-	case hashivault.Name:
-		params, err = parametersOf[hashivault.Parameters](p)
+	case vault.Name:
+		params, err = parametersOf[vault.Parameters](p)
 	case kube.NameSecret, kube.NameConfigMap:
 		var kp kube.Parameters
 		if kp, err = parametersOf[kube.Parameters](p); kind == kube.NameSecret {
@@ -187,12 +187,12 @@ func notAnchors(p resource[v1beta1.KeyManagementProviderSpec], certs []*x509.Cer
 // azureKeyVaultParameters are those of the provider "azurekeyvault", with
 // certificates in either of their shapes.
 type azureKeyVaultParameters struct {
-	azurekeyvault.Parameters
+	keyvault.Parameters
 	// Certificates are those of the vault, each with name, and version or versionHistoryLimit where it is not to be the newest.
 	Certificates json.RawMessage `json:"certificates"`
 }
 
-func azureParameters(p resource[v1beta1.KeyManagementProviderSpec]) (params azurekeyvault.Parameters, warnings []strict.Problem, err error) {
+func azureParameters(p resource[v1beta1.KeyManagementProviderSpec]) (params keyvault.Parameters, warnings []strict.Problem, err error) {
 	var raw azureKeyVaultParameters
 	err = p.parameters(&raw)
 	params = raw.Parameters
@@ -210,7 +210,7 @@ func azureParameters(p resource[v1beta1.KeyManagementProviderSpec]) (params azur
 
 // azureCertificates reads a list of certificates, or the older form: a mapping with
 // array, whose members are mappings, all of it perhaps as text with YAML in it.
-func azureCertificates(n strict.Node) (entries []azurekeyvault.Entry, err error) {
+func azureCertificates(n strict.Node) (entries []keyvault.Entry, err error) {
 	if n.IsList() {
 		return entries, n.Decode(&entries)
 	}
@@ -234,7 +234,7 @@ func azureCertificates(n strict.Node) (entries []azurekeyvault.Entry, err error)
 			err = inner.Decode(&old)
 		}
 		problems = collect(problems, err)
-		entries = append(entries, azurekeyvault.Entry{Name: old.Name, Version: old.Version})
+		entries = append(entries, keyvault.Entry{Name: old.Name, Version: old.Version})
 	}
 	if len(problems) > 0 {
 		return nil, problems

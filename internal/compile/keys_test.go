@@ -7,9 +7,9 @@ import (
 	"testing"
 
 	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/cloud/azure/keyvault"
 	"github.com/boltseal/boltseal/internal/compile"
 	"github.com/boltseal/boltseal/internal/keys"
-	"github.com/boltseal/boltseal/internal/keys/azurekeyvault"
 	"github.com/boltseal/boltseal/internal/testca"
 	"github.com/boltseal/boltseal/internal/testregistry"
 )
@@ -106,7 +106,7 @@ func TestOlderForm(t *testing.T) {
 		if len(wants) != 1 {
 			t.Fatalf("%+v\n%s", wants, numbered(text))
 		}
-		p := wants[0].Parameters.(azurekeyvault.Parameters)
+		p := wants[0].Parameters.(keyvault.Parameters)
 		if fmt.Sprint(p.Certificates) != "[{signing abc 0} {another  0}]" || wants[0].Interval != 0 {
 			t.Errorf("%+v", p)
 		}
@@ -123,7 +123,7 @@ func TestOlderForm(t *testing.T) {
 type states map[string]keys.State
 
 func (s states) of(w keys.Want) keys.State {
-	p, _ := w.Parameters.(azurekeyvault.Parameters)
+	p, _ := w.Parameters.(keyvault.Parameters)
 	return s[w.Resource+" "+p.Certificates[0].Name]
 }
 

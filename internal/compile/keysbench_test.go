@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/cloud/azure/keyvault"
 	"github.com/boltseal/boltseal/internal/keys"
-	"github.com/boltseal/boltseal/internal/keys/azurekeyvault"
 	"github.com/boltseal/boltseal/internal/testcloud"
 	"github.com/boltseal/boltseal/internal/testregistry"
 )
@@ -44,7 +44,7 @@ func BenchmarkWhileProvidersRefresh(b *testing.B) {
 		name := fmt.Sprintf("signing-%d", i)
 		vault.Add(name, testcloud.Version{Chain: w.a.X509()})
 		wants = append(wants, keys.Want{ID: name, Resource: "KeyManagementProvider " + name, Interval: time.Second,
-			Parameters: azurekeyvault.Parameters{VaultURI: "https://" + host + "/", Certificates: []azurekeyvault.Entry{{Name: name}}}})
+			Parameters: keyvault.Parameters{VaultURI: "https://" + host + "/", Certificates: []keyvault.Entry{{Name: name}}}})
 	}
 	r := keys.NewRefresher(keys.Options{Env: keys.Env{Transport: cloud.Transport(), Getenv: func(n string) string { return env[n] }}})
 	defer r.Close()

@@ -4,16 +4,16 @@ import (
 	"reflect"
 
 	"github.com/boltseal/boltseal/api/config/v1beta1"
-	"github.com/boltseal/boltseal/internal/credential/alibaba"
-	"github.com/boltseal/boltseal/internal/credential/aws"
-	"github.com/boltseal/boltseal/internal/credential/azure"
-	"github.com/boltseal/boltseal/internal/credential/gcp"
+	"github.com/boltseal/boltseal/internal/cloud/alibaba"
+	"github.com/boltseal/boltseal/internal/cloud/aws/ecr"
+	awskms "github.com/boltseal/boltseal/internal/cloud/aws/kms"
+	"github.com/boltseal/boltseal/internal/cloud/azure/acr"
+	"github.com/boltseal/boltseal/internal/cloud/azure/keyvault"
+	"github.com/boltseal/boltseal/internal/cloud/gcp/artifactregistry"
+	gcpkms "github.com/boltseal/boltseal/internal/cloud/gcp/kms"
+	"github.com/boltseal/boltseal/internal/cloud/vault"
 	credentialkube "github.com/boltseal/boltseal/internal/credential/kube"
-	"github.com/boltseal/boltseal/internal/keys/awskms"
-	"github.com/boltseal/boltseal/internal/keys/azurekeyvault"
 	"github.com/boltseal/boltseal/internal/keys/file"
-	"github.com/boltseal/boltseal/internal/keys/gcpkms"
-	"github.com/boltseal/boltseal/internal/keys/hashivault"
 	"github.com/boltseal/boltseal/internal/keys/kube"
 	"github.com/boltseal/boltseal/notation"
 )
@@ -35,9 +35,9 @@ func ParameterTypes(kind string) []ParameterType {
 	case v1beta1.KindPolicy:
 		return []ParameterType{{policyTypes[0], reflect.TypeFor[configPolicyParameters]()}}
 	case v1beta1.KindKeyManagementProvider, v1beta1.KindCertificateStore:
-		return []ParameterType{{typeInline, reflect.TypeFor[inlineParameters]()}, {azurekeyvault.Name, reflect.TypeFor[azureKeyVaultParameters]()},
+		return []ParameterType{{typeInline, reflect.TypeFor[inlineParameters]()}, {keyvault.Name, reflect.TypeFor[azureKeyVaultParameters]()},
 			{kube.NameSecret, reflect.TypeFor[kube.Parameters]()}, {kube.NameConfigMap, reflect.TypeFor[kube.Parameters]()}, {file.Name, reflect.TypeFor[file.Parameters]()},
-			{hashivault.Name, reflect.TypeFor[hashivault.Parameters]()}, {awskms.Name, reflect.TypeFor[awskms.Parameters]()}, {gcpkms.Name, reflect.TypeFor[gcpkms.Parameters]()}}
+			{vault.Name, reflect.TypeFor[vault.Parameters]()}, {awskms.Name, reflect.TypeFor[awskms.Parameters]()}, {gcpkms.Name, reflect.TypeFor[gcpkms.Parameters]()}}
 	}
 	return nil
 }
@@ -45,7 +45,7 @@ func ParameterTypes(kind string) []ParameterType {
 // AuthProviderTypes are the auth providers that a Store may name, with what each is
 // decoded into, its name too.
 func AuthProviderTypes() []ParameterType {
-	return []ParameterType{{dockerConfig, reflect.TypeFor[dockerConfigParameters]()}, {azure.WorkloadIdentity, reflect.TypeFor[acrParameters]()}, {azure.ManagedIdentity, reflect.TypeFor[acrParameters]()},
-		{aws.Name, reflect.TypeFor[ecrParameters]()}, {gcp.Name, reflect.TypeFor[artifactRegistryParameters]()}, {alibaba.Name, reflect.TypeFor[alibabaParameters]()},
+	return []ParameterType{{dockerConfig, reflect.TypeFor[dockerConfigParameters]()}, {acr.WorkloadIdentity, reflect.TypeFor[acrParameters]()}, {acr.ManagedIdentity, reflect.TypeFor[acrParameters]()},
+		{ecr.Name, reflect.TypeFor[ecrParameters]()}, {artifactregistry.Name, reflect.TypeFor[artifactRegistryParameters]()}, {alibaba.Name, reflect.TypeFor[alibabaParameters]()},
 		{credentialkube.Name, reflect.TypeFor[secretsParameters]()}, {credentialkube.PodName, reflect.TypeFor[podSecretsParameters]()}}
 }

@@ -1,7 +1,7 @@
 package compile
 
 import (
-	"github.com/boltseal/boltseal/internal/credential/alibaba"
+	"github.com/boltseal/boltseal/internal/cloud/alibaba"
 	"github.com/boltseal/boltseal/internal/credential/kube"
 )
 

@@ -8,11 +8,11 @@ import (
 	"strings"
 
 	"github.com/boltseal/boltseal/api/config/v1beta1"
+	"github.com/boltseal/boltseal/internal/cloud/alibaba"
+	"github.com/boltseal/boltseal/internal/cloud/aws/ecr"
+	"github.com/boltseal/boltseal/internal/cloud/azure/acr"
+	"github.com/boltseal/boltseal/internal/cloud/gcp/artifactregistry"
 	"github.com/boltseal/boltseal/internal/credential"
-	"github.com/boltseal/boltseal/internal/credential/alibaba"
-	"github.com/boltseal/boltseal/internal/credential/aws"
-	"github.com/boltseal/boltseal/internal/credential/azure"
-	"github.com/boltseal/boltseal/internal/credential/gcp"
 	"github.com/boltseal/boltseal/internal/credential/kube"
 	"github.com/boltseal/boltseal/internal/disclosure"
 	"github.com/boltseal/boltseal/internal/keys"
@@ -23,7 +23,7 @@ import (
 const dockerConfig = "dockerConfig"
 
 // authProviders are the sources of credentials known here.
-var authProviders = []string{dockerConfig, azure.WorkloadIdentity, azure.ManagedIdentity, aws.Name, gcp.Name, alibaba.Name, kube.Name, kube.PodName}
+var authProviders = []string{dockerConfig, acr.WorkloadIdentity, acr.ManagedIdentity, ecr.Name, artifactregistry.Name, alibaba.Name, kube.Name, kube.PodName}
 
 // maxAuthProviders bounds authProviders.
 const maxAuthProviders = 16
@@ -83,22 +83,22 @@ func (c *compiler) authProvider(r resource[v1beta1.StoreSpec], p orasParameters,
 			return nil
 		}
 		return c.docker(a.ConfigPath)
-	case azure.WorkloadIdentity, azure.ManagedIdentity:
+	case acr.WorkloadIdentity, acr.ManagedIdentity:
 		var a acrParameters
 		if !c.lent(r, p, n, name, "tokenFile") || !c.decoded(r, n, &a) {
 			return nil
 		}
-		o := azure.Options{Provider: name, ClientID: a.ClientID, TenantID: a.TenantID, Endpoints: a.Endpoints, TokenFile: a.TokenFile,
+		o := acr.Options{Provider: name, ClientID: a.ClientID, TenantID: a.TenantID, Endpoints: a.Endpoints, TokenFile: a.TokenFile,
 			Transport: env.Transport, Getenv: env.Getenv, Clock: env.Clock}
-		return c.made(r, n, o.Check(), a, func() (oci.CredentialSource, error) { return azure.New(o) })
-	case aws.Name:
+		return c.made(r, n, o.Check(), a, func() (oci.CredentialSource, error) { return acr.New(o) })
+	case ecr.Name:
 		var a ecrParameters
 		if !c.lent(r, p, n, name, "tokenFile") || !c.decoded(r, n, &a) {
 			return nil
 		}
-		o := aws.Options{Endpoints: a.Endpoints, Accounts: a.Accounts, Authentication: a.Authentication, RoleARN: a.RoleARN, TokenFile: a.TokenFile,
+		o := ecr.Options{Endpoints: a.Endpoints, Accounts: a.Accounts, Authentication: a.Authentication, RoleARN: a.RoleARN, TokenFile: a.TokenFile,
 			Transport: env.Transport, Getenv: env.Getenv, Clock: env.Clock}
-		return c.made(r, n, o.Check(), a, func() (oci.CredentialSource, error) { return aws.New(o) })
+		return c.made(r, n, o.Check(), a, func() (oci.CredentialSource, error) { return ecr.New(o) })
 	case alibaba.Name:
 		var a alibabaParameters
 		if !c.lent(r, p, n, name, "tokenFile") || !c.decoded(r, n, &a) {
@@ -108,13 +108,13 @@ func (c *compiler) authProvider(r resource[v1beta1.StoreSpec], p orasParameters,
 			RoleARN: a.RoleARN, OIDCProviderARN: a.OIDCProviderARN, TokenFile: a.TokenFile, RoleName: a.RoleName,
 			Transport: env.Transport, Getenv: env.Getenv, Clock: env.Clock}
 		return c.made(r, n, o.Check(), a, func() (oci.CredentialSource, error) { return alibaba.New(o) })
-	case gcp.Name:
+	case artifactregistry.Name:
 		var a artifactRegistryParameters
 		if !c.lent(r, p, n, name, "tokenFile") || !c.decoded(r, n, &a) {
 			return nil
 		}
-		o := gcp.Options{Endpoints: a.Endpoints, Transport: env.Transport, Getenv: env.Getenv, Clock: env.Clock}
-		return c.made(r, n, o.Check(), a, func() (oci.CredentialSource, error) { return gcp.New(o) })
+		o := artifactregistry.Options{Endpoints: a.Endpoints, Transport: env.Transport, Getenv: env.Getenv, Clock: env.Clock}
+		return c.made(r, n, o.Check(), a, func() (oci.CredentialSource, error) { return artifactregistry.New(o) })
 	case kube.Name:
 		var a secretsParameters
 		if !c.shown(r, p, n, name) || !c.decoded(r, n, &a) {

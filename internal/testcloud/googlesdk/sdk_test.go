@@ -16,8 +16,8 @@ import (
 	"google.golang.org/api/option"
 	"google.golang.org/api/privateca/v1"
 
+	gcpkms "github.com/boltseal/boltseal/internal/cloud/gcp/kms"
 	"github.com/boltseal/boltseal/internal/keys"
-	"github.com/boltseal/boltseal/internal/keys/gcpkms"
 	"github.com/boltseal/boltseal/internal/testca"
 	"github.com/boltseal/boltseal/internal/testcloud"
 )
