@@ -7,11 +7,11 @@ LDFLAGS   = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 FUZZTIME ?= 60s
 ARCHS    ?= amd64 arm64
 
-# What `make stress` runs: packages as for go test (empty: none), how many times, how many packages at a time, and whether e2e follows (empty: no).
+# What `make stress` runs: packages as for go test (empty: none), how many times, how many packages at a time, and the packages of e2e that follow (empty: none).
 STRESS_PACKAGES ?= ./...
 STRESS_COUNT    ?= 10
 STRESS_BESIDE   ?= 4
-STRESS_E2E      ?= yes
+STRESS_E2E      ?= ./...
 
 .PHONY: help build image manifests demo cluster cluster-down test test-parts check lint structure lint-format lint-modules lint-vet lint-static \
   race race-unit race-tools race-googlesdk e2e e2e-build e2e-browser pictures recording fuzz stress bench clean
@@ -110,7 +110,7 @@ fuzz: ## every fuzz target for FUZZTIME (default 60s); fails on a fault and on t
 	$(GO) -C tools run ./fuzz -dir '$(CURDIR)' -time $(FUZZTIME)
 
 stress: $(if $(STRESS_E2E),e2e-build) ## every unit test 10 times and e2e once while six busy loops run; takes hours
-	$(GO) -C tools run ./stress -dir '$(CURDIR)' -logs '$(CURDIR)/dist/stress' -packages '$(STRESS_PACKAGES)' -count $(STRESS_COUNT) -beside $(STRESS_BESIDE) $(if $(STRESS_E2E),-e2e '$(CURDIR)/e2e')
+	$(GO) -C tools run ./stress -dir '$(CURDIR)' -logs '$(CURDIR)/dist/stress' -packages '$(STRESS_PACKAGES)' -count $(STRESS_COUNT) -beside $(STRESS_BESIDE) -e2e '$(CURDIR)/e2e' -e2e-packages '$(STRESS_E2E)'
 
 bench: build ## the figures of docs/performance.md
 	$(GO) test -run '^$$' -bench . -benchmem ./...

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -22,14 +23,15 @@ func main() {
 	flag.StringVar(&r.logs, "logs", "dist/stress", "`folder` for the output of packages that fail")
 	flag.IntVar(&r.count, "count", 10, "how many times each test runs")
 	flag.IntVar(&r.procs, "procs", 2, "GOMAXPROCS of the tests")
-	packages := flag.String("packages", "./...", "the packages, as for go test, separated by spaces; empty is none")
+	unit := flag.String("packages", "./...", "the packages, as for go test, separated by spaces; empty is none")
 	flag.IntVar(&r.beside, "beside", 4, "how many packages run beside each other")
 	busy := flag.Int("busy", 6, "how many busy loops run beside the tests")
-	e2e := flag.String("e2e", "", "`folder` of the end-to-end tests; empty leaves them out")
+	e2e := flag.String("e2e", "e2e", "`folder` of the end-to-end tests")
+	endToEnd := flag.String("e2e-packages", "", "the end-to-end packages, as for go test, separated by spaces; empty is none")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	failures, err := stressAll(ctx, r, strings.Fields(*packages), *busy, *e2e)
+	failures, err := stressAll(ctx, r, strings.Fields(*unit), *busy, *e2e, strings.Fields(*endToEnd))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "stress:", err)
 	}
@@ -38,23 +40,31 @@ func main() {
 	}
 }
 
-// stressAll runs the packages, some beside each other, and then the end-to-end tests, and returns how many failures there
-// were. An error means that not all ran.
-func stressAll(ctx context.Context, r runner, packages []string, busy int, e2e string) (int, error) {
-	pkgs, err := r.withTests(ctx, packages)
+// stressAll runs the unit tests, some packages beside each other, and then the end-to-end tests in the module of the
+// folder e2e, and returns how many failures there were. An error means that not all ran.
+func stressAll(ctx context.Context, r runner, unit []string, busy int, e2e string, endToEnd []string) (int, error) {
+	unitPkgs, err := r.withTests(ctx, r.dir, unit)
 	if err != nil {
 		return 0, err
 	}
-	fmt.Fprintf(r.out, "%d packages, %d beside each other, each test %d times under the race detector, GOMAXPROCS=%d, %d busy loops beside it\n", len(pkgs), r.beside, r.count, r.procs, busy)
+	endPkgs, err := r.withTests(ctx, e2e, endToEnd)
+	if err != nil {
+		return 0, err
+	}
+	if len(unitPkgs)+len(endPkgs) == 0 {
+		return 0, errors.New("no package is named")
+	}
+	fmt.Fprintf(r.out, "%d packages, %d beside each other, each test %d times under the race detector; then %d end-to-end packages once; GOMAXPROCS=%d, %d busy loops beside it\n",
+		len(unitPkgs), r.beside, r.count, len(endPkgs), r.procs, busy)
 	begin := time.Now()
 	quiet := startNoise(busy)
 	defer quiet()
-	failures, err := r.runAll(ctx, pkgs)
+	failures, err := r.runAll(ctx, unitPkgs)
 	if err != nil {
 		return failures, err
 	}
-	if e2e != "" {
-		res := r.runOnce(ctx, e2e)
+	for _, p := range endPkgs {
+		res := r.runOnce(ctx, p)
 		if ctx.Err() != nil {
 			return failures, ctx.Err()
 		}

@@ -47,13 +47,13 @@ func (r runner) command(ctx context.Context, dir, name string, args ...string) *
 	return cmd
 }
 
-// withTests lists the packages that have tests, in the order that `go list` gives.
-func (r runner) withTests(ctx context.Context, patterns []string) ([]pkg, error) {
+// withTests lists the packages of the module in dir that have tests, in the order that `go list` gives.
+func (r runner) withTests(ctx context.Context, dir string, patterns []string) ([]pkg, error) {
 	if len(patterns) == 0 {
 		return nil, nil
 	}
 	args := []string{"list", "-f", "{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}\t{{.Dir}}{{end}}"}
-	cmd := r.command(ctx, r.dir, r.goCommand, append(args, patterns...)...)
+	cmd := r.command(ctx, dir, r.goCommand, append(args, patterns...)...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -84,9 +84,9 @@ func (r runner) run(ctx context.Context, p pkg, bin string) result {
 	return r.observe(p.path, cmd)
 }
 
-// runOnce runs all the tests of the module in dir once, one package at a time.
-func (r runner) runOnce(ctx context.Context, dir string) result {
-	return r.observe(filepath.Base(dir), r.command(ctx, dir, r.goCommand, "test", "-count=1", "-p=1", "-timeout=3h", "./..."))
+// runOnce runs the tests of a package once, as `go test` does.
+func (r runner) runOnce(ctx context.Context, p pkg) result {
+	return r.observe(p.path, r.command(ctx, p.dir, r.goCommand, "test", "-count=1", "-timeout=1h", "."))
 }
 
 func (r runner) observe(name string, cmd *exec.Cmd) result {

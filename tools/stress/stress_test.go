@@ -46,12 +46,13 @@ func TestFailuresAreCounted(t *testing.T) {
 		"empty/no_test.s": "",
 		"empty/e.go":      "package empty\n",
 	})
-	end := module(t, "e2e", map[string]string{"m_test.go": "package m\n\nimport \"testing\"\n\nfunc TestEnd(t *testing.T) { t.Error(\"end\") }\n"})
+	bad := "package m\n\nimport \"testing\"\n\nfunc TestEnd(t *testing.T) { t.Error(\"end\") }\n"
+	end := module(t, "e2e", map[string]string{"m_test.go": bad, "fine/m_test.go": "package fine\n", "other/m_test.go": bad})
 	var out strings.Builder
 	logs := filepath.Join(t.TempDir(), "logs")
 	r := runner{goCommand: "go", dir: dir, logs: logs, count: 5, procs: 2, beside: 3, out: &out}
 	before := runtime.NumGoroutine()
-	failures, err := stressAll(t.Context(), r, []string{"./..."}, 2, end)
+	failures, err := stressAll(t.Context(), r, []string{"./..."}, 2, end, []string{".", "./fine"})
 	if err != nil || failures != 4 {
 		t.Errorf("%d failures, %v\n%s", failures, err, out.String())
 	}
@@ -59,7 +60,7 @@ func TestFailuresAreCounted(t *testing.T) {
 		t.Errorf("%d goroutines before, %d after", before, after)
 	}
 	text := out.String()
-	for _, want := range []string{"FAIL  example.com/m ", "2 failures: TestEverySecondTime TestEverySecondTime;", "ok    example.com/m/fine ", "FAIL  example.com/m/dies ", "TestEnd;"} {
+	for _, want := range []string{"FAIL  example.com/m ", "2 failures: TestEverySecondTime TestEverySecondTime;", "ok    example.com/m/fine ", "FAIL  example.com/m/dies ", "FAIL  example.com/e2e ", "TestEnd;", "ok    example.com/e2e/fine "} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is missing in\n%s", want, text)
 		}
@@ -68,7 +69,7 @@ func TestFailuresAreCounted(t *testing.T) {
 	if last := lines[len(lines)-1]; !strings.HasPrefix(last, "4 failures after ") {
 		t.Errorf("last line: %s", last)
 	}
-	for _, name := range []string{"example.com_m.log", "example.com_m_dies.log", filepath.Base(end) + ".log"} {
+	for _, name := range []string{"example.com_m.log", "example.com_m_dies.log", "example.com_e2e.log"} {
 		if b, err := os.ReadFile(filepath.Join(logs, name)); err != nil || len(b) == 0 {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -78,13 +79,16 @@ func TestFailuresAreCounted(t *testing.T) {
 func TestNothingToStressIsAnError(t *testing.T) {
 	dir := module(t, "m", map[string]string{"m.go": "package m\n"})
 	r := runner{goCommand: "go", dir: dir, logs: dir, count: 1, procs: 2, out: &strings.Builder{}}
-	if _, err := stressAll(t.Context(), r, []string{"./..."}, 1, ""); err == nil {
+	if _, err := stressAll(t.Context(), r, nil, 1, dir, nil); err == nil {
+		t.Error("no package is named, no error")
+	}
+	if _, err := stressAll(t.Context(), r, []string{"./..."}, 1, dir, nil); err == nil {
 		t.Error("no package with tests, no error")
 	}
 	if err := os.WriteFile(filepath.Join(dir, "m_test.go"), []byte("package m\n\nfunc broken("), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := stressAll(t.Context(), r, []string{"./..."}, 1, ""); err == nil {
+	if _, err := stressAll(t.Context(), r, []string{"./..."}, 1, dir, nil); err == nil {
 		t.Error("does not build, no error")
 	}
 }
