@@ -67,7 +67,10 @@ Boltseal's and Ratify's resources too.`,
   One namespace of another cluster, for a program:
     boltseal audit --context production -n shop -o json`,
 		GroupID: "verify",
-		Args:    usage(cobra.NoArgs),
+		Annotations: exitCodes("every Pod that was checked is trusted or exempt",
+			"at least one Pod is not trusted, and nothing is unknown",
+			"a Pod or an image is unknown, or the command failed"),
+		Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runAudit(cmd, env, f)
 		},

@@ -14,9 +14,9 @@ import (
 
 // Exit codes, the same for every command.
 const (
-	ExitTrusted    = 0 // everything asked about is trusted; the command succeeded
-	ExitNotTrusted = 1 // at least one image is not trusted
-	ExitUnknown    = 2 // not known: an outage, an error in the configuration or the command line
+	ExitTrusted    = 0 // done; what was asked about is trusted, compliant or correct
+	ExitNotTrusted = 1 // something is not trusted, not compliant or not correct
+	ExitUnknown    = 2 // something is unknown (an outage, missing rights), or the command failed
 )
 
 // Env is everything that a command takes from its process.
@@ -84,9 +84,11 @@ them by the rules of the Notary Project.`,
   An image in a folder, with no registry at all:
     boltseal verify --config verify-config.yaml --oci-layout ./images v1.2`,
 		SilenceErrors: true, SilenceUsage: true,
-		Args:        knownCommand,
-		RunE:        func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		Annotations: map[string]string{exitCodes: "shown"},
+		Args: knownCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Annotations: exitCodes("done; what was asked about is trusted, compliant or correct",
+			"something is not trusted, not compliant or not correct",
+			"something is unknown, or the command failed"),
 	}
 	root.SetIn(env.Stdin)
 	root.SetOut(env.Stdout)
@@ -118,9 +120,6 @@ them by the rules of the Notary Project.`,
 	return root
 }
 
-// exitCodes is the annotation of commands whose help tells the exit codes.
-const exitCodes = "exit-codes"
-
 const helpTemplate = `{{with (or .Long .Short)}}{{. | trimTrailingWhitespaces}}
 
 {{end}}Usage:
@@ -137,11 +136,11 @@ Commands:{{range $cmds}}{{if .IsAvailableCommand}}
 {{end}}{{end}}{{if .HasAvailableLocalFlags}}
 Flags:
 {{.LocalFlags.FlagUsagesWrapped 80 | trimTrailingWhitespaces}}
-{{end}}{{if index .Annotations "exit-codes"}}
-Exit codes:
-  0  all trusted, or the command succeeded
-  1  at least one image is not trusted
-  2  unknown: an outage, an error in the configuration or in the command line
+{{end}}{{if .Runnable}}
+Exit codes (` + exitPage + `):
+  0  {{or (index .Annotations "exit-0") "done"}}
+{{with index .Annotations "exit-1"}}  1  {{.}}
+{{end}}  2  {{or (index .Annotations "exit-2") "failed; the message says why"}}
 {{end}}{{if not .HasParent}}
 Run 'boltseal COMMAND --help' for more about a command.
 {{end}}`

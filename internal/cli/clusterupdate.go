@@ -30,10 +30,11 @@ func newClusterUpdate(env Env) *cobra.Command {
 		Long: `Install what verifies images in a cluster, or remove exactly what was installed.
 Your own configuration stays, unless --purge says that it goes too.
 
-It waits until the cluster reports that this is done, and prints how the cluster is
-then. It ends with 2 where the cluster has not reported it in time, or does not report
-at all: the hub goes on, and "boltseal cluster show" tells how far it is.`,
-		Example: "    boltseal cluster update -g myResourceGroup -n mycluster --disable-image-integrity",
+It waits until the cluster reports that this is done, and prints the cluster's state
+then. If the cluster does not report it in time, the hub continues the work;
+'boltseal cluster show' shows the progress.`,
+		Annotations: map[string]string{exit0: "done, and the cluster has reported it (or --no-wait)", exit2: "the cluster has not reported it in time, or the command failed"},
+		Example:     "    boltseal cluster update -g myResourceGroup -n mycluster --disable-image-integrity",
 	}
 	cmd.Flags().BoolVar(&f.enable, "enable-image-integrity", false, "install it")
 	cmd.Flags().BoolVar(&f.disable, "disable-image-integrity", false, "remove it")

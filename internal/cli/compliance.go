@@ -39,11 +39,10 @@ func newCompliance(env Env) *cobra.Command {
 namespace, by image, each component by itself, or the trend of assignments. It shows
 what the clusters reported last; 'boltseal cluster list' says when that was. With
 -o html it is one file for people without kubectl, with all levels and links between
-them; it needs nothing else and can be sent by mail.
-
-It ends with 0 where all that is shown is compliant or exempt, 1 where something is
-not, and 2 where that is not known of something, or it could not look. The trend is
-of the past, and ends with 0.`,
+them; it needs nothing else and can be sent by mail.`,
+		Annotations: exitCodes("all that is shown is compliant or exempt; always for the trend",
+			"something that is shown is not compliant",
+			"nothing is not compliant, but something is unknown; or the command failed"),
 		Example: `    boltseal compliance
     boltseal compliance --assignment deploy-trustedimages
     boltseal compliance --cluster fra1

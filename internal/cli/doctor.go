@@ -38,15 +38,15 @@ Boltseal run, is anything required, can any image be trusted, and would a Pod be
 admitted now (tried as a dry run with each --image, or with an image that runs). Then
 resources and their statuses, webhooks and their CAs, Gatekeeper's Provider (asked as
 Gatekeeper asks it), and the rights of Boltseal's ServiceAccount are checked. Nothing
-is changed anywhere. What you may not read is reported as unknown.
-
-Exit codes: 0 nothing is wrong, 1 something is wrong, 2 that is not known, because
-something could not be checked.`,
+is changed anywhere. What you may not read is reported as unknown.`,
 		Example: `    boltseal doctor --config verify-config.yaml --image ghcr.io/acme/app:v1.2
     boltseal doctor
     boltseal doctor --context production -o json`,
 		GroupID: "verify",
-		Args:    usage(cobra.NoArgs),
+		Annotations: exitCodes("no problem; there may be warnings",
+			"at least one problem",
+			"no problem, but something could not be checked; or the command failed"),
+		Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if f.timeout <= 0 {
 				return usageError{command: cmd.CommandPath(), err: errors.New("--timeout must be positive")}

@@ -43,10 +43,10 @@ it, and say of each what Boltseal will do with it: the same, something else, or
 nothing at all, and what to do then. It compiles the resources as boltseal serve
 does. Nothing is changed, and no registry or vault is asked.
 
-Without -f it reads a cluster, for which you need the right to list these kinds.
-
-It ends with 0 where everything works, if differently, 1 where something will not
-work, and 2 where it could not look.`,
+Without -f it reads a cluster, for which you need the right to list these kinds.`,
+		Annotations: exitCodes("everything will work, some of it perhaps differently",
+			"something will not work",
+			"failed; the message says why"),
 		Example: `    boltseal migrate check
     boltseal migrate check -f ratify.yaml -f templates.yaml
     kubectl get stores,verifiers,policies -o yaml | boltseal migrate check -f - -o json`,

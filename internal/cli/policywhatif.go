@@ -39,11 +39,10 @@ exemption that is gone, the exemptions that are over by a time, or a certificate
 revoked or taken out of the trust stores. Nothing is changed.
 
 It goes by what clusters report of images that run. Where no assignment checks
-something yet, it says so: assign it with the effect Audit first.
-
-It ends with 0 where nothing more would be denied, 1 where something would, and 2
-where that is not known: of a cluster that is silent, of images that reports do not
-name, or since it could not look.`,
+something yet, it says so: assign it with the effect Audit first.`,
+		Annotations: exitCodes("no image that runs now would be denied",
+			"at least one image would certainly be denied",
+			"an image may be denied, or something is unknown; or the command failed"),
 		Example: `    boltseal policy what-if --assignment deploy-trustedimages --effect Deny
     boltseal policy what-if -f assignment.yaml
     boltseal policy what-if --without-exemption legacy

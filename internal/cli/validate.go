@@ -63,17 +63,14 @@ kinds are counted and not checked.
 
 The files may be a part of a configuration. What they name and what is not among
 them (a provider, a definition, a file of Boltseal's Pod) is a warning. Nothing is
-fetched: whether a key vault answers is what 'boltseal doctor' tells.
-
-Exit codes:
-  0  nothing is wrong; there may be warnings
-  1  something is wrong in the files
-  2  nothing could be checked: a file is not there, none has a resource of
-     Boltseal's, or the command line`,
+fetched: 'boltseal doctor' checks whether a key vault answers.`,
 		Example: `    boltseal validate verify-config.yaml
     boltseal validate -n team-a deploy/
     helm template ./chart | boltseal validate -o json -`,
 		GroupID: "verify",
+		Annotations: exitCodes("no problem; there may be warnings",
+			"at least one problem in the files",
+			"nothing was checked (no file, nothing of Boltseal's), or the command failed"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usageError{command: cmd.CommandPath(), err: errors.New("no file: name at least one FILE, or - for standard input")}

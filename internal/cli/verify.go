@@ -65,6 +65,9 @@ The first trusted signature settles an image. Nothing is written anywhere.`,
     kubectl get pods -A -o jsonpath='{.items[*].spec.containers[*].image}' |
       tr ' ' '\n' | sort -u | boltseal verify --config verify-config.yaml --images-from -`,
 		GroupID: "verify",
+		Annotations: exitCodes("all images are trusted",
+			"at least one image is not trusted, and none is unknown",
+			"an image is unknown or no valid reference, or the command failed"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runVerify(cmd, env, f, args)
 		},
