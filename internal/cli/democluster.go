@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/boltseal/boltseal/internal/demo"
+	"github.com/boltseal/boltseal/internal/registrar"
 	"github.com/boltseal/boltseal/internal/server"
 	"github.com/boltseal/boltseal/internal/service"
 )
@@ -82,12 +83,13 @@ func (c *demoCluster) show(ctx context.Context, env Env, d *demo.Demo) error {
 		switch {
 		case err != nil:
 			return err
-		case (denial == "") != p.want:
-			return fmt.Errorf("the pod %s is not treated as it should be: %s", p.name, denial)
-		case denial == "":
+		case (denial == nil) != p.want:
+			return fmt.Errorf("the pod %s is not treated as it should be: %v", p.name, denial)
+		case denial == nil:
 			fmt.Fprintf(env.Stdout, "  pod/%s created\n  %s\n", p.name, st.paint(faint, "with the image "+pinned))
 		default:
-			text := "Error from server: admission webhook \"validate.boltseal.dev\" denied the request: " + denial
+			// As the API server words a webhook's denial, and kubectl prints it with the status' reason.
+			text := fmt.Sprintf("Error from server (%s): admission webhook %q denied the request: %s", denial.Reason, registrar.ValidateWebhook, denial.Message)
 			fmt.Fprintf(env.Stdout, "  %s\n", st.paint(red, strings.ReplaceAll(text, "\n", "\n  ")))
 		}
 	}
@@ -107,17 +109,17 @@ func (c *demoCluster) show(ctx context.Context, env Env, d *demo.Demo) error {
 
 // admit sends a Pod through mutation and validation, and returns the image that
 // it would run with, or why it may not.
-func (c *demoCluster) admit(ctx context.Context, name, image string) (pinned, denial string, err error) {
+func (c *demoCluster) admit(ctx context.Context, name, image string) (pinned string, denial *metav1.Status, err error) {
 	pod := corev1.Pod{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}, ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "default"},
 		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: name, Image: image}}}}
 	mutated, err := c.review(ctx, server.PathPin, &pod)
 	if err != nil {
-		return "", "", err
+		return "", nil, err
 	}
 	var ops []struct{ Op, Path, Value string }
 	if len(mutated.Patch) > 0 {
 		if err := json.Unmarshal(mutated.Patch, &ops); err != nil {
-			return "", "", err
+			return "", nil, err
 		}
 	}
 	for _, op := range ops {
@@ -128,13 +130,13 @@ func (c *demoCluster) admit(ctx context.Context, name, image string) (pinned, de
 	validated, err := c.review(ctx, server.PathValidate, &pod)
 	switch {
 	case err != nil:
-		return "", "", err
+		return "", nil, err
 	case validated.Allowed:
-		return pod.Spec.Containers[0].Image, "", nil
+		return pod.Spec.Containers[0].Image, nil, nil
 	case validated.Result == nil:
-		return "", "denied without a word", nil
+		return "", nil, fmt.Errorf("%s: a denial without a reason", server.PathValidate)
 	}
-	return "", validated.Result.Message, nil
+	return "", validated.Result, nil
 }
 
 func (c *demoCluster) review(ctx context.Context, path string, pod *corev1.Pod) (*admissionv1.AdmissionResponse, error) {

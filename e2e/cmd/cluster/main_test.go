@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -89,7 +90,37 @@ func TestPlaygroundWithoutGatekeeper(t *testing.T) {
 		}
 	}
 	t.Log(got)
+	demo, err := exec.Command(bin, "demo").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, demo)
+	}
+	if kubectl, shown := denial(t, got), denial(t, string(demo)); kubectl != shown {
+		t.Errorf("kubectl prints of a denied Pod\n%s\nand boltseal demo shows\n%s", kubectl, shown)
+	}
 }
+
+// denial is the first denial of the Pod demo-unsigned in a text, without what differs between two runs: the registry's
+// port, the decision's number, and how far the lines are indented.
+func denial(t *testing.T, text string) string {
+	t.Helper()
+	for _, part := range strings.Split(text, "Error from server")[1:] {
+		if !strings.Contains(part, `container "demo-unsigned"`) {
+			continue
+		}
+		var lines []string
+		for _, line := range strings.Split("Error from server"+part, "\n") {
+			if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "pod/") {
+				break
+			}
+			lines = append(lines, varying.ReplaceAllString(line, "…"))
+		}
+		return strings.Join(lines, "\n")
+	}
+	t.Fatalf("no denial of demo-unsigned in\n%s", text)
+	return ""
+}
+
+var varying = regexp.MustCompile(`127\.0\.0\.1:[0-9]+|\b[0-9a-f]{16}\b|sha256:[0-9a-f]+`)
 
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{{}, {"fly"}, {"up", "-no-such-flag"}, {"down", "argument"}} {
