@@ -47,6 +47,8 @@ type effect struct {
 	// cloud says that nothing is admitted either way: what changes is what a cloud or a
 	// vault is asked.
 	cloud bool
+	// dialled says that vaults are asked over connections, which have certificates.
+	dialled bool
 	// verdict says that the verdict alone counts: as soon as it is certain, nothing more is
 	// asked for, so that requests are others each time.
 	verdict bool
@@ -66,6 +68,8 @@ type witness struct {
 	digests             map[string]string // of images in repositories that demand something
 	clients             map[string]*testca.Chain
 	env                 map[string]string // of Boltseal's Pod
+	objects             keys.Objects      // of the cluster
+	inside              string            // the address behind which everything with TLS is
 
 	mu   sync.Mutex
 	seen map[string]bool
@@ -83,7 +87,8 @@ func newWitness(t *testing.T) *witness {
 	w.release = testca.Test(t, testca.Options{Leaf: testca.Spec{CommonName: "release"}})
 	w.other = testca.Test(t, testca.Options{Leaf: testca.Spec{CommonName: "other"}})
 	names := func(c *x509.Certificate) {
-		c.DNSNames = []string{"registry.example", "mirror.example", "second.example", "auth.example", "111122223333.dkr.ecr.eu-central-1.amazonaws.com"}
+		c.DNSNames = []string{"registry.example", "mirror.example", "second.example", "auth.example", "vault.example", "111122223333.dkr.ecr.eu-central-1.amazonaws.com", "acme.azurecr.io",
+			"europe-west3-docker.pkg.dev", "acme-registry.cn-hangzhou.cr.aliyuncs.com", "registry.cn-hangzhou.cr.aliyuncs.com"}
 		c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
 	}
 	spec := testca.Spec{EKU: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}, Mutate: names}
@@ -121,13 +126,16 @@ func newWitness(t *testing.T) *witness {
 			case host == "gone.example":
 				answered()
 				rw.WriteHeader(http.StatusBadGateway)
+			case host == "vault.example":
+				w.note("cloud: %s %s://%s%s", req.Method, scheme, host, req.URL.Path)
+				rw.WriteHeader(http.StatusForbidden)
 			case host == "auth.example":
 				answered()
 				_, _ = io.WriteString(rw, `{"token":"t"}`)
 			case strings.HasPrefix(req.URL.Path, "/v2/sold/") && !strings.HasPrefix(req.Header.Get("Authorization"), "Bearer"):
 				rw.Header().Set("WWW-Authenticate", `Bearer realm="https://auth.example/token",service="s"`)
 				rw.WriteHeader(http.StatusUnauthorized)
-			case (strings.HasPrefix(req.URL.Path, "/v2/private/") || strings.HasSuffix(host, ".amazonaws.com")) && user == "":
+			case (strings.HasPrefix(req.URL.Path, "/v2/private/") || !strings.HasSuffix(host, ".example")) && user == "":
 				rw.Header().Set("WWW-Authenticate", `Basic realm="r"`)
 				rw.WriteHeader(http.StatusUnauthorized)
 			default:
@@ -138,6 +146,7 @@ func newWitness(t *testing.T) *witness {
 		})
 	}
 	behind.ErrorLog = log.New(io.Discard, "", 0)
+	w.objects = w.newObjects()
 	w.write("config.json", `{"auths":{"registry.example":{"username":"default","password":"p"}}}`)
 	inside := httptest.NewUnstartedServer(content("https"))
 	inside.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -145,7 +154,8 @@ func newWitness(t *testing.T) *witness {
 		{Certificate: [][]byte{w.secure.Leaf().Certificate.Raw}, PrivateKey: w.secure.Leaf().Key}}}
 	inside.StartTLS()
 	t.Cleanup(inside.Close)
-	w.proxy, w.otherProxy = w.proxyTo("proxy", content("http"), inside.Listener.Addr().String()), w.proxyTo("other proxy", content("http"), inside.Listener.Addr().String())
+	w.inside = inside.Listener.Addr().String()
+	w.proxy, w.otherProxy = w.proxyTo("proxy", content("http"), w.inside), w.proxyTo("other proxy", content("http"), w.inside)
 	for _, repo := range []string{"private", "sold"} {
 		d := reg.PushImage(repo+"/app", "", 0)
 		reg.Sign(repo+"/app", d, w.release, testca.SignOptions{})
@@ -202,22 +212,10 @@ func (w *witness) RoundTrip(req *http.Request) (*http.Response, error) {
 	for _, fleeting := range []string{"SignatureNonce", "Timestamp", "Signature"} {
 		query.Del(fleeting)
 	}
-	w.note("cloud: %s %s://%s%s?%s %s %s", req.Method, req.URL.Scheme, req.URL.Host, req.URL.Path, query.Encode(), fleetingText.ReplaceAllString(string(body), "…"), req.Header.Get("X-Vault-Namespace"))
-	status, answer := http.StatusForbidden, `{}`
-	for part, a := range signedIn {
-		if strings.Contains(req.URL.Host+req.URL.Path, part) {
-			status, answer = http.StatusOK, a
-		}
-	}
-	return &http.Response{Status: http.StatusText(status), StatusCode: status, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(answer)), Request: req}, nil
-}
-
-// signedIn is what lets somebody in at a cloud, by a part of the address that is asked.
-var signedIn = map[string]string{
-	"metadata.google.internal": `{"access_token":"t","expires_in":3600,"token_type":"Bearer"}`,
-	"sts.cn-hangzhou":          `{"Credentials":{"AccessKeyId":"a","AccessKeySecret":"b","SecurityToken":"c","Expiration":"2036-01-01T00:00:00Z"}}`,
-	"sts.eu-": `<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>a</AccessKeyId>` +
-		`<SecretAccessKey>b</SecretAccessKey><SessionToken>c</SessionToken><Expiration>2036-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>`,
+	w.note("cloud: %s %s://%s%s?%s %s %s %s", req.Method, req.URL.Scheme, req.URL.Host, req.URL.Path, query.Encode(), fleetingText.ReplaceAllString(string(body), "…"), req.Header.Get("X-Vault-Namespace"), req.Header.Get("X-Vault-Token"))
+	status, answer, header := w.answer(req)
+	header.Set("Content-Type", "application/json")
+	return &http.Response{Status: http.StatusText(status), StatusCode: status, Header: header, Body: io.NopCloser(strings.NewReader(answer)), Request: req}, nil
 }
 
 // fleetingText is another each time.
@@ -232,7 +230,13 @@ func (w *witness) see(e effect, text string) (string, error) {
 	w.mu.Unlock()
 	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
 	defer cancel()
-	env := keys.Env{Transport: w, Getenv: func(name string) string { return w.env[name] }}.Complete()
+	env := keys.Env{Transport: w, Getenv: func(name string) string { return w.env[name] }, Objects: w.objects, Namespace: "boltseal"}.Complete()
+	if e.dialled {
+		dialled := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, w.inside)
+		}}
+		env.Transport = dialled
+	}
 	d := compile.Deps{Cloud: env, DockerConfig: func(path string) oci.CredentialSource {
 		if path == "" {
 			path = filepath.Join(w.dir, "config.json")
@@ -256,10 +260,13 @@ func (w *witness) see(e effect, text string) (string, error) {
 			out = append(out, "warning: "+warning.Field)
 		}
 	}
-	r, err := c.EngineFor("").Verify(ctx, image)
-	if err != nil {
+	r, err := c.ForPod(ctx, c.EngineFor(""), "team", []string{"pull"}, "").Verify(ctx, image)
+	switch {
+	case e.cloud: // what is said about it is not what comes of it
+		out = append(out, r.Decision.String())
+	case err != nil:
 		out = append(out, err.Error())
-	} else {
+	default:
 		b, err := json.Marshal(r.Evidence)
 		if err != nil {
 			w.t.Fatal(err)
@@ -274,8 +281,11 @@ func (w *witness) see(e effect, text string) (string, error) {
 	_, rest, _ := strings.Cut(image, "/")
 	repository, _, _ := strings.Cut(rest, "@")
 	for s := range w.seen {
-		// What was asked for another image came late.
-		if !strings.Contains(s, "/v2/") || strings.Contains(s, "/v2/"+repository+"/") {
+		// What was asked for an image before came late, and so does a connection that nobody
+		// waits for any more.
+		late := strings.Contains(s, "/v2/") && !strings.Contains(s, "/v2/"+repository+"/") || strings.HasPrefix(s, "other proxy:") && !strings.Contains(text, w.otherProxy) ||
+			strings.Contains(s, ": CONNECT ") && strings.Contains(text, "useHttp: true")
+		if !late {
 			out = append(out, s)
 		}
 	}
