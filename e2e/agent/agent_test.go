@@ -17,6 +17,7 @@ import (
 	"github.com/boltseal/boltseal/internal/governance/agent"
 	"github.com/boltseal/boltseal/internal/governance/hub"
 	"github.com/boltseal/boltseal/internal/governance/render"
+	"github.com/boltseal/boltseal/internal/testwait"
 )
 
 // bundle is one demand of one cluster.
@@ -190,7 +191,7 @@ func TestHubAway(t *testing.T) {
 	r.start(t)
 	b := bundle("w1", "Deny")
 	name := b.Spec.Demands[0].Name
-	end := metav1.NewTime(time.Now().Add(6 * time.Second).Truncate(time.Second))
+	end := metav1.NewTime(time.Now().Add(time.Hour).Truncate(time.Second))
 	b.Spec.Demands[0].Exemptions = []v1alpha1.BundleExemption{
 		{Name: "whole", Category: "Waiver", ExpiresOn: &end},
 		{Name: "some", Category: "Waiver", Within: &v1alpha1.ExemptionWithin{Namespaces: []string{"legacy"}}}}
@@ -204,6 +205,18 @@ func TestHubAway(t *testing.T) {
 		return len(r.Demands) == 1 && r.Demands[0].State == v1alpha1.Exempt && r.Demands[0].Exempt == 1 && len(r.Demands[0].Components) == 1
 	})
 	first, sequence := before.Report.Demands[0].Components[0].FirstSeen, before.Report.Sequence
+	var at v1alpha1.ClusterBundle
+	testwait.Grow(t, 6*time.Second, func(left time.Duration) error { // the agent hears of the end before it comes
+		change(t, atHub, "w1", &at, func() {
+			end = metav1.NewTime(time.Now().Add(left).Truncate(time.Second))
+			at.Spec.Demands[0].Exemptions[0].ExpiresOn = &end
+		})
+		heard := report(t, "w1", "is of the bundle with the end", func(r *v1alpha1.ClusterReportContent) bool { return r.BundleGeneration == at.Generation })
+		if state := heard.Report.Demands[0].State; state != v1alpha1.Exempt {
+			return fmt.Errorf("%s at the first report of it", state)
+		}
+		return nil
+	})
 	proxy.close()
 	t.Cleanup(proxy.open)
 	r.stop()
@@ -218,7 +231,6 @@ func TestHubAway(t *testing.T) {
 		t.Error("the exemption ended too early")
 	}
 	// Meanwhile the hub changes its mind.
-	var at v1alpha1.ClusterBundle
 	change(t, atHub, "w1", &at, func() {
 		at.Spec.Demands[0].Exemptions = nil
 		at.Spec.Demands[0].ExcludedImages = []string{"r.example/base:1"}

@@ -206,11 +206,15 @@ func TestFailureThreshold(t *testing.T) {
 
 func TestExemption(t *testing.T) {
 	create(t, newCluster("e1", "/e"), newAssignment("e", "/e", "Deny"))
-	end := metav1.NewTime(time.Now().Add(4 * time.Second))
+	end := metav1.NewTime(time.Now().Add(time.Hour))
 	e := &v1alpha1.PolicyExemption{ObjectMeta: metav1.ObjectMeta{Name: "e"}, Spec: v1alpha1.PolicyExemptionSpec{PolicyAssignmentID: "e", ExemptionCategory: "Waiver", ExpiresOn: &end}}
 	create(t, e)
 	var b v1alpha1.ClusterBundle
 	stands(t, "e1", &b, "is exempt", func() bool { return len(b.Spec.Demands) == 1 && len(b.Spec.Demands[0].Exemptions) == 1 })
+	change(t, "e", e, func() {
+		end = metav1.NewTime(time.Now().Add(3 * time.Second)) // the hub has seen it by then, or sees that it has ended
+		e.Spec.ExpiresOn = &end
+	})
 	stands(t, "e", e, "is expired", func() bool { return reason(e.Status.Conditions) == "False Expired" })
 	stands(t, "e1", &b, "is not exempt any more", func() bool { return len(b.Spec.Demands[0].Exemptions) == 0 })
 	told(t, hub.TypeExemptionExpired, "e")
