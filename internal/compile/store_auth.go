@@ -9,6 +9,7 @@ import (
 
 	"github.com/boltseal/boltseal/api/config/v1beta1"
 	"github.com/boltseal/boltseal/internal/cloud/alibaba"
+	"github.com/boltseal/boltseal/internal/cloud/aws"
 	"github.com/boltseal/boltseal/internal/cloud/aws/ecr"
 	"github.com/boltseal/boltseal/internal/cloud/azure/acr"
 	"github.com/boltseal/boltseal/internal/cloud/gcp/artifactregistry"
@@ -96,7 +97,7 @@ func (c *compiler) authProvider(r resource[v1beta1.StoreSpec], p orasParameters,
 		if !c.lent(r, p, n, name, "tokenFile") || !c.decoded(r, n, &a) {
 			return nil
 		}
-		o := ecr.Options{Endpoints: a.Endpoints, Accounts: a.Accounts, Authentication: a.Authentication, RoleARN: a.RoleARN, TokenFile: a.TokenFile,
+		o := ecr.Options{Endpoints: a.Endpoints, Accounts: a.Accounts, Identity: aws.Options{Authentication: a.Authentication, RoleARN: a.RoleARN, TokenFile: a.TokenFile},
 			Transport: env.Transport, Getenv: env.Getenv, Clock: env.Clock}
 		return c.made(r, n, o.Check(), a, func() (oci.CredentialSource, error) { return ecr.New(o) })
 	case alibaba.Name:

@@ -60,6 +60,13 @@ func (a *AWS) Sessions(life time.Duration) {
 	a.life = life
 }
 
+// EndSessions has all sessions forgotten, as where an administrator revokes them.
+func (a *AWS) EndSessions() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	clear(a.sessions)
+}
+
 // Session makes a session of a role.
 func (a *AWS) Session(role string) (id, secret, token string, until time.Time) {
 	a.mu.Lock()

@@ -1,4 +1,4 @@
-// Package keeper keeps credentials that end: fetched once for many, renewed ahead of their end, dropped when they are refused.
+// Package keeper keeps credentials and sessions that end: fetched once for many, renewed ahead of their end, dropped when they are refused.
 package keeper
 
 import (
@@ -30,31 +30,52 @@ const (
 	maxKept        = 1000
 )
 
-// Options make a Keeper.
-type Options struct {
-	// Fetch gets the credential of a key. Its error is what callers see: it must
-	// hold no secret, and is kept for a moment. It must not be nil.
-	Fetch func(ctx context.Context, key string) (oci.Credential, error)
+// Options make a Keeper of registry credentials.
+type Options = OptionsOf[oci.Credential]
+
+// Keeper keeps registry credentials by key, which is usually a registry's host.
+type Keeper = Of[oci.Credential]
+
+// New makes a Keeper that keeps nothing yet. Ends and Same are a credential's own.
+func New(o Options) *Keeper {
+	o.Ends = func(c oci.Credential) time.Time { return c.Expires }
+	o.Same = func(a, b oci.Credential) bool {
+		return a.Username == b.Username && a.Password == b.Password && a.RefreshToken == b.RefreshToken && a.AccessToken == b.AccessToken
+	}
+	return NewOf(o)
+}
+
+// OptionsOf make a keeper of values of one type.
+type OptionsOf[V any] struct {
+	// Fetch gets the value of a key. Its error is what callers see: it must hold no
+	// secret, and is kept for a moment. It must not be nil.
+	Fetch func(ctx context.Context, key string) (V, error)
+	// Ends says when a value ends; zero = it does not say. It must not be nil.
+	Ends func(V) time.Time
+	// Same reports whether two values are the same, for Drop, which must not be called without it.
+	Same func(a, b V) bool
 	// Clock tells the time. Nil means time.Now.
 	Clock func() time.Time
 	// Jitter returns a number in [0,1) that spreads renewals. Nil means math/rand.
 	Jitter func() float64
 	// Timeout bounds one fetch. 0 means DefaultTimeout.
 	Timeout time.Duration
+	// AskAgain has a failure given only to those who waited for it. False means that it is
+	// kept for a moment, so that whoever fails often asks seldom.
+	AskAgain bool
 }
 
-// Keeper keeps credentials by key, which is usually a registry's host. It is safe
-// for concurrent use.
-type Keeper struct {
-	o      Options
+// Of keeps values by key. It is safe for concurrent use.
+type Of[V any] struct {
+	o      OptionsOf[V]
 	flight singleflight.Group
 
 	mu   sync.Mutex
-	kept map[string]entry
+	kept map[string]entry[V]
 }
 
-type entry struct {
-	c       oci.Credential
+type entry[V any] struct {
+	c       V
 	have    bool      // there is a credential
 	renew   time.Time // from then on it is renewed
 	err     error     // of the last fetch; nil where that succeeded
@@ -62,8 +83,8 @@ type entry struct {
 	touched time.Time
 }
 
-// New makes a Keeper that keeps nothing yet.
-func New(o Options) *Keeper {
+// NewOf makes a keeper that keeps nothing yet.
+func NewOf[V any](o OptionsOf[V]) *Of[V] {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
@@ -73,13 +94,14 @@ func New(o Options) *Keeper {
 	if o.Timeout <= 0 {
 		o.Timeout = DefaultTimeout
 	}
-	return &Keeper{o: o, kept: map[string]entry{}}
+	return &Of[V]{o: o, kept: map[string]entry[V]{}}
 }
 
 // Get returns the credential of a key. One that is near its end is renewed beside
 // this call, which does not wait for it. Errors are those of Fetch, and
 // boltseal.ErrUnavailable where ctx ends first.
-func (k *Keeper) Get(ctx context.Context, key string) (oci.Credential, error) {
+func (k *Of[V]) Get(ctx context.Context, key string) (V, error) {
+	var none V
 	c, ok, due, err := k.look(key)
 	if ok && !due || err != nil {
 		return c, err
@@ -91,17 +113,17 @@ func (k *Keeper) Get(ctx context.Context, key string) (oci.Credential, error) {
 	select {
 	case r := <-done:
 		if r.Err != nil {
-			return oci.Credential{}, r.Err
+			return none, r.Err
 		}
-		return r.Val.(oci.Credential), nil
+		return r.Val.(V), nil
 	case <-ctx.Done():
-		return oci.Credential{}, fmt.Errorf("%w: %w", boltseal.ErrUnavailable, ctx.Err())
+		return none, fmt.Errorf("%w: %w", boltseal.ErrUnavailable, ctx.Err())
 	}
 }
 
 // look says what is kept: a credential that is good (ok), whether it is to be
 // renewed (due), or the failure that stands.
-func (k *Keeper) look(key string) (c oci.Credential, ok, due bool, err error) {
+func (k *Of[V]) look(key string) (c V, ok, due bool, err error) {
 	now := k.o.Clock()
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -112,7 +134,7 @@ func (k *Keeper) look(key string) (c oci.Credential, ok, due bool, err error) {
 	e.touched = now
 	k.kept[key] = e
 	failing := e.err != nil && now.Before(e.retry)
-	if e.have && (e.c.Expires.IsZero() || now.Before(e.c.Expires.Add(-Margin))) {
+	if e.have && k.lasts(e.c, now) {
 		return e.c, true, !failing && !now.Before(e.renew), nil
 	}
 	if failing {
@@ -123,16 +145,17 @@ func (k *Keeper) look(key string) (c oci.Credential, ok, due bool, err error) {
 
 // fetch runs in a goroutine of its own: the first caller's leaving must not fail
 // the others.
-func (k *Keeper) fetch(ctx context.Context, key string) (c oci.Credential, err error) {
+func (k *Of[V]) fetch(ctx context.Context, key string) (c V, err error) {
 	if c, ok, due, _ := k.look(key); ok && !due {
 		return c, nil // the one that everybody waited for came in between
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), k.o.Timeout)
 	defer cancel()
+	var none V
 	c, err = k.guarded(ctx, key)
 	now := k.o.Clock()
-	if err == nil && !c.Expires.IsZero() && !now.Before(c.Expires.Add(-Margin)) {
-		c, err = oci.Credential{}, fmt.Errorf("%w: the credential that came ends at once; is this machine's clock right?", boltseal.ErrUnavailable)
+	if err == nil && !k.lasts(c, now) {
+		c, err = none, fmt.Errorf("%w: the credential that came ends at once; is this machine's clock right?", boltseal.ErrUnavailable)
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -144,10 +167,12 @@ func (k *Keeper) fetch(ctx context.Context, key string) (c oci.Credential, err e
 		if errors.As(err, &told) {
 			wait = min(max(wait, told.RetryAfter), maxFailureFor)
 		}
-		e.retry = now.Add(wait)
+		if e.retry = now.Add(wait); k.o.AskAgain {
+			e.retry = now
+		}
 	} else {
 		e.c, e.have, e.retry = c, true, time.Time{}
-		e.renew = k.renewal(now, c.Expires)
+		e.renew = k.renewal(now, k.o.Ends(c))
 	}
 	k.kept[key] = e
 	k.shrink()
@@ -156,10 +181,10 @@ func (k *Keeper) fetch(ctx context.Context, key string) (c oci.Credential, err e
 
 // guarded calls Fetch. A panic here, in a goroutine of its own, would end the
 // process.
-func (k *Keeper) guarded(ctx context.Context, key string) (c oci.Credential, err error) {
+func (k *Of[V]) guarded(ctx context.Context, key string) (c V, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			c, err = oci.Credential{}, errors.New("the credential's source panicked")
+			c, err = *new(V), errors.New("the credential's source panicked")
 		}
 	}()
 	return k.o.Fetch(ctx, key)
@@ -169,7 +194,7 @@ func (k *Keeper) guarded(ctx context.Context, key string) (c oci.Credential, err
 const lifeOfUndated = 10 * time.Minute
 
 // renewal is a moment between half and all of what is left ahead of the end.
-func (k *Keeper) renewal(now, end time.Time) time.Time {
+func (k *Of[V]) renewal(now, end time.Time) time.Time {
 	if end.IsZero() {
 		return now.Add(lifeOfUndated - time.Duration(k.o.Jitter()*float64(lifeOfUndated/4)))
 	}
@@ -178,7 +203,7 @@ func (k *Keeper) renewal(now, end time.Time) time.Time {
 }
 
 // shrink forgets what nobody has asked for the longest time.
-func (k *Keeper) shrink() {
+func (k *Of[V]) shrink() {
 	for len(k.kept) > maxKept {
 		oldest, at := "", time.Time{}
 		for key, e := range k.kept {
@@ -191,15 +216,24 @@ func (k *Keeper) shrink() {
 }
 
 // Drop forgets a credential of a key, unless there is another one by now.
-func (k *Keeper) Drop(key string, c oci.Credential) {
+func (k *Of[V]) Drop(key string, c V) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if e, ok := k.kept[key]; ok && e.have && same(e.c, c) {
-		e.c, e.have = oci.Credential{}, false
+	if e, ok := k.kept[key]; ok && e.have && k.o.Same(e.c, c) {
+		e.c, e.have = *new(V), false
 		k.kept[key] = e
 	}
 }
 
-func same(a, b oci.Credential) bool {
-	return a.Username == b.Username && a.Password == b.Password && a.RefreshToken == b.RefreshToken && a.AccessToken == b.AccessToken
+// Forget forgets what is kept for a key, whatever it is.
+func (k *Of[V]) Forget(key string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.kept, key)
+}
+
+// lasts reports whether a value is good for a while yet.
+func (k *Of[V]) lasts(v V, now time.Time) bool {
+	end := k.o.Ends(v)
+	return end.IsZero() || now.Before(end.Add(-Margin))
 }

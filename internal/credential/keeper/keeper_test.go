@@ -224,3 +224,23 @@ func TestBounded(t *testing.T) {
 	}
 	get(t, k, fmt.Sprint(maxKept+9), fmt.Sprintf("%d-%d", maxKept+9, maxKept+10))
 }
+
+// TestFailuresThatAreNotKept: whoever waits between its attempts itself is not held back.
+func TestFailuresThatAreNotKept(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &source{life: time.Hour, fail: boltseal.ErrUnauthorized}
+		for _, again := range []bool{false, true} {
+			k := New(Options{Fetch: s.fetch, AskAgain: again})
+			before := s.asked.Load()
+			for range 3 {
+				if _, err := k.Get(t.Context(), "a"); !errors.Is(err, boltseal.ErrUnauthorized) {
+					t.Error(err)
+				}
+			}
+			if n := s.asked.Load() - before; again && n != 3 || !again && n != 1 {
+				t.Errorf("AskAgain %v: asked %d times", again, n)
+			}
+		}
+	})
+}

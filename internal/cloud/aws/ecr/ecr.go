@@ -3,6 +3,7 @@ package ecr
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecr/types"
 
 	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/cloud/aws"
 	"github.com/boltseal/boltseal/internal/keys"
 	"github.com/boltseal/boltseal/oci"
 )
@@ -30,7 +32,7 @@ const (
 // authorize asks the API of the registry's region. Endpoints of the environment and
 // of AWS's configuration files are not heeded.
 func (s *Source) authorize(ctx context.Context, at place, who sdk.Credentials) (oci.Credential, error) {
-	o := ecr.Options{Region: at.region, HTTPClient: s.client, Retryer: retryer(),
+	o := ecr.Options{Region: at.region, HTTPClient: s.client, Retryer: aws.Retryer(),
 		Credentials: credentials.NewStaticCredentialsProvider(who.AccessKeyID, who.SecretAccessKey, who.SessionToken)}
 	if at.fips {
 		o.EndpointOptions.UseFIPSEndpoint = sdk.FIPSEndpointStateEnabled
@@ -43,7 +45,7 @@ func (s *Source) authorize(ctx context.Context, at place, who sdk.Credentials) (
 	in := &ecr.GetAuthorizationTokenInput{RegistryIds: []string{at.account}}
 	out, err := ecr.New(o).GetAuthorizationToken(ctx, in)
 	if err != nil {
-		return oci.Credential{}, s.wrap(ctx, opAuthorize, host, err)
+		return oci.Credential{}, s.refused(ctx, host, err)
 	}
 	c, odd := choose(at, out.AuthorizationData)
 	if odd != nil {
@@ -51,6 +53,19 @@ func (s *Source) authorize(ctx context.Context, at place, who sdk.Credentials) (
 		return oci.Credential{}, odd
 	}
 	return c, nil
+}
+
+// refused is what an error of the API means: most refusals come as HTTP 400.
+func (s *Source) refused(ctx context.Context, host string, err error) error {
+	e := s.who.Failure(ctx, aws.Question{Op: opAuthorize, Host: host}, err)
+	if e.Status < 400 || errors.Is(e.Err, boltseal.ErrUnavailable) {
+		return e
+	}
+	e.Err, e.Remedy = boltseal.ErrUnauthorized, aws.ClockRemedy(e, "let Boltseal's role do ecr:GetAuthorizationToken, ecr:BatchGetImage and ecr:GetDownloadUrlForLayer; a registry that is not yours can be left out by endpoints or accounts")
+	if strings.HasPrefix(e.Detail, "ExpiredToken") {
+		e.Remedy = "see that this machine's clock is right"
+	}
+	return e
 }
 
 // apiHost is where the API of a registry's region is.

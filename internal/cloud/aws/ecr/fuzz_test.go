@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecr/types"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
+	"github.com/boltseal/boltseal/internal/cloud/aws"
 	"github.com/boltseal/boltseal/internal/weight"
 )
 
@@ -129,7 +130,7 @@ func FuzzAnswer(f *testing.F) {
 		}
 		weight.Bound{Floor: 512 << 10, Times: 160}.Check(t, len(b), ask)
 		weight.Bound{Floor: 512 << 10, Times: 160}.Check(t, len(b), func() {
-			client := sts.New(sts.Options{Region: at.region, HTTPClient: s.client, Retryer: retryer(), Credentials: sdk.AnonymousCredentials{}})
+			client := sts.New(sts.Options{Region: at.region, HTTPClient: s.client, Retryer: aws.Retryer(), Credentials: sdk.AnonymousCredentials{}})
 			_, _ = client.AssumeRoleWithWebIdentity(t.Context(), &sts.AssumeRoleWithWebIdentityInput{RoleArn: sdk.String("r"), RoleSessionName: sdk.String("s"), WebIdentityToken: sdk.String("t")})
 		})
 	})

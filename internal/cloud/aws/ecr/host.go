@@ -2,8 +2,8 @@ package ecr
 
 import (
 	"regexp"
-	"strings"
 
+	"github.com/boltseal/boltseal/internal/cloud/aws"
 	"github.com/boltseal/boltseal/internal/credential/endpoints"
 )
 
@@ -19,17 +19,7 @@ type place struct {
 }
 
 // partition is the part of AWS that has identities of its own.
-func (p place) partition() string { return partitionOf(p.region) }
-
-func partitionOf(region string) string {
-	switch {
-	case strings.HasPrefix(region, "cn-"):
-		return "aws-cn"
-	case strings.HasPrefix(region, "us-gov-"):
-		return "aws-us-gov"
-	}
-	return "aws"
-}
+func (p place) partition() string { return aws.PartitionOf(p.region) }
 
 var (
 	account = regexp.MustCompile(`^[0-9]{12}$`)

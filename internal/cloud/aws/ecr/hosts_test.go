@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/cloud/aws"
 	"github.com/boltseal/boltseal/internal/cloud/aws/ecr"
 	"github.com/boltseal/boltseal/internal/credential"
 	"github.com/boltseal/boltseal/internal/testcloud"
@@ -56,8 +57,8 @@ func TestPartitions(t *testing.T) {
 		h.aws.Associate(subject, c.role)
 		h.aws.STS(c.region)
 		h.aws.ECR(c.region).Allow(c.role)
-		for _, way := range []string{ecr.IRSA, ecr.PodIdentity} {
-			if way == ecr.IRSA {
+		for _, way := range []string{aws.IRSA, aws.PodIdentity} {
+			if way == aws.IRSA {
 				h.put("AWS_ROLE_ARN", c.role)
 			} else {
 				h.pod(t, testcloud.Claims{}, agent)
@@ -113,7 +114,7 @@ func TestLookalikes(t *testing.T) {
 			h.Serve(at, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { t.Errorf("%s was asked", r.Host) }))
 		}
 	}
-	for _, o := range []ecr.Options{{}, {Endpoints: []string{"*.dkr.ecr." + region + ".amazonaws.com"}}, {Accounts: []string{owner}}, {Authentication: ecr.PodIdentity}} {
+	for _, o := range []ecr.Options{{}, {Endpoints: []string{"*.dkr.ecr." + region + ".amazonaws.com"}}, {Accounts: []string{owner}}, {Identity: aws.Options{Authentication: aws.PodIdentity}}} {
 		s := h.source(t, o)
 		for _, at := range lookalikes() {
 			if _, err := h.get(t, s, at); !errors.Is(err, credential.ErrNotForHost) {
@@ -145,13 +146,13 @@ func TestParameters(t *testing.T) {
 		field string
 	}{
 		{ecr.Options{}, ""},
-		{ecr.Options{Endpoints: []string{host, "*.dkr.ecr.cn-north-1.amazonaws.com.cn", "*.dkr-ecr." + region + ".on.aws"}, Accounts: []string{owner}, Authentication: ecr.IRSA, RoleARN: role, TokenFile: "/token"}, ""},
-		{ecr.Options{Authentication: ecr.PodIdentity}, ""},
-		{ecr.Options{Authentication: "isra"}, "authentication"},
-		{ecr.Options{Authentication: ecr.PodIdentity, RoleARN: role}, "roleARN"},
-		{ecr.Options{Authentication: ecr.PodIdentity, TokenFile: "/token"}, "tokenFile"},
-		{ecr.Options{RoleARN: "boltseal"}, "roleARN"},
-		{ecr.Options{RoleARN: "arn:aws:iam::1:role/boltseal"}, "roleARN"},
+		{ecr.Options{Endpoints: []string{host, "*.dkr.ecr.cn-north-1.amazonaws.com.cn", "*.dkr-ecr." + region + ".on.aws"}, Accounts: []string{owner}, Identity: aws.Options{Authentication: aws.IRSA, RoleARN: role, TokenFile: "/token"}}, ""},
+		{ecr.Options{Identity: aws.Options{Authentication: aws.PodIdentity}}, ""},
+		{ecr.Options{Identity: aws.Options{Authentication: "isra"}}, "authentication"},
+		{ecr.Options{Identity: aws.Options{Authentication: aws.PodIdentity, RoleARN: role}}, "roleARN"},
+		{ecr.Options{Identity: aws.Options{Authentication: aws.PodIdentity, TokenFile: "/token"}}, "tokenFile"},
+		{ecr.Options{Identity: aws.Options{RoleARN: "boltseal"}}, "roleARN"},
+		{ecr.Options{Identity: aws.Options{RoleARN: "arn:aws:iam::1:role/boltseal"}}, "roleARN"},
 		{ecr.Options{Accounts: []string{owner, "acme"}}, "accounts[1]"},
 		{ecr.Options{Accounts: []string{"1111-2222-3333"}}, "accounts[0]"},
 		{ecr.Options{Accounts: make([]string, 1000)}, "accounts"},

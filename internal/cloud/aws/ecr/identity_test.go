@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/cloud/aws"
 	"github.com/boltseal/boltseal/internal/cloud/aws/ecr"
 	"github.com/boltseal/boltseal/internal/testcloud"
 )
@@ -64,18 +65,18 @@ func TestSigningIn(t *testing.T) {
 		says string
 	}{
 		{"irsa", ecr.Options{}, irsa(testcloud.Claims{}), nil, ""},
-		{"irsa, chosen", ecr.Options{Authentication: ecr.IRSA}, put("AWS_CONTAINER_CREDENTIALS_FULL_URI", agent), nil, ""},
+		{"irsa, chosen", ecr.Options{Identity: aws.Options{Authentication: aws.IRSA}}, put("AWS_CONTAINER_CREDENTIALS_FULL_URI", agent), nil, ""},
 		{"irsa, expired", ecr.Options{}, irsa(testcloud.Claims{Expires: past}), boltseal.ErrUnauthorized, "sign in to AWS at " + stsHost + ": HTTP 400: not authorized (ExpiredTokenException); see that the role trusts"},
 		{"irsa, another audience", ecr.Options{}, irsa(testcloud.Claims{Audience: "vault"}), boltseal.ErrUnauthorized, "InvalidIdentityToken: Incorrect token audience"},
 		{"irsa, Pod Identity's audience", ecr.Options{}, irsa(testcloud.Claims{Audience: agentFor}), boltseal.ErrUnauthorized, "InvalidIdentityToken"},
 		{"irsa, another ServiceAccount", ecr.Options{}, irsa(someone), boltseal.ErrUnauthorized, "AccessDenied: Not authorized to perform sts:AssumeRoleWithWebIdentity"},
 		{"irsa, another issuer", ecr.Options{}, signed(stranger, irsaFor), boltseal.ErrUnauthorized, "No OpenIDConnect provider found"},
 		{"irsa, forged", ecr.Options{}, signed(forger, irsaFor), boltseal.ErrUnauthorized, "InvalidIdentityToken"},
-		{"irsa, another role", ecr.Options{RoleARN: role + "2"}, nil, boltseal.ErrUnauthorized, "AccessDenied"},
+		{"irsa, another role", ecr.Options{Identity: aws.Options{RoleARN: role + "2"}}, nil, boltseal.ErrUnauthorized, "AccessDenied"},
 		{"irsa, no role", ecr.Options{}, put("AWS_ROLE_ARN", ""), boltseal.ErrConfiguration, "eks.amazonaws.com/role-arn"},
 		{"irsa, no role's form", ecr.Options{}, put("AWS_ROLE_ARN", "boltseal"), boltseal.ErrConfiguration, "is no role"},
-		{"irsa, no file", ecr.Options{Authentication: ecr.IRSA}, put("AWS_WEB_IDENTITY_TOKEN_FILE", ""), boltseal.ErrConfiguration, "$AWS_WEB_IDENTITY_TOKEN_FILE"},
-		{"irsa, the file is gone", ecr.Options{TokenFile: "/nowhere/token"}, nil, boltseal.ErrConfiguration, "no such file"},
+		{"irsa, no file", ecr.Options{Identity: aws.Options{Authentication: aws.IRSA}}, put("AWS_WEB_IDENTITY_TOKEN_FILE", ""), boltseal.ErrConfiguration, "$AWS_WEB_IDENTITY_TOKEN_FILE"},
+		{"irsa, the file is gone", ecr.Options{Identity: aws.Options{TokenFile: "/nowhere/token"}}, nil, boltseal.ErrConfiguration, "no such file"},
 		{"irsa, the file is empty", ecr.Options{}, holding("\n"), boltseal.ErrConfiguration, "contains no token"},
 		{"irsa, the file is something else", ecr.Options{}, holding("some text\nof two lines"), boltseal.ErrConfiguration, "contains no token"},
 		{"irsa, the file is huge", ecr.Options{}, holding(strings.Repeat("a", 1<<20)), boltseal.ErrLimit, "too long"},
@@ -94,7 +95,7 @@ func TestSigningIn(t *testing.T) {
 				http.Error(w, "(ThrottlingException): Rate exceeded", http.StatusBadRequest)
 			}))
 		}, boltseal.ErrUnavailable, "ThrottlingException"},
-		{"pod identity, chosen", ecr.Options{Authentication: ecr.PodIdentity}, func(t *testing.T, h *house) {
+		{"pod identity, chosen", ecr.Options{Identity: aws.Options{Authentication: aws.PodIdentity}}, func(t *testing.T, h *house) {
 			h.pod(t, testcloud.Claims{}, agent)
 			h.put("AWS_WEB_IDENTITY_TOKEN_FILE", "/nowhere/token")
 		}, nil, ""},
@@ -108,8 +109,8 @@ func TestSigningIn(t *testing.T) {
 		{"pod identity, another issuer", ecr.Options{}, signed(stranger, agentFor), boltseal.ErrUnauthorized, "InvalidTokenException"},
 		{"pod identity, forged", ecr.Options{}, signed(forger, agentFor), boltseal.ErrUnauthorized, "InvalidTokenException"},
 		{"pod identity, another path", ecr.Options{}, pod(testcloud.Claims{}, "http://"+testcloud.PodIdentityAgent+"/v2/credentials"), boltseal.ErrUnauthorized, "HTTP 404"},
-		{"pod identity, no token", ecr.Options{Authentication: ecr.PodIdentity}, put("AWS_CONTAINER_CREDENTIALS_FULL_URI", agent), boltseal.ErrConfiguration, "$AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"},
-		{"pod identity, no agent", ecr.Options{Authentication: ecr.PodIdentity}, nil, boltseal.ErrConfiguration, "$AWS_CONTAINER_CREDENTIALS_FULL_URI"},
+		{"pod identity, no token", ecr.Options{Identity: aws.Options{Authentication: aws.PodIdentity}}, put("AWS_CONTAINER_CREDENTIALS_FULL_URI", agent), boltseal.ErrConfiguration, "$AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"},
+		{"pod identity, no agent", ecr.Options{Identity: aws.Options{Authentication: aws.PodIdentity}}, nil, boltseal.ErrConfiguration, "$AWS_CONTAINER_CREDENTIALS_FULL_URI"},
 		{"pod identity, agent is broken", ecr.Options{}, func(t *testing.T, h *house) {
 			h.pod(t, testcloud.Claims{}, agent)
 			h.Refuse(testcloud.PodIdentityAgent, -1, 503, "")

@@ -15,6 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/cloud/aws"
 	"github.com/boltseal/boltseal/internal/cloud/aws/ecr"
 	"github.com/boltseal/boltseal/internal/testcloud"
 	"github.com/boltseal/boltseal/oci"
@@ -44,9 +45,9 @@ func content(t *testing.T) (http.Handler, boltseal.Reference) {
 func TestReadsARegistry(t *testing.T) {
 	t.Parallel()
 	handler, ref := content(t)
-	for _, way := range []string{ecr.IRSA, ecr.PodIdentity} {
+	for _, way := range []string{aws.IRSA, aws.PodIdentity} {
 		h := newHouse(t)
-		if way == ecr.PodIdentity {
+		if way == aws.PodIdentity {
 			h.pod(t, testcloud.Claims{}, agent)
 		}
 		h.ecr.Registry(host, handler)
@@ -95,7 +96,7 @@ func TestReadsARegistry(t *testing.T) {
 			t.Errorf("another account's: %v", err)
 		}
 		at := stsHost
-		if way == ecr.PodIdentity {
+		if way == aws.PodIdentity {
 			at = testcloud.PodIdentityAgent
 		}
 		h.Cut(at)
@@ -133,7 +134,7 @@ func TestRealRegistry(t *testing.T) {
 	if at == "" {
 		t.Skip("BOLTSEAL_TEST_ECR_REGISTRY names no registry, such as 111122223333.dkr.ecr.eu-central-1.amazonaws.com")
 	}
-	s, err := ecr.New(ecr.Options{Endpoints: []string{at}, Authentication: os.Getenv("BOLTSEAL_TEST_ECR_AUTHENTICATION")})
+	s, err := ecr.New(ecr.Options{Endpoints: []string{at}, Identity: aws.Options{Authentication: os.Getenv("BOLTSEAL_TEST_ECR_AUTHENTICATION")}})
 	if err != nil {
 		t.Fatal(err)
 	}

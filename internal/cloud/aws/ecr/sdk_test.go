@@ -19,6 +19,7 @@ import (
 	official "github.com/aws/aws-sdk-go-v2/service/ecr"
 	"github.com/aws/smithy-go"
 
+	"github.com/boltseal/boltseal/internal/cloud/aws"
 	"github.com/boltseal/boltseal/internal/cloud/aws/ecr"
 	"github.com/boltseal/boltseal/internal/testcloud"
 )
@@ -138,17 +139,17 @@ func TestEnvironment(t *testing.T) {
 		t.Setenv(name, value)
 		h.put(name, value)
 	}
-	for _, way := range []string{ecr.IRSA, ecr.PodIdentity} {
-		if way == ecr.PodIdentity {
+	for _, way := range []string{aws.IRSA, aws.PodIdentity} {
+		if way == aws.PodIdentity {
 			h.put("AWS_CONTAINER_CREDENTIALS_FULL_URI", agent)
 			h.put("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", h.file(t, testcloud.Claims{}, agentFor))
 		}
 		before := len(h.Requests(""))
-		if _, err := h.get(t, h.source(t, ecr.Options{Authentication: way}), host); err != nil {
+		if _, err := h.get(t, h.source(t, ecr.Options{Identity: aws.Options{Authentication: way}}), host); err != nil {
 			t.Errorf("%s: %v", way, err)
 		}
 		signer := stsHost
-		if way == ecr.PodIdentity {
+		if way == aws.PodIdentity {
 			signer = testcloud.PodIdentityAgent
 		}
 		seen := h.Requests("")[before:]

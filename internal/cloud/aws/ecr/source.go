@@ -3,18 +3,18 @@ package ecr
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
-	"regexp"
 	"strings"
 	"time"
 
 	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/cloud/aws"
 	"github.com/boltseal/boltseal/internal/credential"
 	"github.com/boltseal/boltseal/internal/credential/endpoints"
 	"github.com/boltseal/boltseal/internal/credential/keeper"
 	"github.com/boltseal/boltseal/internal/keys"
-	"github.com/boltseal/boltseal/internal/nearest"
 	"github.com/boltseal/boltseal/internal/strict"
 	"github.com/boltseal/boltseal/oci"
 )
@@ -22,17 +22,8 @@ import (
 // Name is the provider's in a Store's authProvider.
 const Name = "awsEcrBasic"
 
-// How Boltseal gets its role.
-const (
-	IRSA        = "irsa"        // a role for the ServiceAccount, by its web identity token
-	PodIdentity = "podIdentity" // by the agent of EKS Pod Identity
-)
-
-// Limits that nobody needs to change.
-const (
-	maxAnswer   = 256 << 10 // bytes of one answer
-	maxAccounts = 256
-)
+// maxAccounts bounds accounts.
+const maxAccounts = 256
 
 // Options make a Source. The zero value is Ratify's awsEcrBasic.
 type Options struct {
@@ -44,12 +35,9 @@ type Options struct {
 	// Accounts narrow the registries to those of some accounts, each of twelve
 	// digits. Empty means all.
 	Accounts []string
-	// Authentication is IRSA or PodIdentity. "" means what the environment says, and
-	// IRSA where that says both.
-	Authentication string
-	// RoleARN and TokenFile are those of IRSA; the file is read again whenever it is
-	// used. "" means $AWS_ROLE_ARN, $AWS_WEB_IDENTITY_TOKEN_FILE.
-	RoleARN, TokenFile string
+	// Identity is who signs in. A registry's content is not public: no access key of the
+	// environment is used.
+	Identity aws.Options
 
 	// Transport is the way to STS and Amazon ECR, and to Pod Identity's agent, which
 	// is never asked by way of a proxy. Nil means http.DefaultTransport's settings.
@@ -64,28 +52,12 @@ type Options struct {
 	Timeout time.Duration
 }
 
-var roleARN = regexp.MustCompile(`^arn:(aws|aws-cn|aws-us-gov):iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]{1,576}$`)
-
 // Check finds what is wrong with the parameters. It looks at nothing outside them.
 func (o Options) Check() (problems []keys.Problem) {
 	fail := func(field, format string, a ...any) {
 		problems = append(problems, keys.Problem{Field: field, Message: fmt.Sprintf(format, a...)})
 	}
-	ways := []string{IRSA, PodIdentity}
-	switch o.Authentication {
-	case "", IRSA:
-	case PodIdentity:
-		for _, f := range [][2]string{{"roleARN", o.RoleARN}, {"tokenFile", o.TokenFile}} {
-			if f[1] != "" {
-				fail(f[0], "it is of use with authentication %s only", IRSA)
-			}
-		}
-	default:
-		fail("authentication", "%s is not one of %s%s", strict.Label(o.Authentication), strings.Join(ways, ", "), nearest.Hint(o.Authentication, ways))
-	}
-	if o.RoleARN != "" && !roleARN.MatchString(o.RoleARN) {
-		fail("roleARN", "%s is no role, such as arn:aws:iam::111122223333:role/boltseal", strict.Label(o.RoleARN))
-	}
+	problems = o.Identity.Check()
 	if len(o.Accounts) > maxAccounts {
 		fail("accounts", "%d accounts, at most %d", len(o.Accounts), maxAccounts)
 		return problems
@@ -118,7 +90,7 @@ type Source struct {
 	hosts    endpoints.List  // empty = all
 	accounts map[string]bool // empty = all
 	client   *http.Client
-	agent    *http.Client // by no proxy
+	who      *aws.Identity
 	kept     *keeper.Keeper
 }
 
@@ -131,9 +103,9 @@ func New(o Options) (*Source, error) {
 		return nil, fmt.Errorf("%w: %s: %s: %s", boltseal.ErrConfiguration, Name, ps[0].Field, ps[0].Message)
 	}
 	s := &Source{o: o, accounts: map[string]bool{}}
-	s.env = keys.Env{Transport: o.Transport, Getenv: o.Getenv, Clock: o.Clock, Limits: keys.Limits{AnswerBytes: maxAnswer}}.Complete()
+	s.env = keys.Env{Transport: o.Transport, Getenv: o.Getenv, Clock: o.Clock, Limits: keys.Limits{AnswerBytes: aws.MaxAnswer}}.Complete()
 	s.client = s.env.Client()
-	s.agent = s.env.Direct()
+	s.who = aws.New(o.Identity, s.env)
 	s.hosts, _ = endpoints.Parse(o.Endpoints, suffixes...)
 	for _, a := range o.Accounts {
 		s.accounts[a] = true
@@ -173,22 +145,25 @@ func (s *Source) meant(host string) (place, error) {
 	}
 	// A role is of one partition: its Pod's token is not shown to another's STS,
 	// whatever an image is called.
-	if own := s.partition(); own != "" && own != at.partition() {
+	if own := s.who.Partition(); own != "" && own != at.partition() {
 		return at, fmt.Errorf("%w: %s is not given to %s, which is in another partition of AWS (%s) than the role (%s)", credential.ErrNotForHost, Name, host, at.partition(), own)
 	}
 	return at, nil
 }
 
-// fetch signs in, and asks Amazon ECR of the registry's region. The session is not
-// kept: a credential outlives it, and there are few.
+// fetch signs in, and asks Amazon ECR of the registry's region.
 func (s *Source) fetch(ctx context.Context, host string) (oci.Credential, error) {
 	at, err := s.meant(host)
 	if err != nil {
 		return oci.Credential{}, err
 	}
-	who, err := s.signIn(ctx, at)
+	who, err := s.who.Session(ctx, at.region)
 	if err != nil {
 		return oci.Credential{}, err
 	}
-	return s.authorize(ctx, at, who)
+	c, err := s.authorize(ctx, at, who)
+	if errors.Is(err, boltseal.ErrUnauthorized) {
+		s.who.Drop(at.region)
+	}
+	return c, err
 }

@@ -206,7 +206,8 @@ func TestThrottledIsLeftAlone(t *testing.T) {
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	for _, p := range []awskms.Parameters{{}, {Region: "evil.example/#", Keys: []awskms.Key{{Name: "alias/a"}}}, {Keys: []awskms.Key{{Name: "../x"}}},
-		{Region: "us-east-1", CertificateAuthorities: []awskms.Authority{{ARN: caARN}}}, {Keys: []awskms.Key{{Name: "alias/a"}, {Name: "alias/a"}}}} {
+		{Region: "us-east-1", CertificateAuthorities: []awskms.Authority{{ARN: caARN}}}, {Keys: []awskms.Key{{Name: "alias/a"}, {Name: "alias/a"}}},
+		{CertificateAuthorities: []awskms.Authority{{ARN: strings.Replace(caARN, "arn:aws:", "arn:aws-cn:", 1)}}}} {
 		if len(p.Check("")) == 0 {
 			t.Errorf("%+v passes", p)
 		}

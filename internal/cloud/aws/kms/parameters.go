@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/boltseal/boltseal/internal/cloud/aws"
 	"github.com/boltseal/boltseal/internal/keys"
 	"github.com/boltseal/boltseal/internal/strict"
 )
@@ -37,10 +38,9 @@ type Key struct {
 }
 
 var (
-	regionName   = regexp.MustCompile(`^[a-z]{2,3}(-[a-z]{2,12}){1,3}-[0-9]{1,2}$`)
 	keyName      = regexp.MustCompile(`^(alias/[A-Za-z0-9/_-]{1,250}|(mrk-)?[0-9a-f-]{32,36})$`)
-	keyARN       = regexp.MustCompile(`^arn:aws[a-z-]*:kms:([a-z0-9-]+):[0-9]{12}:(alias/[A-Za-z0-9/_-]{1,250}|key/(mrk-)?[0-9a-f-]{32,36})$`)
-	authorityARN = regexp.MustCompile(`^arn:aws[a-z-]*:acm-pca:([a-z0-9-]+):[0-9]{12}:certificate-authority/[0-9a-f-]{36}$`)
+	keyARN       = regexp.MustCompile(`^arn:(aws[a-z-]*):kms:([a-z0-9-]+):[0-9]{12}:(alias/[A-Za-z0-9/_-]{1,250}|key/(mrk-)?[0-9a-f-]{32,36})$`)
+	authorityARN = regexp.MustCompile(`^arn:(aws[a-z-]*):acm-pca:([a-z0-9-]+):[0-9]{12}:certificate-authority/[0-9a-f-]{36}$`)
 )
 
 // Check finds what is wrong.
@@ -48,7 +48,7 @@ func (p Parameters) Check(string) (problems []keys.Problem) {
 	fail := func(field, format string, a ...any) {
 		problems = append(problems, keys.Problem{Field: field, Message: fmt.Sprintf(format, a...)})
 	}
-	if p.Region != "" && !regionName.MatchString(p.Region) {
+	if p.Region != "" && !aws.IsRegion(p.Region) {
 		fail("region", "%s is no region, such as eu-central-1", strict.Label(p.Region))
 	}
 	n := len(p.Keys) + len(p.CertificateAuthorities)
@@ -65,7 +65,10 @@ func (p Parameters) Check(string) (problems []keys.Problem) {
 		}
 		seen[name] = true
 	}
-	here := func(field, arn, region string) {
+	here := func(field, arn, partition, region string) {
+		if own := aws.PartitionOf(region); own != partition {
+			fail(field, "%s is in the partition %s, and its region %s is in %s", strict.Label(arn), partition, region, own)
+		}
 		if p.Region != "" && region != p.Region {
 			fail(field, "%s is in the region %s, and region says %s: a provider is for one region", strict.Label(arn), region, p.Region)
 		}
@@ -75,14 +78,14 @@ func (p Parameters) Check(string) (problems []keys.Problem) {
 		if m := authorityARN.FindStringSubmatch(a.ARN); m == nil {
 			fail(field, "%s is no authority, such as arn:aws:acm-pca:eu-central-1:111122223333:certificate-authority/…", strict.Label(a.ARN))
 		} else {
-			here(field, a.ARN, m[1])
+			here(field, a.ARN, m[1], m[2])
 		}
 		once(field, a.ARN)
 	}
 	for i, k := range p.Keys {
 		field := fmt.Sprintf("keys[%d].name", i)
 		if m := keyARN.FindStringSubmatch(k.Name); m != nil {
-			here(field, k.Name, m[1])
+			here(field, k.Name, m[1], m[2])
 		} else if !keyName.MatchString(k.Name) {
 			fail(field, "%s is no key: write its identifier, its ARN, or alias/ and its alias", strict.Label(k.Name))
 		}

@@ -11,14 +11,14 @@ import (
 	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
+	sdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/acmpca"
 	catypes "github.com/aws/aws-sdk-go-v2/service/acmpca/types"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	kmstypes "github.com/aws/aws-sdk-go-v2/service/kms/types"
-	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/cloud/aws"
 	"github.com/boltseal/boltseal/internal/keys"
 	"github.com/boltseal/boltseal/trust"
 )
@@ -27,27 +27,25 @@ import (
 const keyOfNoUse = "no verifier here trusts a bare key: provide the CA that issued the key's certificate, by certificateAuthorities or another provider"
 
 type provider struct {
-	p                       Parameters
-	clock                   func() time.Time
-	kms                     *kms.Client
-	ca                      *acmpca.Client
-	keyHost, caHost, signer string
+	p               Parameters
+	region          string
+	who             *aws.Identity
+	kms             *kms.Client
+	ca              *acmpca.Client
+	keyHost, caHost string
 }
 
 // Open makes the provider.
 func (p Parameters) Open(env keys.Env, _ string) (keys.Provider, error) {
 	env = env.Complete()
 	region := cmp.Or(p.Region, env.Getenv("AWS_REGION"))
-	if !regionName.MatchString(region) {
+	if !aws.IsRegion(region) {
 		return nil, fmt.Errorf("%w: which region is it? set region", boltseal.ErrConfiguration)
 	}
-	who, err := identity(env, region)
-	if err != nil {
-		return nil, err
-	}
-	v := &provider{p: p, clock: env.Clock}
+	// What is fetched tells nobody anything, so that an access key may do.
+	v := &provider{p: p, region: region, who: aws.New(aws.Options{AccessKeys: true}, env)}
 	// One attempt each: the refresher knows how long to leave AWS alone.
-	client, once := env.Client(), aws.NopRetryer{}
+	client, once, who := env.Client(), sdk.NopRetryer{}, v.who.In(region)
 	v.kms = kms.New(kms.Options{Region: region, Credentials: who, HTTPClient: client, Retryer: once})
 	v.ca = acmpca.New(acmpca.Options{Region: region, Credentials: who, HTTPClient: client, Retryer: once})
 	ctx := context.Background()
@@ -56,9 +54,6 @@ func (p Parameters) Open(env keys.Env, _ string) (keys.Provider, error) {
 	}
 	if at, err := acmpca.NewDefaultEndpointResolverV2().ResolveEndpoint(ctx, acmpca.EndpointParameters{Region: &region}); err == nil {
 		v.caHost = at.URI.Host
-	}
-	if at, err := sts.NewDefaultEndpointResolverV2().ResolveEndpoint(ctx, sts.EndpointParameters{Region: &region}); err == nil && env.Getenv("AWS_WEB_IDENTITY_TOKEN_FILE") != "" {
-		v.signer = at.URI.Host
 	}
 	return v, nil
 }
@@ -74,7 +69,7 @@ func (v *provider) Fetch(ctx context.Context) ([]keys.Group, error) {
 		}
 		var e *keys.Error
 		if gone == nil && errors.As(g.Err, &e) {
-			if _, busy := keys.Throttled(e); busy || e.Status == 0 || e.Op == opSignIn {
+			if _, busy := keys.Throttled(e); busy || e.Status == 0 || aws.IsSignIn(e) {
 				gone = g.Err
 			}
 		}
@@ -114,7 +109,7 @@ func (v *provider) authority(ctx context.Context, arn string) ([]keys.Item, erro
 	}
 	told, err := v.ca.DescribeCertificateAuthority(ctx, &acmpca.DescribeCertificateAuthorityInput{CertificateAuthorityArn: &arn})
 	if err != nil {
-		return nil, v.wrap(op, short(arn), v.caHost, err)
+		return nil, v.wrap(ctx, op, short(arn), v.caHost, err)
 	}
 	if told.CertificateAuthority == nil {
 		return nil, v.garbled(op, arn, v.caHost)
@@ -126,9 +121,9 @@ func (v *provider) authority(ctx context.Context, arn string) ([]keys.Item, erro
 	}
 	got, err := v.ca.GetCertificateAuthorityCertificate(ctx, &acmpca.GetCertificateAuthorityCertificateInput{CertificateAuthorityArn: &arn})
 	if err != nil {
-		return nil, v.wrap("get certificate of authority", short(arn), v.caHost, err)
+		return nil, v.wrap(ctx, "get certificate of authority", short(arn), v.caHost, err)
 	}
-	certs, err := trust.ParseCertificates([]byte(aws.ToString(got.Certificate) + "\n" + aws.ToString(got.CertificateChain)))
+	certs, err := trust.ParseCertificates([]byte(sdk.ToString(got.Certificate) + "\n" + sdk.ToString(got.CertificateChain)))
 	if err != nil {
 		return one(keys.Unusable, keys.Clean(strings.TrimPrefix(err.Error(), "configuration: "))), nil
 	}
@@ -140,13 +135,13 @@ func (v *provider) authority(ctx context.Context, arn string) ([]keys.Item, erro
 func (v *provider) key(ctx context.Context, name string) ([]keys.Item, error) {
 	told, err := v.kms.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &name})
 	if err != nil {
-		return nil, v.wrap("describe key", short(name), v.keyHost, err)
+		return nil, v.wrap(ctx, "describe key", short(name), v.keyHost, err)
 	}
 	m := told.KeyMetadata
 	if m == nil {
 		return nil, v.garbled("describe key", name, v.keyHost)
 	}
-	it := keys.Item{Name: short(name), Version: keys.Clean(aws.ToString(m.KeyId)), Use: keys.Disabled, Created: aws.ToTime(m.CreationDate).UTC()}
+	it := keys.Item{Name: short(name), Version: keys.Clean(sdk.ToString(m.KeyId)), Use: keys.Disabled, Created: sdk.ToTime(m.CreationDate).UTC()}
 	switch m.KeyState {
 	case kmstypes.KeyStateEnabled, kmstypes.KeyStateUpdating:
 	case kmstypes.KeyStateDisabled:
@@ -170,7 +165,7 @@ func (v *provider) key(ctx context.Context, name string) ([]keys.Item, error) {
 	// By the identifier: the alias may lead elsewhere by now.
 	got, err := v.kms.GetPublicKey(ctx, &kms.GetPublicKeyInput{KeyId: cmp.Or(m.Arn, m.KeyId, &name)})
 	if err != nil {
-		return nil, v.wrap("get public key", short(name), v.keyHost, err)
+		return nil, v.wrap(ctx, "get public key", short(name), v.keyHost, err)
 	}
 	it.Why = keyOfNoUse
 	if it.Key, err = x509.ParsePKIXPublicKey(got.PublicKey); err != nil {
