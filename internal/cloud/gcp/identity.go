@@ -1,21 +1,17 @@
-// Package gcp gets tokens of Google Cloud for whoever Boltseal is there.
+// Package gcp says who Boltseal is in Google Cloud, and gets tokens of it for all that is asked there.
 package gcp
 
 import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
-	"sync"
 	"time"
 
-	"golang.org/x/sync/singleflight"
-
 	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/credential/keeper"
 	"github.com/boltseal/boltseal/internal/keys"
 )
 
@@ -29,34 +25,49 @@ const (
 	// Where a Pod's token is exchanged (Workload Identity Federation).
 	stsURL          = "https://sts.googleapis.com/v1/token"
 	impersonateBase = "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/"
-	// ahead is how long before its end a token is renewed.
-	ahead = 5 * time.Minute
-	// timeout bounds getting one that is kept.
-	timeout = 20 * time.Second
-	maxLife = 24 * time.Hour
+	maxLife         = 24 * time.Hour
 
 	maxConfigBytes = 64 << 10
-	maxTokenBytes  = 16 << 10
+	maxTokenBytes  = 16 << 10 // of one that Google gives
+
+	// MaxAnswer bounds one answer of those who sign in, in bytes.
+	MaxAnswer = 256 << 10
+
+	envConfig = "GOOGLE_APPLICATION_CREDENTIALS"
 )
+
+// Options say how tokens are kept. The zero value is for those who wait between their
+// attempts themselves.
+type Options struct {
+	// KeepFailures has a failure kept for a moment, so that many who ask do not each ask
+	// Google. False means that each who asks tries anew.
+	KeepFailures bool
+	// Jitter returns a number in [0,1) that spreads renewals. Nil means math/rand.
+	Jitter func() float64
+	// Timeout bounds getting one token. 0 means keeper.DefaultTimeout.
+	Timeout time.Duration
+}
 
 // Identity is who signs in: as $GOOGLE_APPLICATION_CREDENTIALS says, if that is set,
 // else whom the metadata server knows. It is safe for concurrent use.
 type Identity struct {
-	file string
+	env  keys.Env
 	far  *http.Client
 	near *http.Client // for the metadata server, by no proxy
-	now  func() time.Time
-
-	flight singleflight.Group
-	mu     sync.Mutex
-	known  Token
-	renew  time.Time
+	kept *keeper.Of[Token]
 }
 
-// New makes an Identity, and asks nobody.
-func New(env keys.Env) *Identity {
-	env = env.Complete()
-	return &Identity{file: env.Getenv("GOOGLE_APPLICATION_CREDENTIALS"), far: env.Client(), near: env.Direct(), now: env.Clock}
+// New makes an Identity, and asks nobody. The environment is read when somebody signs in.
+func New(o Options, env keys.Env) *Identity {
+	env.Limits.AnswerBytes = MaxAnswer
+	id := &Identity{env: env.Complete()}
+	id.far, id.near = id.env.Client(), id.env.Direct()
+	id.kept = keeper.NewOf(keeper.OptionsOf[Token]{
+		Fetch: id.fetch, Clock: id.env.Clock, Jitter: o.Jitter, Timeout: o.Timeout, AskAgain: !o.KeepFailures,
+		Ends: func(t Token) time.Time { return t.Ends },
+		Same: func(a, b Token) bool { return a.Value == b.Value },
+	})
+	return id
 }
 
 // Token is what Google's services take for an identity.
@@ -82,66 +93,40 @@ type external struct {
 	} `json:"credential_source"`
 }
 
-// Token returns a token that is kept, and gets another one ahead of its end, or where
-// it is the one that was refused. One call asks for all who wait. Errors are those of
-// Fetch.
-func (id *Identity) Token(ctx context.Context, refused string) (string, error) {
-	if t, ok := id.kept(refused); ok {
-		return t, nil
+// Token returns a token and when it ends. It is kept, had once for all who wait, and
+// renewed ahead of its end. Errors are [keys.Error] and hold nothing of a token.
+func (id *Identity) Token(ctx context.Context) (Token, error) {
+	file := id.env.Getenv(envConfig)
+	t, err := id.kept.Get(ctx, file)
+	if err != nil && ctx.Err() != nil { // whoever waits gives up before the identity does
+		host := metadataHost
+		if file != "" {
+			host = ""
+		}
+		return Token{}, keys.NoAnswer(Op, "", host, ctx.Err())
 	}
-	done := id.flight.DoChan("", func() (v any, err error) {
-		defer func() { // a panic here, in a goroutine of its own, would end the process
-			if p := recover(); p != nil {
-				v, err = nil, &keys.Error{Op: Op, Err: boltseal.ErrMalformed, Detail: "signing in panicked"}
-			}
-		}()
-		if t, ok := id.kept(refused); ok {
-			return t, nil // the one that everybody waited for came in between
-		}
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
-		defer cancel()
-		t, err := id.Fetch(ctx)
-		if err != nil {
-			return nil, err
-		}
-		id.mu.Lock()
-		defer id.mu.Unlock()
-		// Half of a life that is short, so that a token is used at all.
-		now := id.now()
-		life := t.Ends.Sub(now)
-		id.known, id.renew = t, now.Add(max(life-ahead, life/2))
-		return t.Value, nil
-	})
-	select {
-	case r := <-done:
-		if r.Err != nil {
-			return "", r.Err
-		}
-		return r.Val.(string), nil
-	case <-ctx.Done():
-		return "", &keys.Error{Op: Op, Err: fmt.Errorf("%w: %w", boltseal.ErrUnavailable, ctx.Err())}
-	}
+	return t, err
 }
 
-func (id *Identity) kept(refused string) (string, bool) {
-	id.mu.Lock()
-	defer id.mu.Unlock()
-	return id.known.Value, id.known.Value != "" && id.known.Value != refused && id.now().Before(id.renew)
-}
+// Drop forgets a token that was refused. It does nothing where there is another one by now.
+func (id *Identity) Drop(t Token) { id.kept.Drop(id.env.Getenv(envConfig), t) }
 
-// Fetch gets a token now, and when it ends. Errors are [keys.Error], and hold nothing
-// of a token.
-func (id *Identity) Fetch(ctx context.Context) (Token, error) {
-	fetch := id.metadata
-	if id.file != "" {
-		fetch = id.federated
+// fetch gets a token now, by a credential configuration, or with none ("") from the
+// metadata server.
+func (id *Identity) fetch(ctx context.Context, file string) (Token, error) {
+	before := id.env.Clock()
+	var value string
+	var life time.Duration
+	var err error
+	if file == "" {
+		value, life, err = id.metadata(ctx)
+	} else {
+		value, life, err = id.federated(ctx, file)
 	}
-	before := id.now()
-	value, life, err := fetch(ctx)
 	switch {
 	case err != nil:
 		return Token{}, err
-	case value == "" || len(value) > maxTokenBytes || strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r > '~' }):
+	case len(value) > maxTokenBytes || !keys.IsToken(value):
 		return Token{}, &keys.Error{Op: Op, Err: boltseal.ErrMalformed, Detail: "it gave no token"}
 	case life <= 0:
 		return Token{}, &keys.Error{Op: Op, Err: boltseal.ErrMalformed, Detail: "the token that it gave has ended"}
@@ -167,7 +152,7 @@ func (id *Identity) metadata(ctx context.Context) (string, time.Duration, error)
 	}
 	req.Header.Set("Metadata-Flavor", "Google") // without it, it refuses: forged requests lack it
 	var g grant
-	if err := Do(id.near, id.now, req, Op, "", &g); err != nil {
+	if err := Do(id.near, id.env.Clock, req, Op, "", &g); err != nil {
 		if e, ok := err.(*keys.Error); ok && e.Status == 0 {
 			e.Remedy = "give Boltseal's ServiceAccount Workload Identity on GKE; elsewhere name a credential configuration in $GOOGLE_APPLICATION_CREDENTIALS"
 		}
@@ -176,11 +161,11 @@ func (id *Identity) metadata(ctx context.Context) (string, time.Duration, error)
 	return g.Token, g.life(), nil
 }
 
-func (id *Identity) federated(ctx context.Context) (string, time.Duration, error) {
+func (id *Identity) federated(ctx context.Context, file string) (string, time.Duration, error) {
 	refuse := func(format string, a ...any) (string, time.Duration, error) {
-		return "", 0, &keys.Error{Op: Op, Target: "by " + id.file, Err: boltseal.ErrConfiguration, Detail: fmt.Sprintf(format, a...)}
+		return "", 0, &keys.Error{Op: Op, Target: "by " + file, Err: boltseal.ErrConfiguration, Detail: fmt.Sprintf(format, a...)}
 	}
-	b, err := readFile(id.file, maxConfigBytes)
+	b, err := keys.ReadFile(Op, file, maxConfigBytes)
 	if err != nil {
 		return "", 0, err
 	}
@@ -197,14 +182,14 @@ func (id *Identity) federated(ctx context.Context) (string, time.Duration, error
 	case x.Impersonation != "" && !impersonation(x.Impersonation):
 		return refuse("its service_account_impersonation_url does not lead to a service account at iamcredentials.googleapis.com, and gets no token")
 	}
-	subject, err := readFile(x.Source.File, maxTokenBytes)
+	subject, err := keys.ReadToken(Op, x.Source.File)
 	if err != nil {
 		return "", 0, err
 	}
 	var g grant
 	if err := id.form(ctx, stsURL, url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:token-exchange"}, "audience": {x.Audience}, "scope": {scope},
 		"requested_token_type": {"urn:ietf:params:oauth:token-type:access_token"}, "subject_token_type": {x.SubjectTokenType},
-		"subject_token": {strings.TrimSpace(string(subject))}}, &g); err != nil {
+		"subject_token": {subject}}, &g); err != nil {
 		return "", 0, err
 	}
 	if x.Impersonation == "" {
@@ -217,7 +202,7 @@ func (id *Identity) federated(ctx context.Context) (string, time.Duration, error
 	if err := id.impersonate(ctx, x.Impersonation, g.Token, &answer); err != nil {
 		return "", 0, err
 	}
-	return answer.Token, answer.Until.Sub(id.now()), nil
+	return answer.Token, answer.Until.Sub(id.env.Clock()), nil
 }
 
 // impersonation reports whether a URL asks for a token of a service account, at
@@ -226,25 +211,4 @@ func impersonation(at string) bool {
 	name, ok := strings.CutPrefix(at, impersonateBase)
 	account, ok2 := strings.CutSuffix(name, ":generateAccessToken")
 	return ok && ok2 && account != "" && !strings.ContainsAny(account, "/?#%\\")
-}
-
-// readFile reads a file. Errors hold nothing of it.
-func readFile(path string, most int64) ([]byte, error) {
-	fail := func(detail string) error {
-		return &keys.Error{Op: Op, Target: "by " + path, Detail: detail, Err: boltseal.ErrConfiguration}
-	}
-	info, err := os.Stat(path)
-	if err != nil || !info.Mode().IsRegular() {
-		return nil, fail("there is no such file, or it may not be read")
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fail("it may not be read")
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err != nil || int64(len(b)) > most {
-		return nil, fail(fmt.Sprintf("it cannot be read, or has more than %d bytes", most))
-	}
-	return b, nil
 }

@@ -24,7 +24,7 @@ func (id *Identity) form(ctx context.Context, at string, form url.Values, into a
 		return &keys.Error{Op: Op, Err: boltseal.ErrConfiguration}
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	return Do(id.far, id.now, req, Op, "", into)
+	return Do(id.far, id.env.Clock, req, Op, "", into)
 }
 
 // impersonate asks for a token of a service account (IAM Credentials API, REST v1).
@@ -39,7 +39,7 @@ func (id *Identity) impersonate(ctx context.Context, at, token string, into any)
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Authorization", "Bearer "+token)
-	return Do(id.far, id.now, req, Op, "", into)
+	return Do(id.far, id.env.Clock, req, Op, "", into)
 }
 
 // Do asks one of Google's services once, and reads its answer: whoever calls knows how

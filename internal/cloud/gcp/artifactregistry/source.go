@@ -12,7 +12,6 @@ import (
 	"github.com/boltseal/boltseal/internal/cloud/gcp"
 	"github.com/boltseal/boltseal/internal/credential"
 	"github.com/boltseal/boltseal/internal/credential/endpoints"
-	"github.com/boltseal/boltseal/internal/credential/keeper"
 	"github.com/boltseal/boltseal/internal/keys"
 	"github.com/boltseal/boltseal/internal/strict"
 	"github.com/boltseal/boltseal/oci"
@@ -21,15 +20,9 @@ import (
 // Name is the provider's in a Store's authProvider.
 const Name = "gcpArtifactRegistry"
 
-const (
-	// user is the name that goes with a token (Artifact Registry, "Configure
-	// authentication to Artifact Registry for Docker": access token).
-	user = "oauth2accesstoken"
-	// maxAnswer bounds one answer of those who give tokens, in bytes.
-	maxAnswer = 64 << 10
-	// everywhere is the key of the one credential: the same for each host.
-	everywhere = "Google Cloud"
-)
+// user is the name that goes with a token (Artifact Registry, "Configure
+// authentication to Artifact Registry for Docker": access token).
+const user = "oauth2accesstoken"
 
 // Options make a Source.
 type Options struct {
@@ -83,7 +76,6 @@ type Source struct {
 	o     Options
 	hosts endpoints.List // empty = all
 	who   *gcp.Identity
-	kept  *keeper.Keeper
 }
 
 var (
@@ -97,10 +89,8 @@ func New(o Options) (*Source, error) {
 	if ps := o.Check(); len(ps) > 0 {
 		return nil, fmt.Errorf("%w: %s: %s: %s", boltseal.ErrConfiguration, Name, ps[0].Field, ps[0].Message)
 	}
-	env := keys.Env{Transport: o.Transport, Getenv: o.Getenv, Clock: o.Clock, Limits: keys.Limits{AnswerBytes: maxAnswer}}.Complete()
-	s := &Source{o: o, who: gcp.New(env)}
+	s := &Source{o: o, who: gcp.New(gcp.Options{KeepFailures: true, Jitter: o.Jitter, Timeout: o.Timeout}, keys.Env{Transport: o.Transport, Getenv: o.Getenv, Clock: o.Clock})}
 	s.hosts, _ = endpoints.Parse(o.Endpoints, "gcr.io")
-	s.kept = keeper.New(keeper.Options{Fetch: s.fetch, Clock: env.Clock, Jitter: o.Jitter, Timeout: o.Timeout})
 	return s, nil
 }
 
@@ -112,21 +102,13 @@ func (s *Source) Credential(ctx context.Context, host, _ string) (oci.Credential
 	if !isRegistry(host) || len(s.o.Endpoints) > 0 && !s.hosts.Match(host) {
 		return oci.Credential{}, endpoints.Refuse(Name, host, credential.ErrNotForHost)
 	}
-	c, err := s.kept.Get(ctx, everywhere)
+	t, err := s.who.Token(ctx)
 	if err != nil {
 		return oci.Credential{}, fmt.Errorf("%s: %s: %w", Name, host, err)
 	}
-	return c, nil
+	return oci.Credential{Username: user, Password: t.Value, Expires: t.Ends}, nil
 }
 
 // Invalidate forgets a credential that a registry refused. The next one is asked for
 // anew. It does nothing where there is another one by now.
-func (s *Source) Invalidate(_, _ string, c oci.Credential) { s.kept.Drop(everywhere, c) }
-
-func (s *Source) fetch(ctx context.Context, _ string) (oci.Credential, error) {
-	t, err := s.who.Fetch(ctx)
-	if err != nil {
-		return oci.Credential{}, err
-	}
-	return oci.Credential{Username: user, Password: t.Value, Expires: t.Ends}, nil
-}
+func (s *Source) Invalidate(_, _ string, c oci.Credential) { s.who.Drop(gcp.Token{Value: c.Password}) }

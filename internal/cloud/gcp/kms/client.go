@@ -30,9 +30,8 @@ type client struct {
 // is replaced once.
 func (c *client) get(ctx context.Context, op, target, host, path string, query url.Values, into any) error {
 	at := url.URL{Scheme: "https", Host: host, Path: "/v1/" + path, RawQuery: query.Encode()}
-	refused := ""
-	for {
-		token, err := c.who.Token(ctx, refused)
+	for again := false; ; again = true {
+		token, err := c.who.Token(ctx)
 		if err != nil {
 			return err
 		}
@@ -40,13 +39,15 @@ func (c *client) get(ctx context.Context, op, target, host, path string, query u
 		if err != nil {
 			return &keys.Error{Op: op, Target: target, Host: host, Err: boltseal.ErrConfiguration}
 		}
-		req.Header.Set("Authorization", "Bearer "+token)
+		req.Header.Set("Authorization", "Bearer "+token.Value)
 		err = c.do(req, op, target, into)
 		var e *keys.Error
-		if refused != "" || !errors.As(err, &e) || e.Status != http.StatusUnauthorized {
+		if !errors.As(err, &e) || e.Status != http.StatusUnauthorized {
 			return err
 		}
-		refused = token
+		if c.who.Drop(token); again {
+			return err
+		}
 	}
 }
 

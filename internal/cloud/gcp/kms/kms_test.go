@@ -270,7 +270,7 @@ func TestSigningIn(t *testing.T) {
 		{"federated, somebody else's account", federated(testcloud.Claims{}, set("service_account_impersonation_url", "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/root@acme.iam.gserviceaccount.com:generateAccessToken")), boltseal.ErrUnauthorized, "PERMISSION_DENIED"},
 		{"a program for a token", federated(testcloud.Claims{}, set("credential_source", map[string]any{"executable": map[string]any{"command": "/bin/true"}})), boltseal.ErrConfiguration, "not a file"},
 		{"a downloaded key", federated(testcloud.Claims{}, set("type", "service_account")), boltseal.ErrConfiguration, "only external_account is used here"},
-		{"no such file", func(_ *testing.T, h *house) { h.env["GOOGLE_APPLICATION_CREDENTIALS"] = "/nowhere" }, boltseal.ErrConfiguration, "there is no such file"},
+		{"no such file", func(_ *testing.T, h *house) { h.env["GOOGLE_APPLICATION_CREDENTIALS"] = "/nowhere" }, boltseal.ErrConfiguration, "/nowhere: no such file"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -305,9 +305,9 @@ func TestTokenIsKept(t *testing.T) {
 		}
 	}
 	asked(1)
-	h.now = h.now.Add(54 * time.Minute)
+	h.now = h.now.Add(40 * time.Minute)
 	asked(1)
-	h.now = h.now.Add(2 * time.Minute) // it ends in 4
+	h.now = h.now.Add(20*time.Minute - 20*time.Second) // too near its end to be shown
 	asked(2)
 	h.google.Revoke()
 	asked(3)

@@ -38,7 +38,7 @@ type provider struct {
 // Open makes the provider.
 func (p Parameters) Open(env keys.Env, _ string) (keys.Provider, error) {
 	env = env.Complete()
-	c := &client{http: env.Client(), clock: env.Clock, who: gcp.New(env)}
+	c := &client{http: env.Client(), clock: env.Clock, who: gcp.New(gcp.Options{}, env)}
 	return &provider{p, c}, nil
 }
 
