@@ -19,6 +19,7 @@ import (
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
 	"github.com/boltseal/boltseal/internal/externaldata"
 	"github.com/boltseal/boltseal/internal/governance/definition"
+	"github.com/boltseal/boltseal/internal/governance/resolve"
 	"github.com/boltseal/boltseal/internal/registrar"
 )
 
@@ -94,8 +95,8 @@ func completeNames(env Env, root *cobra.Command) {
 		}
 		switch above {
 		case "feature":
-			complete(env, cmd, "name", completed{values: featureNames()})
-			complete(env, cmd, "namespace", completed{values: []string{featureNamespace}})
+			complete(env, cmd, "name", completed{values: resolve.FeatureNames()})
+			complete(env, cmd, "namespace", completed{values: resolve.FeatureNamespaces()[:1]})
 		case "":
 			if verb == "audit" || verb == "doctor" {
 				complete(env, cmd, "namespace", namesOfKind(kindNamespace))

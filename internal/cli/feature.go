@@ -22,13 +22,6 @@ import (
 	"github.com/boltseal/boltseal/internal/strict"
 )
 
-// featureNamespace is the one that az has for both of Azure's features.
-const featureNamespace = "Microsoft.ContainerService"
-
-func featureNames() []string {
-	return []string{resolve.FeaturePreview, resolve.FeatureAzurePreview, resolve.FeatureAzureData}
-}
-
 func newFeature(env Env) *cobra.Command {
 	cmd := parent("feature", "Opt a scope in to what is marked preview",
 		`Opt the clusters of a scope in to definitions that are marked preview, such as Azure's
@@ -61,16 +54,15 @@ func onFeature(env Env, use, short string, do func(context.Context, Env, *hub, f
 				return err
 			}
 			if f.name == "" {
-				return badUsage(cmd, "--name is missing: %s", strings.Join(featureNames(), ", "))
+				return badUsage(cmd, "--name is missing: %s", strings.Join(resolve.FeatureNames(), ", "))
 			}
-			i := slices.IndexFunc(featureNames(), func(n string) bool { return strings.EqualFold(n, f.name) })
+			i := slices.IndexFunc(resolve.FeatureNames(), func(n string) bool { return strings.EqualFold(n, f.name) })
 			if i < 0 {
-				return badUsage(cmd, "there is no feature %s%s; there are %s", strict.Label(f.name), nearest.Hint(f.name, featureNames()), strings.Join(featureNames(), ", "))
+				return badUsage(cmd, "there is no feature %s%s; there are %s", strict.Label(f.name), nearest.Hint(f.name, resolve.FeatureNames()), strings.Join(resolve.FeatureNames(), ", "))
 			}
-			f.name = featureNames()[i]
-			if !strings.EqualFold(f.namespace, featureNamespace) && !strings.EqualFold(f.namespace, scope.Provider) {
-				known := []string{featureNamespace, scope.Provider}
-				return badUsage(cmd, "--namespace: %s has no such feature%s; it is in %s", strict.Label(f.namespace), nearest.Hint(f.namespace, known), featureNamespace)
+			f.name = resolve.FeatureNames()[i]
+			if known := resolve.FeatureNamespaces(); f.namespace == "" || !resolve.IsFeatureNamespace(f.namespace) {
+				return badUsage(cmd, "--namespace: %s has no such feature%s; it is in %s", strict.Label(f.namespace), nearest.Hint(f.namespace, known), known[0])
 			}
 			if _, err := scope.Parse(f.scope); err != nil {
 				return badUsage(cmd, "--scope: %w", err)
@@ -83,7 +75,7 @@ func onFeature(env Env, use, short string, do func(context.Context, Env, *hub, f
 		},
 	}
 	fl := cmd.Flags()
-	fl.StringVar(&f.namespace, "namespace", featureNamespace, "`NAMESPACE` of the feature")
+	fl.StringVar(&f.namespace, "namespace", resolve.FeatureNamespaces()[0], "`NAMESPACE` of the feature")
 	fl.StringVarP(&f.name, "name", "n", "", "`NAME` of the feature")
 	fl.StringVar(&f.scope, "scope", "/", "`PATH` of the clusters that are meant")
 	f.hub.register(cmd)

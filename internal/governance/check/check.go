@@ -2,6 +2,8 @@
 package check
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -94,6 +96,7 @@ func (c *checker) document(d strict.Node) {
 		if o, ok := decode[v1alpha1.FeatureRegistration](c, d); ok {
 			c.features = append(c.features, o)
 			c.path(d, "spec.scope", o.Spec.Scope)
+			c.feature(d, o.Spec)
 		}
 	case v1alpha1.KindCluster:
 		if o, ok := decode[v1alpha1.Cluster](c, d); ok {
@@ -160,6 +163,18 @@ func list(d strict.Node, prefix string, err error) (out []strict.Problem) {
 	return out
 }
 
+// feature refuses what opts nothing in.
+func (c *checker) feature(d strict.Node, f v1alpha1.FeatureRegistrationSpec) {
+	names := resolve.FeatureNames()
+	if !slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, f.Name) }) {
+		c.fail(d, d.At("spec.name", "there is no feature %s%s; there are %s", strict.Label(f.Name), nearest.Hint(f.Name, names), strings.Join(names, ", ")))
+	}
+	if !resolve.IsFeatureNamespace(f.Namespace) {
+		known := resolve.FeatureNamespaces()
+		c.fail(d, d.At("spec.namespace", "%s has no such feature%s; it is in %s", strict.Label(f.Namespace), nearest.Hint(f.Namespace, known), known[0]))
+	}
+}
+
 func (c *checker) path(d strict.Node, field, text string) {
 	if text == "" {
 		return
@@ -189,6 +204,11 @@ func (c *checker) together(o Options) {
 		}
 		if err := definition.CheckVersionPattern(a.Spec.DefinitionVersion); a.Spec.DefinitionVersion != "" && err != nil {
 			c.fail(d, d.At("spec.definitionVersion", "%v", err))
+		}
+		for i, v := range a.Spec.Overrides {
+			if err := definition.CheckVersionPattern(v.Value); v.Kind == scope.OverrideVersion && err != nil {
+				c.fail(d, d.At(fmt.Sprintf("spec.overrides[%d].value", i), "%v", err))
+			}
 		}
 		_, one := c.library.Definition(a.Spec.PolicyDefinitionID)
 		_, set := c.library.Set(a.Spec.PolicyDefinitionID)

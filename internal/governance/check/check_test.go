@@ -50,20 +50,23 @@ func TestWhatIsRight(t *testing.T) {
 func TestWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ text, want string }{
-		"a version":         {"apiVersion: policy.boltseal.dev/v1\nkind: PolicyAssignment\n" + assignment, "f.yaml:1: PolicyAssignment a: apiVersion: policy.boltseal.dev/v1 is not known here"},
-		"a kind":            {document("PolicyAssigment", assignment), `f.yaml:3: PolicyAssigment a: kind: PolicyAssigment is not known here (did you mean "PolicyAssignment"?)`},
-		"no name":           {document("PolicyAssignment", "metadata: {}\nspec: {scope: /}"), "a PolicyAssignment needs a name"},
-		"a name":            {document("Cluster", "metadata: {name: A_B}\nspec: {}"), "A_B is no name to Kubernetes"},
-		"no spec":           {document("Remediation", "metadata: {name: r}"), "a Remediation needs a spec"},
-		"a field":           {document("PolicyAssignment", "metadata: {name: a}\nspec:\n  scope: /\n  polcyDefinitionId: x"), `f.yaml:7: PolicyAssignment a: spec.polcyDefinitionId: unknown field (did you mean "policyDefinitionId"?)`},
-		"twice":             {document("PolicyAssignment", assignment) + document("PolicyAssignment", assignment), "a second PolicyAssignment of this name; the first is at f.yaml:2"},
-		"no definition":     {document("PolicyAssignment", "metadata: {name: a}\nspec: {scope: /}"), "spec.policyDefinitionId: it is missing"},
-		"a scope":           {document("Cluster", "metadata: {name: c}\nspec: {scope: emea}"), "Cluster c: spec.scope:"},
-		"a parameter":       {document("PolicyAssignment", strings.TrimSuffix(assignment, "}")+", parameters: {effct: {value: Deny}}}"), "PolicyAssignment a: spec.parameters:"},
-		"a version of one":  {document("PolicyAssignment", strings.TrimSuffix(assignment, "}")+", definitionVersion: one}"), "PolicyAssignment a: spec.definitionVersion:"},
-		"a category":        {document("PolicyExemption", strings.Replace(exemption, "Waiver", "Waver", 1)), `spec.exemptionCategory: Waver is not Waiver or Mitigated (did you mean "Waiver"?)`},
-		"nothing exempt of": {document("PolicyExemption", strings.Replace(exemption, "policyAssignmentId: a, ", "", 1)), "spec.policyAssignmentId: it is missing"},
-		"a definition":      {document("PolicyDefinition", "metadata: {name: d}\nspec:\n  mode: Everything\n  policyRule: {if: {}, then: {}}"), "PolicyDefinition d: spec"},
+		"a version":                {"apiVersion: policy.boltseal.dev/v1\nkind: PolicyAssignment\n" + assignment, "f.yaml:1: PolicyAssignment a: apiVersion: policy.boltseal.dev/v1 is not known here"},
+		"a kind":                   {document("PolicyAssigment", assignment), `f.yaml:3: PolicyAssigment a: kind: PolicyAssigment is not known here (did you mean "PolicyAssignment"?)`},
+		"no name":                  {document("PolicyAssignment", "metadata: {}\nspec: {scope: /}"), "a PolicyAssignment needs a name"},
+		"a name":                   {document("Cluster", "metadata: {name: A_B}\nspec: {}"), "A_B is no name to Kubernetes"},
+		"no spec":                  {document("Remediation", "metadata: {name: r}"), "a Remediation needs a spec"},
+		"a field":                  {document("PolicyAssignment", "metadata: {name: a}\nspec:\n  scope: /\n  polcyDefinitionId: x"), `f.yaml:7: PolicyAssignment a: spec.polcyDefinitionId: unknown field (did you mean "policyDefinitionId"?)`},
+		"twice":                    {document("PolicyAssignment", assignment) + document("PolicyAssignment", assignment), "a second PolicyAssignment of this name; the first is at f.yaml:2"},
+		"no definition":            {document("PolicyAssignment", "metadata: {name: a}\nspec: {scope: /}"), "spec.policyDefinitionId: it is missing"},
+		"a scope":                  {document("Cluster", "metadata: {name: c}\nspec: {scope: emea}"), "Cluster c: spec.scope:"},
+		"a parameter":              {document("PolicyAssignment", strings.TrimSuffix(assignment, "}")+", parameters: {effct: {value: Deny}}}"), "PolicyAssignment a: spec.parameters:"},
+		"a version of one":         {document("PolicyAssignment", strings.TrimSuffix(assignment, "}")+", definitionVersion: one}"), "PolicyAssignment a: spec.definitionVersion:"},
+		"a version of an override": {document("PolicyAssignment", strings.TrimSuffix(assignment, "}")+", overrides: [{kind: policyVersion, value: Deny}]}"), "PolicyAssignment a: spec.overrides[0].value:"},
+		"a feature":                {document("FeatureRegistration", "metadata: {name: f}\nspec: {name: ImageIntegrityPreviw}"), `FeatureRegistration f: spec.name: there is no feature ImageIntegrityPreviw (did you mean "ImageIntegrityPreview"?)`},
+		"a feature's namespace":    {document("FeatureRegistration", "metadata: {name: f}\nspec: {namespace: Microsoft.Compute, name: ImageIntegrityPreview}"), "FeatureRegistration f: spec.namespace: Microsoft.Compute has no such feature; it is in Microsoft.ContainerService"},
+		"a category":               {document("PolicyExemption", strings.Replace(exemption, "Waiver", "Waver", 1)), `spec.exemptionCategory: Waver is not Waiver or Mitigated (did you mean "Waiver"?)`},
+		"nothing exempt of":        {document("PolicyExemption", strings.Replace(exemption, "policyAssignmentId: a, ", "", 1)), "spec.policyAssignmentId: it is missing"},
+		"a definition":             {document("PolicyDefinition", "metadata: {name: d}\nspec:\n  mode: Everything\n  policyRule: {if: {}, then: {}}"), "PolicyDefinition d: spec"},
 	} {
 		problems, _ := checked(t, c.text)
 		if !strings.Contains(problems, c.want) {

@@ -22,6 +22,17 @@ const (
 	FeatureAzureData    = "AKS-AzurePolicyExternalData"
 )
 
+// FeatureNames are the features that there are.
+func FeatureNames() []string { return []string{FeaturePreview, FeatureAzurePreview, FeatureAzureData} }
+
+// FeatureNamespaces are those that features are in: Azure's, and ours.
+func FeatureNamespaces() []string { return []string{"Microsoft.ContainerService", scope.Provider} }
+
+// IsFeatureNamespace reports whether features are in a namespace, in any case; "" stands for all of them.
+func IsFeatureNamespace(namespace string) bool {
+	return namespace == "" || slices.ContainsFunc(FeatureNamespaces(), func(n string) bool { return strings.EqualFold(n, namespace) })
+}
+
 // Reasons of problems, as words.
 const (
 	ReasonInvalidAssignment  = "InvalidAssignment"     // its scopes, selectors or overrides cannot be read
@@ -135,7 +146,7 @@ func New(in Input) *Resolver {
 	}
 	for i := range in.Features {
 		f := &in.Features[i].Spec
-		if at, err := scope.Parse(cmp.Or(f.Scope, "/")); err == nil {
+		if at, err := scope.Parse(cmp.Or(f.Scope, "/")); err == nil && IsFeatureNamespace(f.Namespace) {
 			r.features = append(r.features, feature{strings.ToLower(f.Name), at})
 		}
 	}

@@ -276,6 +276,12 @@ func TestAzureOwn(t *testing.T) {
 	}
 	in.Features = []v1alpha1.FeatureRegistration{register(FeaturePreview, "")}
 	only(t, in, cluster())
+	in.Features[0].Spec.Namespace = "microsoft.containerservice"
+	only(t, in, cluster())
+	in.Features[0].Spec.Namespace = "Microsoft.Compute" // another feature of this name
+	if out := New(in).ForCluster(cluster()); len(out.Bundle.Demands) > 0 {
+		t.Errorf("%+v", out)
+	}
 }
 
 // TestSame: the order in which objects are listed changes nothing.
