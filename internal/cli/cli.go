@@ -93,8 +93,8 @@ them by the rules of the Notary Project.`,
 	root.SetIn(env.Stdin)
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
-	root.SetHelpTemplate(helpTemplate)
-	root.SetUsageTemplate(helpTemplate)
+	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { writeHelp(cmd.OutOrStdout(), cmd) })
+	root.SetUsageFunc(func(cmd *cobra.Command) error { writeHelp(cmd.OutOrStderr(), cmd); return nil })
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{command: cmd.CommandPath(), err: flagWords(cmd, err)}
 	})
@@ -119,31 +119,6 @@ them by the rules of the Notary Project.`,
 	completeNames(env, root)
 	return root
 }
-
-const helpTemplate = `{{with (or .Long .Short)}}{{. | trimTrailingWhitespaces}}
-
-{{end}}Usage:
-  {{if .HasAvailableSubCommands}}{{.CommandPath}} COMMAND [flags]{{else}}{{.UseLine}}{{end}}
-{{if .HasExample}}
-Examples:
-{{.Example}}
-{{end}}{{if .HasAvailableSubCommands}}{{$cmds := .Commands}}{{range $group := .Groups}}
-{{.Title}}{{range $cmds}}{{if (and (eq .GroupID $group.ID) (or .IsAvailableCommand (eq .Name "help")))}}
-  {{rpad .Name .NamePadding }} {{.Short}}{{end}}{{end}}
-{{end}}{{if not .Groups}}
-Commands:{{range $cmds}}{{if .IsAvailableCommand}}
-  {{rpad .Name .NamePadding }} {{.Short}}{{end}}{{end}}
-{{end}}{{end}}{{if .HasAvailableLocalFlags}}
-Flags:
-{{.LocalFlags.FlagUsagesWrapped 80 | trimTrailingWhitespaces}}
-{{end}}{{if .Runnable}}
-Exit codes (` + exitPage + `):
-  0  {{or (index .Annotations "exit-0") "done"}}
-{{with index .Annotations "exit-1"}}  1  {{.}}
-{{end}}  2  {{or (index .Annotations "exit-2") "failed; the message says why"}}
-{{end}}{{if not .HasParent}}
-Run 'boltseal COMMAND --help' for more about a command.
-{{end}}`
 
 // usage wraps a cobra argument check so that its failure counts as usage.
 func usage(check cobra.PositionalArgs) cobra.PositionalArgs {

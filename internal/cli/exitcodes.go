@@ -3,7 +3,7 @@ package cli
 // exitPage is the page about the exit codes of all commands.
 const exitPage = "https://github.com/boltseal/boltseal/blob/main/docs/exit-codes.md"
 
-// Annotations of a command: what each exit code means where that is more than helpTemplate says.
+// Annotations of a command: what each exit code means where that is more than writeHelp says of all.
 const (
 	exit0 = "exit-0"
 	exit1 = "exit-1" // absent: the command never ends with 1

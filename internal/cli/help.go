@@ -1,8 +1,11 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
+	"io"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -96,4 +99,62 @@ var completionUse = map[string]string{
 	"zsh":        "For this session:\n  source <(boltseal completion zsh)\nFor all:\n  boltseal completion zsh > \"${fpath[1]}/_boltseal\"",
 	"fish":       "For this session:\n  boltseal completion fish | source\nFor all:\n  boltseal completion fish > ~/.config/fish/completions/boltseal.fish",
 	"powershell": "For this session:\n  boltseal completion powershell | Out-String | Invoke-Expression\nFor all, add that line to your profile.",
+}
+
+// helpWidth is how wide the list of a command's flags is, in columns.
+const helpWidth = 80
+
+// writeHelp writes what a command is for and how it is called. It is Go, not a template: a template finds methods by their
+// names while it runs, and the linker then keeps every exported method of the program.
+func writeHelp(w io.Writer, cmd *cobra.Command) {
+	var b strings.Builder
+	if about := strings.TrimRightFunc(cmp.Or(cmd.Long, cmd.Short), unicode.IsSpace); about != "" {
+		b.WriteString(about + "\n\n")
+	}
+	line := cmd.UseLine()
+	if cmd.HasAvailableSubCommands() {
+		line = cmd.CommandPath() + " COMMAND [flags]"
+	}
+	b.WriteString("Usage:\n  " + line + "\n")
+	if cmd.HasExample() {
+		b.WriteString("\nExamples:\n" + cmd.Example + "\n")
+	}
+	if cmd.HasAvailableSubCommands() {
+		writeCommands(&b, cmd)
+	}
+	if cmd.HasAvailableLocalFlags() {
+		b.WriteString("\nFlags:\n" + strings.TrimRightFunc(cmd.LocalFlags().FlagUsagesWrapped(helpWidth), unicode.IsSpace) + "\n")
+	}
+	if cmd.Runnable() {
+		b.WriteString("\nExit codes (" + exitPage + "):\n  0  " + cmp.Or(cmd.Annotations[exit0], "done") + "\n")
+		if one := cmd.Annotations[exit1]; one != "" {
+			b.WriteString("  1  " + one + "\n")
+		}
+		b.WriteString("  2  " + cmp.Or(cmd.Annotations[exit2], "failed; the message says why") + "\n")
+	}
+	if !cmd.HasParent() {
+		b.WriteString("\nRun 'boltseal COMMAND --help' for more about a command.\n")
+	}
+	_, _ = io.WriteString(w, b.String()) // a reader who is gone needs no help
+}
+
+// writeCommands lists the commands below one, by their groups where it has groups.
+func writeCommands(b *strings.Builder, cmd *cobra.Command) {
+	list := func(title string, shown func(*cobra.Command) bool) {
+		b.WriteString("\n" + title)
+		for _, c := range cmd.Commands() {
+			if shown(c) {
+				fmt.Fprintf(b, "\n  %-*s %s", c.NamePadding(), c.Name(), c.Short)
+			}
+		}
+		b.WriteString("\n")
+	}
+	for _, g := range cmd.Groups() {
+		list(g.Title, func(c *cobra.Command) bool {
+			return c.GroupID == g.ID && (c.IsAvailableCommand() || c.Name() == "help")
+		})
+	}
+	if len(cmd.Groups()) == 0 {
+		list("Commands:", (*cobra.Command).IsAvailableCommand)
+	}
 }
