@@ -65,7 +65,7 @@ Every flag can be set by an environment variable too: --cluster is BOLTSEAL_CLUS
 		Args:    usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := fromEnvironment(cmd.Flags(), env.Getenv); err != nil {
-				return usageError{command: cmd.CommandPath(), err: err}
+				return usageFailure(cmd, err)
 			}
 			return runAgent(cmd, env, f)
 		},
@@ -87,7 +87,7 @@ Every flag can be set by an environment variable too: --cluster is BOLTSEAL_CLUS
 }
 
 func runAgent(cmd *cobra.Command, env Env, f agentFlags) error {
-	bad := func(err error) error { return usageError{command: cmd.CommandPath(), err: err} }
+	bad := func(err error) error { return usageFailure(cmd, err) }
 	log, err := logger(env.Stderr, f.logFormat, f.logLevel)
 	if err != nil {
 		return bad(err)

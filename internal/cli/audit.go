@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -14,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/boltseal/boltseal/internal/compile"
 	"github.com/boltseal/boltseal/internal/controller"
@@ -24,24 +22,19 @@ import (
 	"github.com/boltseal/boltseal/internal/snapshot"
 )
 
-// Limits on what audit costs the API server, in requests a second.
-const (
-	auditQPS   = 50
-	auditBurst = 100
-)
-
 // everyPod is the policy in place of ImageIntegrityPolicies that are not there.
 const everyPod = "every-pod"
 
 type auditFlags struct {
-	kubeconfig, context, namespace string
-	config                         []string
-	exempt, lentTo, drivers        []string
-	own                            string
-	all                            bool
-	output                         outputFlag
-	timeout                        time.Duration
-	concurrency                    int
+	at                      Kubeconfig
+	namespace               string
+	config                  []string
+	exempt, lentTo, drivers []string
+	own                     string
+	all                     bool
+	output                  outputFlag
+	timeout                 time.Duration
+	concurrency             int
 }
 
 func newAudit(env Env) *cobra.Command {
@@ -76,8 +69,7 @@ Boltseal's and Ratify's resources too.`,
 		},
 	}
 	fl := cmd.Flags()
-	fl.StringVar(&f.kubeconfig, "kubeconfig", "", "`FILE` that names the cluster (default $KUBECONFIG, then ~/.kube/config)")
-	fl.StringVar(&f.context, "context", "", "`NAME` of the context in it (default the current one)")
+	f.at.Register(fl, "cluster")
 	fl.StringVarP(&f.namespace, "namespace", "n", "", "check the Pods of one `NAMESPACE` only")
 	fl.StringArrayVarP(&f.config, "config", "c", nil, "YAML `FILE` with a configuration to judge by in place of the cluster's, - for standard input; may be repeated")
 	fl.StringSliceVar(&f.exempt, "exempt-namespaces", nil, "`NAMESPACES` that are not checked, beside kube-system and Boltseal's own")
@@ -94,15 +86,15 @@ Boltseal's and Ratify's resources too.`,
 func runAudit(cmd *cobra.Command, env Env, f auditFlags) error {
 	switch {
 	case f.concurrency < 1 || f.concurrency > maxConcurrency:
-		return usageError{command: cmd.CommandPath(), err: fmt.Errorf("--concurrency must be between 1 and %d", maxConcurrency)}
+		return usageFailure(cmd, fmt.Errorf("--concurrency must be between 1 and %d", maxConcurrency))
 	case f.timeout <= 0:
-		return usageError{command: cmd.CommandPath(), err: errors.New("--timeout must be positive")}
+		return usageFailure(cmd, errors.New("--timeout must be positive"))
 	}
 	drivers, err := csiDrivers(f.drivers)
 	if err != nil {
-		return usageError{command: cmd.CommandPath(), err: err}
+		return usageFailure(cmd, err)
 	}
-	config, err := f.cluster(env)
+	config, err := f.at.Config(env)
 	if err != nil {
 		return err
 	}
@@ -139,21 +131,6 @@ func runAudit(cmd *cobra.Command, env Env, f auditFlags) error {
 	return nil
 }
 
-// cluster is the way to the cluster that the flags and the environment name.
-func (f *auditFlags) cluster(env Env) (*rest.Config, error) {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = f.kubeconfig
-	if v := env.Getenv(clientcmd.RecommendedConfigPathEnvVar); v != "" {
-		rules.Precedence = filepath.SplitList(v)
-	}
-	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: f.context}).ClientConfig()
-	if err != nil {
-		return nil, fmt.Errorf("the cluster's configuration: %w", err)
-	}
-	config.QPS, config.Burst, config.UserAgent = auditQPS, auditBurst, "boltseal/"+env.version().Version
-	return config, nil
-}
-
 // snapshot is the configuration to judge by: files, or the cluster's own resources.
 func (f *auditFlags) snapshot(ctx context.Context, env Env, config *rest.Config, inventory *running.Inventory) (*snapshot.Snapshot, error) {
 	var policies []*integrity.Policy
@@ -164,12 +141,12 @@ func (f *auditFlags) snapshot(ctx context.Context, env Env, config *rest.Config,
 			return nil, err
 		}
 		set, _ := compile.Decode(sources) // Compile tells what Decode found too
-		deps := env.deps()
+		deps := compileDeps(env)
 		deps.LentTo = f.lentTo
-		if deps.Cloud, err = env.keys(config); err != nil {
+		if deps.Cloud, err = keysEnv(env, config); err != nil {
 			return nil, err
 		}
-		if deps.Keys, err = env.fetch(ctx, config, set.Wants()); err != nil {
+		if deps.Keys, err = fetchKeys(ctx, env, config, set.Wants()); err != nil {
 			return nil, err
 		}
 		if set.WantsNodes() {
@@ -186,12 +163,12 @@ func (f *auditFlags) snapshot(ctx context.Context, env Env, config *rest.Config,
 		}
 		c := compile.NewCluster(compile.ClusterOptions{CertificateStores: compile.CertificateStores(f.own)}, entries)
 		var standing map[compile.Key]*compile.Standing
-		deps := env.deps()
+		deps := compileDeps(env)
 		deps.LentTo = f.lentTo
-		if deps.Cloud, err = env.keys(config); err != nil {
+		if deps.Cloud, err = keysEnv(env, config); err != nil {
 			return nil, err
 		}
-		if deps.Keys, err = env.fetch(ctx, config, c.Wants()); err != nil {
+		if deps.Keys, err = fetchKeys(ctx, env, config, c.Wants()); err != nil {
 			return nil, err
 		}
 		if c.WantsNodes() {
@@ -239,7 +216,7 @@ func judgeRunning(ctx context.Context, env Env, f auditFlags, snap *snapshot.Sna
 	return j.Judge(ctx, snap, inventory, func(n, total int) {
 		done.Store(int64(n))
 		if !begun {
-			begun, stop = true, progress(env, verifyFlags{output: f.output}, total, &done)
+			begun, stop = true, progress(env, f.output, total, &done)
 		}
 	})
 }
@@ -284,13 +261,6 @@ func writeAudit(w io.Writer, st style, r *running.Result, all bool) error {
 	return err
 }
 
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return strconv.Itoa(n) + " " + what + "s"
-}
-
 func outcomeWord(o running.Outcome) (word, colour string) {
 	switch o {
 	case running.Trusted:
@@ -301,16 +271,6 @@ func outcomeWord(o running.Outcome) (word, colour string) {
 		return "not trusted", red
 	}
 	return "unknown", yellow
-}
-
-// shortImage cuts the digest of an image to what tells it from others.
-func shortImage(image string) string {
-	for i := len(image) - 1; i >= 0; i-- {
-		if image[i] == '@' {
-			return image[:i+1] + shortDigest(image[i+1:])
-		}
-	}
-	return image
 }
 
 func podNames(f *running.Finding) string {

@@ -106,7 +106,7 @@ func runClusterRegister(cmd *cobra.Command, env Env, f clusterVerbFlags) error {
 	}
 	c := &v1alpha1.Cluster{TypeMeta: metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: v1alpha1.KindCluster}, ObjectMeta: metav1.ObjectMeta{Name: f.name}}
 	if err := cmp.Or(checkName("--name", f.name), f.apply(c)); err != nil {
-		return usageError{command: cmd.CommandPath(), err: err}
+		return usageFailure(cmd, err)
 	}
 	if f.dryRun {
 		return printYAML(env.Stdout, c)
@@ -182,7 +182,7 @@ func onCluster(env Env, cmd *cobra.Command, f *clusterVerbFlags, check func() er
 			return err
 		}
 		if err := check(); err != nil {
-			return usageError{command: cmd.CommandPath(), err: err}
+			return usageFailure(cmd, err)
 		}
 		h, err := f.hub.open(env)
 		if err != nil {

@@ -79,7 +79,7 @@ func runClusterKubeconfig(cmd *cobra.Command, env Env, f kubeconfigFlags) error 
 		err = errors.New("--server must be an https URL")
 	}
 	if err != nil {
-		return usageError{command: cmd.CommandPath(), err: err}
+		return usageFailure(cmd, err)
 	}
 	config, kube, err := f.hub.kube(env)
 	if err != nil {
@@ -126,7 +126,7 @@ func runClusterKubeconfig(cmd *cobra.Command, env Env, f kubeconfigFlags) error 
 
 // kube is the way to the hub's own kinds.
 func (f *hubFlags) kube(env Env) (*rest.Config, *kubernetes.Clientset, error) {
-	config, err := (&auditFlags{kubeconfig: f.kubeconfig, context: f.context}).cluster(env)
+	config, err := f.at.Config(env)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -227,7 +227,7 @@ last. To take it out first, delete the assignments, or disable image integrity.`
 func runClusterUnregister(cmd *cobra.Command, env Env, f kubeconfigFlags) error {
 	ctx := cmd.Context()
 	if err := checkName("--name", f.name); err != nil {
-		return usageError{command: cmd.CommandPath(), err: err}
+		return usageFailure(cmd, err)
 	}
 	_, kube, err := f.hub.kube(env)
 	if err != nil {

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -13,14 +12,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
-	"github.com/boltseal/boltseal/internal/externaldata"
-	"github.com/boltseal/boltseal/internal/governance/definition"
-	"github.com/boltseal/boltseal/internal/governance/resolve"
-	"github.com/boltseal/boltseal/internal/registrar"
 )
 
 const (
@@ -28,90 +22,39 @@ const (
 	completeWithin = 2 * time.Second
 	// maxCompleted is how many names are offered.
 	maxCompleted = 500
-	// kindNamespace is the one kind that is not of policy.boltseal.dev.
-	kindNamespace = "Namespace"
 )
-
-// completed says what a flag, or an argument, may be.
-type completed struct {
-	values []string // the words themselves
-	kinds  []string // and the names of the cluster's objects of kinds; of policy.boltseal.dev but for Namespace
-}
-
-// completedFlags are those of flags that mean the same in all commands.
-func completedFlags() map[string]completed {
-	clusters, assignments := namesOfKind(v1alpha1.KindCluster), namesOfKind(v1alpha1.KindPolicyAssignment)
-	return map[string]completed{
-		"assignment": assignments, "policy-assignment": assignments, "cluster": clusters,
-		"without-exemption":       namesOfKind(v1alpha1.KindPolicyExemption),
-		"policy":                  {builtInDefinitions(), []string{v1alpha1.KindPolicyDefinition}},
-		"policy-set-definition":   {[]string{definition.SetImageIntegrity}, []string{v1alpha1.KindPolicySetDefinition}},
-		"engine":                  {values: []string{string(v1alpha1.EngineBoltseal), string(v1alpha1.EngineGatekeeper)}},
-		"by":                      {values: complianceLevels},
-		"effect":                  {values: []string{string(definition.EffectAudit), string(definition.EffectDeny), string(definition.EffectDisabled)}},
-		"enforcement-mode":        {values: []string{string(v1alpha1.EnforceDefault), string(v1alpha1.DoNotEnforce)}},
-		"exemption-category":      {values: []string{"Waiver", "Mitigated"}},
-		"resource-discovery-mode": {values: []string{"ExistingNonCompliant", "ReEvaluateCompliance"}},
-		"log-format":              {values: []string{"text", "json"}},
-		"log-level":               {values: []string{"debug", "info", "warn", "error"}},
-		"report-version":          {values: []string{string(externaldata.Report020), string(externaldata.Report010)}},
-		"webhook":                 {values: []string{string(registrar.Enforce), string(registrar.Off)}},
-		"webhook-failure-policy":  {values: []string{"Fail", "Ignore"}},
-	}
-}
-
-// namesOfKind completes by the names of objects.
-func namesOfKind(kind string) completed { return completed{kinds: []string{kind}} }
-
-func builtInDefinitions() []string {
-	return []string{definition.DeployImageIntegrity, definition.DeployPolicyAddOn, definition.VerifyImages}
-}
-
-// completedCommands are the families of commands whose --name, and argument, is that of an
-// object.
-func completedCommands() map[string]completed {
-	return map[string]completed{
-		"policy assignment": namesOfKind(v1alpha1.KindPolicyAssignment), "policy exemption": namesOfKind(v1alpha1.KindPolicyExemption),
-		"policy remediation": namesOfKind(v1alpha1.KindRemediation), "cluster": namesOfKind(v1alpha1.KindCluster),
-		"policy definition": {append(builtInDefinitions(), definition.SetImageIntegrity), []string{v1alpha1.KindPolicyDefinition, v1alpha1.KindPolicySetDefinition}},
-	}
-}
 
 // completeNames gives every flag and every argument what a shell can offer for it. What is
 // no file is completed by no file.
-func completeNames(env Env, root *cobra.Command) {
-	flags, commands := completedFlags(), completedCommands()
+func completeNames(env Env, root *cobra.Command, known Completions) {
 	var walk func(*cobra.Command)
 	walk = func(cmd *cobra.Command) {
 		for _, sub := range cmd.Commands() {
 			walk(sub)
 		}
-		above, verb, _ := cutLast(strings.TrimPrefix(cmd.CommandPath(), root.Name()+" "))
-		if named, ok := commands[above]; ok && verb != "create" && verb != "register" && cmd.Flags().Lookup("name") != nil {
-			complete(env, cmd, "name", named)
+		path := strings.TrimPrefix(cmd.CommandPath(), root.Name()+" ")
+		above, verb := splitPath(path)
+		if named, ok := known.Names[above]; ok && verb != "create" && verb != "register" && cmd.Flags().Lookup("name") != nil {
+			completeFlag(env, cmd, "name", named)
 			if strings.Contains(cmd.Use, "NAME]") || strings.HasSuffix(cmd.Use, " NAME") {
-				cmd.ValidArgsFunction = named.offer(env)
+				cmd.ValidArgsFunction = offerWords(env, named)
 			}
 		}
-		switch above {
-		case "feature":
-			complete(env, cmd, "name", completed{values: resolve.FeatureNames()})
-			complete(env, cmd, "namespace", completed{values: resolve.FeatureNamespaces()[:1]})
-		case "":
-			if verb == "audit" || verb == "doctor" {
-				complete(env, cmd, "namespace", namesOfKind(kindNamespace))
+		for _, of := range []string{above, path} {
+			for flag, c := range known.Commands[of] {
+				completeFlag(env, cmd, flag, c)
 			}
 		}
-		complete(env, cmd, "output", completed{values: formatsOf(cmd)})
+		completeFlag(env, cmd, "output", Completed{Values: formatsOf(cmd)})
 		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
-			if c, ok := flags[f.Name]; ok {
-				complete(env, cmd, f.Name, c)
+			if c, ok := known.Flags[f.Name]; ok {
+				completeFlag(env, cmd, f.Name, c)
 			} else if f.Name == "context" {
-				register(cmd, f.Name, func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-					return contexts(env, cmd), cobra.ShellCompDirectiveNoFileComp
+				completeFirst(cmd, f.Name, func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+					return kubeconfigOf(cmd).Contexts(env), cobra.ShellCompDirectiveNoFileComp
 				})
 			} else if placeholder, _ := pflag.UnquoteUsage(f); f.Value.Type() != "bool" && !filePlaceholder.MatchString(placeholder) && !strings.Contains(f.Usage, "`FILE`") {
-				register(cmd, f.Name, cobra.NoFileCompletions)
+				completeFirst(cmd, f.Name, cobra.NoFileCompletions)
 			}
 		})
 		if cmd.ValidArgsFunction == nil && !takesFiles(cmd) {
@@ -144,35 +87,32 @@ func formatsOf(cmd *cobra.Command) []string {
 	return formats
 }
 
-// cutLast parts a command's path from its last word.
-func cutLast(path string) (above, last string, found bool) {
+// splitPath parts a command's path from its last word; above is "" where it has one word.
+func splitPath(path string) (above, last string) {
 	i := strings.LastIndexByte(path, ' ')
-	if i < 0 {
-		return "", path, false
-	}
-	return path[:i], path[i+1:], true
+	return path[:max(i, 0)], path[i+1:]
 }
 
-// complete registers what completes a flag, where the command has it and nothing else does.
-func complete(env Env, cmd *cobra.Command, flag string, c completed) {
-	if cmd.Flags().Lookup(flag) != nil && (len(c.kinds) > 0 || len(c.values) > 0) {
-		register(cmd, flag, c.offer(env))
+// completeFlag offers words for a flag, where the command has it and nothing else completes it.
+func completeFlag(env Env, cmd *cobra.Command, flag string, c Completed) {
+	if cmd.Flags().Lookup(flag) != nil && (len(c.Kinds) > 0 || len(c.Values) > 0) {
+		completeFirst(cmd, flag, offerWords(env, c))
 	}
 }
 
-// register keeps the first that is registered: the command's own.
-func register(cmd *cobra.Command, flag string, f cobra.CompletionFunc) {
+// completeFirst keeps the first that is registered: the command's own.
+func completeFirst(cmd *cobra.Command, flag string, f cobra.CompletionFunc) {
 	if _, has := cmd.GetFlagCompletionFunc(flag); !has {
 		_ = cmd.RegisterFlagCompletionFunc(flag, f) // it fails for a flag that is not there, or has one
 	}
 }
 
-// offer is what a shell is told. It never fails: without a cluster there are no names.
-func (c completed) offer(env Env) cobra.CompletionFunc {
+// offerWords returns what a shell gets. It never fails: without a cluster there are no names.
+func offerWords(env Env, c Completed) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-		words := slices.Clone(c.values)
-		if len(args) == 0 && len(c.kinds) > 0 {
-			words = append(words, objectNames(cmd.Context(), env, cmd, c.kinds)...)
+		words := slices.Clone(c.Values)
+		if len(args) == 0 && len(c.Kinds) > 0 {
+			words = append(words, objectNames(cmd.Context(), env, cmd, c.Kinds)...)
 		}
 		slices.Sort(words)
 		return slices.Compact(words), cobra.ShellCompDirectiveNoFileComp
@@ -198,7 +138,7 @@ func objectNames(ctx context.Context, env Env, cmd *cobra.Command, kinds []strin
 }
 
 func readNames(ctx context.Context, env Env, cmd *cobra.Command, kinds []string) (names []string) {
-	config, err := (&auditFlags{kubeconfig: flagText(cmd, "kubeconfig"), context: flagText(cmd, "context")}).cluster(env)
+	config, err := kubeconfigOf(cmd).Config(env)
 	if err != nil {
 		return nil
 	}
@@ -209,7 +149,7 @@ func readNames(ctx context.Context, env Env, cmd *cobra.Command, kinds []string)
 	}
 	for _, kind := range kinds {
 		gvk := v1alpha1.GroupVersion.WithKind(kind + "List")
-		if kind == kindNamespace {
+		if kind == KindNamespace {
 			gvk = schema.GroupVersionKind{Version: "v1", Kind: kind + "List"}
 		}
 		var list metav1.PartialObjectMetadataList
@@ -224,18 +164,9 @@ func readNames(ctx context.Context, env Env, cmd *cobra.Command, kinds []string)
 	return names
 }
 
-// contexts are those of the kubeconfig that the command's flags name.
-func contexts(env Env, cmd *cobra.Command) []string {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = flagText(cmd, "kubeconfig")
-	if v := env.Getenv(clientcmd.RecommendedConfigPathEnvVar); v != "" {
-		rules.Precedence = strings.Split(v, ":")
-	}
-	config, err := rules.Load()
-	if err != nil {
-		return nil
-	}
-	return slices.Sorted(maps.Keys(config.Contexts))
+// kubeconfigOf returns the kubeconfig that the command's flags name.
+func kubeconfigOf(cmd *cobra.Command) Kubeconfig {
+	return Kubeconfig{File: flagText(cmd, "kubeconfig"), Context: flagText(cmd, "context")}
 }
 
 // flagText is what a flag is set to, "" where the command has none.

@@ -26,7 +26,7 @@ func eachCommand(cmd *cobra.Command, visit func(*cobra.Command)) {
 // it, or files where it takes one, or nothing; never files where it takes none.
 func TestEveryFlagIsCompletedAndSaysWhatItTakes(t *testing.T) {
 	t.Parallel()
-	eachCommand(newRoot(Env{Getenv: func(string) string { return "" }}), func(cmd *cobra.Command) {
+	eachCommand(newRoot(Env{Args: []string{cobra.ShellCompRequestCmd}, Getenv: func(string) string { return "" }}), func(cmd *cobra.Command) {
 		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
 			if f.Value.Type() == "bool" {
 				return

@@ -107,7 +107,7 @@ func (f complianceFlags) check() error {
 func runCompliance(cmd *cobra.Command, env Env, f complianceFlags) error {
 	ctx := cmd.Context()
 	if err := f.check(); err != nil {
-		return usageError{command: cmd.CommandPath(), err: err}
+		return usageFailure(cmd, err)
 	}
 	h, err := f.hub.open(env)
 	if err != nil {

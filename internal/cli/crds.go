@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 
 	chart "github.com/boltseal/boltseal/charts/boltseal"
 	"github.com/boltseal/boltseal/internal/definitions"
@@ -37,9 +36,6 @@ cluster: Ratify's (config.ratify.deislabs.io) and ImageIntegrityPolicy (boltseal
 		},
 	}
 	cmd.AddCommand(newCRDsApply(env))
-	for _, c := range cmd.Commands() {
-		plainHelpFlag(c)
-	}
 	return cmd
 }
 
@@ -65,9 +61,9 @@ Boltseal is left as it is, so that going back loses no field of a resource.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case f.inCluster && f.kubeconfig != "":
-				return usageError{command: cmd.CommandPath(), err: errors.New("choose one of --kubeconfig and --in-cluster")}
+				return usageFailure(cmd, errors.New("choose one of --kubeconfig and --in-cluster"))
 			case f.timeout <= 0:
-				return usageError{command: cmd.CommandPath(), err: errors.New("--timeout must be positive")}
+				return usageFailure(cmd, errors.New("--timeout must be positive"))
 			}
 			return applyCRDs(cmd.Context(), env, f)
 		},
@@ -78,19 +74,21 @@ Boltseal is left as it is, so that going back loses no field of a resource.`,
 	return cmd
 }
 
-func (f crdsFlags) config() (*rest.Config, error) {
+func (f crdsFlags) config(env Env) (*rest.Config, error) {
 	if f.inCluster {
-		return rest.InClusterConfig()
+		config, err := rest.InClusterConfig()
+		if err != nil {
+			return nil, fmt.Errorf("the cluster's configuration: %w", err)
+		}
+		return config, nil
 	}
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = f.kubeconfig
-	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
+	return Kubeconfig{File: f.kubeconfig}.Config(env)
 }
 
 func applyCRDs(ctx context.Context, env Env, f crdsFlags) error {
-	config, err := f.config()
+	config, err := f.config(env)
 	if err != nil {
-		return fmt.Errorf("the cluster's configuration: %w", err)
+		return err
 	}
 	documents, err := chart.CRDs()
 	if err != nil {

@@ -52,7 +52,7 @@ func runDemo(ctx context.Context, env Env, keep bool, listen, dir string) error 
 		return err
 	}
 	defer done()
-	compiled, err := compileSources(ctx, env, []compile.Source{{Name: file, Data: d.Config}}, env.deps())
+	compiled, err := compileSources(ctx, env, []compile.Source{{Name: file, Data: d.Config}}, compileDeps(env))
 	if err != nil {
 		return err
 	}

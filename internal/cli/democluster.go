@@ -40,7 +40,7 @@ func startDemoCluster(ctx context.Context, env Env, file string) (*demoCluster, 
 	if err != nil {
 		return nil, err
 	}
-	s, err := service.New(service.Options{Files: []string{file}, Deps: env.deps(), Listen: "127.0.0.1:0", SelfSigned: true, Names: []string{"localhost", "127.0.0.1"}, Audit: audit})
+	s, err := service.New(service.Options{Files: []string{file}, Deps: compileDeps(env), Listen: "127.0.0.1:0", SelfSigned: true, Names: []string{"localhost", "127.0.0.1"}, Audit: audit})
 	if err != nil {
 		_ = audit.Close()
 		return nil, err

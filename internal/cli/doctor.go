@@ -15,13 +15,13 @@ import (
 )
 
 type doctorFlags struct {
-	config              []string
-	kubeconfig, context string
-	cluster             doctor.ClusterOptions
-	images, lentTo      []string
-	output              outputFlag
-	timeout             time.Duration
-	problems            bool
+	config         []string
+	at             Kubeconfig
+	cluster        doctor.ClusterOptions
+	images, lentTo []string
+	output         outputFlag
+	timeout        time.Duration
+	problems       bool
 }
 
 func newDoctor(env Env) *cobra.Command {
@@ -49,7 +49,7 @@ is changed anywhere. What you may not read is reported as unknown.`,
 		Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if f.timeout <= 0 {
-				return usageError{command: cmd.CommandPath(), err: errors.New("--timeout must be positive")}
+				return usageFailure(cmd, errors.New("--timeout must be positive"))
 			}
 			return runDoctor(cmd, env, f)
 		},
@@ -58,8 +58,7 @@ is changed anywhere. What you may not read is reported as unknown.`,
 	fl.StringArrayVarP(&f.config, "config", "c", nil, "YAML `FILE` to check in place of a cluster, - for standard input; may be repeated")
 	fl.StringArrayVar(&f.images, "image", nil, "verify `REF` too; may be repeated")
 	registerLentTo(fl, &f.lentTo)
-	fl.StringVar(&f.kubeconfig, "kubeconfig", "", "`FILE` that names the cluster (default $KUBECONFIG, then ~/.kube/config)")
-	fl.StringVar(&f.context, "context", "", "`NAME` of the context in it (default the current one)")
+	f.at.Register(fl, "cluster")
 	fl.StringVar(&f.cluster.Namespace, "boltseal-namespace", defaultNamespace, "Boltseal's own `NAMESPACE`")
 	fl.StringVar(&f.cluster.Service, "boltseal-service", "boltseal", "`NAME` of its Service")
 	fl.StringVar(&f.cluster.Account, "boltseal-account", "boltseal", "`NAME` of its ServiceAccount")
@@ -78,7 +77,7 @@ type findings struct {
 
 func runDoctor(cmd *cobra.Command, env Env, f doctorFlags) error {
 	o := doctor.Options{Images: f.images, Timeout: f.timeout}
-	deps := env.deps()
+	deps := compileDeps(env)
 	deps.LentTo = f.lentTo
 	var found []doctor.Finding
 	if len(f.config) > 0 {
@@ -86,16 +85,16 @@ func runDoctor(cmd *cobra.Command, env Env, f doctorFlags) error {
 		if err != nil {
 			return err
 		}
-		if o.Keys, err = env.keys(nil); err != nil {
+		if o.Keys, err = keysEnv(env, nil); err != nil {
 			return err
 		}
 		found = doctor.Files(cmd.Context(), sources, deps, o)
 	} else {
-		config, err := (&auditFlags{kubeconfig: f.kubeconfig, context: f.context}).cluster(env)
+		config, err := f.at.Config(env)
 		if err != nil {
 			return err
 		}
-		o.Keys, err = env.keys(config)
+		o.Keys, err = keysEnv(env, config)
 		o.Keys.Namespace = f.cluster.Namespace
 		if err != nil {
 			return err

@@ -2,22 +2,15 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"regexp"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
-	"github.com/spf13/pflag"
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/compile"
-	"github.com/boltseal/boltseal/internal/credential"
-	"github.com/boltseal/boltseal/internal/integrity"
-	"github.com/boltseal/boltseal/internal/keys"
-	"github.com/boltseal/boltseal/internal/strict"
 	"github.com/boltseal/boltseal/oci"
 	"github.com/boltseal/boltseal/policy"
 )
@@ -44,7 +37,7 @@ func newVerifier(ctx context.Context, env Env, f verifyFlags) (*verifier, error)
 		sources[i].Namespace = f.namespace
 	}
 	v := &verifier{namespace: f.namespace, layoutDir: f.layout}
-	deps := env.deps()
+	deps := compileDeps(env)
 	if f.layout != "" {
 		if v.layout, err = oci.OpenLayout(f.layout, oci.Limits{}); err != nil {
 			return nil, err
@@ -62,91 +55,6 @@ func newVerifier(ctx context.Context, env Env, f verifyFlags) (*verifier, error)
 		}
 	}
 	return v, nil
-}
-
-// registerLentTo has a flag say what compile.Deps.LentTo is.
-func registerLentTo(fl *pflag.FlagSet, to *[]string) {
-	fl.StringSliceVar(to, "lend-identity-to", nil, "`NAMESPACES` whose own Stores may use Boltseal's identity in a cloud, and so read whatever it may")
-}
-
-// registerDrivers has a flag name CSI drivers that mount images; see csiDrivers.
-func registerDrivers(fl *pflag.FlagSet, to *[]string) {
-	fl.StringSliceVar(to, "csi-image-drivers", nil, "`DRIVER=ATTRIBUTE` of CSI drivers that mount images as inline volumes, and the volumeAttribute that names the image, beside those that are known")
-}
-
-func csiDrivers(list []string) (integrity.Drivers, error) {
-	d, err := integrity.ParseDrivers(list)
-	if err != nil {
-		return nil, fmt.Errorf("--csi-image-drivers %w", err)
-	}
-	return d, nil
-}
-
-func (env Env) deps() compile.Deps {
-	return compile.Deps{
-		UserAgent: "boltseal/" + env.version().Version,
-		Cloud:     keys.Env{Getenv: env.Getenv},
-		DockerConfig: func(path string) oci.CredentialSource {
-			return credential.NewDocker(credential.DockerOptions{Path: path, Getenv: env.Getenv})
-		},
-	}
-}
-
-// compileSources compiles a configuration, with the certificates that its providers
-// have now.
-func compileSources(ctx context.Context, env Env, sources []compile.Source, deps compile.Deps) (*compile.Compiled, error) {
-	set, err := compile.Decode(sources)
-	if err == nil { // otherwise Compile tells what Decode found, and nothing is asked
-		if deps.Keys, err = env.fetch(ctx, nil, set.Wants()); err != nil {
-			return nil, err
-		}
-	}
-	c, err := set.Compile(deps)
-	if err != nil {
-		return nil, configError{err}
-	}
-	return c, nil
-}
-
-// configError lists what is wrong with a configuration.
-type configError struct{ err error }
-
-func (e configError) Error() string {
-	var ps strict.Problems
-	if errors.As(e.err, &ps) && len(ps) > 1 {
-		return fmt.Sprintf("the configuration has %d problems:\n%s", len(ps), e.err)
-	}
-	return "the configuration: " + e.err.Error()
-}
-
-func (e configError) Unwrap() error { return e.err }
-
-func readSources(env Env, files []string) ([]compile.Source, error) {
-	return readNamed(env, "--config", files)
-}
-
-// readNamed reads the files that a flag names.
-func readNamed(env Env, flag string, files []string) ([]compile.Source, error) {
-	var sources []compile.Source
-	for _, name := range files {
-		in := env.Stdin
-		if name != "-" {
-			f, err := os.Open(name)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", flag, err)
-			}
-			defer f.Close()
-			in = f
-		} else {
-			name = "(standard input)"
-		}
-		b, err := io.ReadAll(io.LimitReader(in, strict.MaxBytes+1))
-		if err != nil {
-			return nil, err
-		}
-		sources = append(sources, compile.Source{Name: name, Data: b})
-	}
-	return sources, nil
 }
 
 func (v *verifier) close() {

@@ -43,7 +43,7 @@ the first argument may be the FILE with the log.`,
 				log = env.Getenv("BOLTSEAL_AUDIT_LOG")
 			}
 			if log == "" {
-				return usageError{command: cmd.CommandPath(), err: errors.New("no audit log: name it with --audit-log, - for standard input")}
+				return usageFailure(cmd, errors.New("no audit log: name it with --audit-log, - for standard input"))
 			}
 			return runExplain(env, id, log, out)
 		},

@@ -183,7 +183,7 @@ func newProvider(env Env) *cobra.Command {
 		Args:    usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if namespace == "" {
-				return usageError{command: cmd.CommandPath(), err: errors.New("--namespace is missing, such as Microsoft.ContainerService")}
+				return usageFailure(cmd, errors.New("--namespace is missing, such as Microsoft.ContainerService"))
 			}
 			_, err := fmt.Fprintf(env.Stdout, "%s: there is nothing to do, a registered feature is active at once\n", printable(namespace))
 			return err

@@ -8,54 +8,7 @@ import (
 	"unicode"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
-	"github.com/boltseal/boltseal/internal/nearest"
 )
-
-// knownCommand refuses what is no command, and names the nearest that is.
-func knownCommand(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	return usageError{command: cmd.CommandPath(), err: unknown("command", args[0], commandNames(cmd))}
-}
-
-func commandNames(cmd *cobra.Command) []string {
-	var names []string
-	for _, c := range cmd.Commands() {
-		if c.IsAvailableCommand() {
-			names = append(names, c.Name())
-		}
-	}
-	return names
-}
-
-// unknown says that a word is not known, and which one may be meant.
-func unknown(what, word string, words []string) error {
-	if near := nearest.Word(word, words); near != "" {
-		return fmt.Errorf("unknown %s %q; did you mean %s?", what, word, near)
-	}
-	return fmt.Errorf("unknown %s %q", what, word)
-}
-
-// flagWords says in our words what is wrong with a flag.
-func flagWords(cmd *cobra.Command, err error) error {
-	name, ok := strings.CutPrefix(err.Error(), "unknown flag: --")
-	if !ok {
-		return err
-	}
-	var names []string
-	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		if !f.Hidden {
-			names = append(names, f.Name)
-		}
-	})
-	if near := nearest.Word(name, names); near != "" {
-		return fmt.Errorf("unknown flag --%s; did you mean --%s?", name, near)
-	}
-	return fmt.Errorf("unknown flag --%s", name)
-}
 
 func newHelp() *cobra.Command {
 	return &cobra.Command{

@@ -35,3 +35,6 @@ func renewedHub(path, secret, namespace string, member *rest.Config, log *slog.L
 	source, config, err := hubtoken.New(o)
 	return config, source, err
 }
+
+// hubConfig is the way to the hub that a kubeconfig names.
+func hubConfig(path string) (*rest.Config, error) { return namedCluster("--hub-kubeconfig", path) }

@@ -10,9 +10,8 @@ import (
 	"github.com/boltseal/boltseal/internal/service"
 )
 
-// keys is what providers of certificates are asked with; config is the cluster's,
-// nil where there is none.
-func (env Env) keys(config *rest.Config) (keys.Env, error) {
+// keysEnv returns what providers of certificates are asked with; config is the cluster's, nil where there is none.
+func keysEnv(env Env, config *rest.Config) (keys.Env, error) {
 	e := keys.Env{Getenv: env.Getenv}
 	if config == nil {
 		return e, nil
@@ -25,9 +24,9 @@ func (env Env) keys(config *rest.Config) (keys.Env, error) {
 	return e, nil
 }
 
-// fetch fetches what is wanted once.
-func (env Env) fetch(ctx context.Context, config *rest.Config, wants []keys.Want) (func(keys.Want) keys.State, error) {
-	e, err := env.keys(config)
+// fetchKeys fetches once what is wanted, and returns what became of each.
+func fetchKeys(ctx context.Context, env Env, config *rest.Config, wants []keys.Want) (func(keys.Want) keys.State, error) {
+	e, err := keysEnv(env, config)
 	if err != nil {
 		return nil, err
 	}

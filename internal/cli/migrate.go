@@ -12,12 +12,12 @@ import (
 )
 
 type migrateFlags struct {
-	files               []string
-	kubeconfig, context string
-	namespace, service  string
-	inNamespace         string
-	output              outputFlag
-	problems            bool
+	files              []string
+	at                 Kubeconfig
+	namespace, service string
+	inNamespace        string
+	output             outputFlag
+	problems           bool
 }
 
 func newMigrate(env Env) *cobra.Command {
@@ -56,8 +56,7 @@ Without -f it reads a cluster, for which you need the right to list these kinds.
 	fl := cmd.Flags()
 	fl.StringArrayVarP(&f.files, "filename", "f", nil, "YAML `FILE` to read in place of a cluster, - for standard input; may be repeated")
 	fl.StringVarP(&f.inNamespace, "namespace", "n", "", "`NAMESPACE` of resources in files that name none, as with kubectl apply -n")
-	fl.StringVar(&f.kubeconfig, "kubeconfig", "", "`FILE` that names the cluster (default $KUBECONFIG, then ~/.kube/config)")
-	fl.StringVar(&f.context, "context", "", "`NAME` of the context in it (default the current one)")
+	f.at.Register(fl, "cluster")
 	fl.StringVar(&f.namespace, "boltseal-namespace", defaultNamespace, "`NAMESPACE` that Boltseal is to run in")
 	fl.StringVar(&f.service, "boltseal-service", "boltseal", "`NAME` of its Service")
 	fl.BoolVar(&f.problems, "problems", false, "list only what will not work or differs")
@@ -67,9 +66,9 @@ Without -f it reads a cluster, for which you need the right to list these kinds.
 
 func runMigrateCheck(cmd *cobra.Command, env Env, f migrateFlags) error {
 	if f.inNamespace != "" && len(f.files) == 0 {
-		return usageError{command: cmd.CommandPath(), err: errors.New("--namespace is for files: in a cluster every resource has its own")}
+		return usageFailure(cmd, errors.New("--namespace is for files: in a cluster every resource has its own"))
 	}
-	o := migrate.Options{Namespace: f.namespace, Service: f.service, Partial: len(f.files) > 0, Deps: env.deps(),
+	o := migrate.Options{Namespace: f.namespace, Service: f.service, Partial: len(f.files) > 0, Deps: compileDeps(env),
 		Compile: compile.ClusterOptions{CertificateStores: compile.CertificateStores(f.namespace)}}
 	var docs []migrate.Document
 	if o.Partial {
@@ -84,7 +83,7 @@ func runMigrateCheck(cmd *cobra.Command, env Env, f migrateFlags) error {
 			return err
 		}
 	} else {
-		config, err := (&auditFlags{kubeconfig: f.kubeconfig, context: f.context}).cluster(env)
+		config, err := f.at.Config(env)
 		if err != nil {
 			return err
 		}
@@ -138,12 +137,4 @@ func writeMigration(w io.Writer, st style, r migrate.Report, problems bool) erro
 		_, err = fmt.Fprintln(w)
 	}
 	return err
-}
-
-// dash stands where a table has nothing to say.
-func dash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
 }

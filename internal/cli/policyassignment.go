@@ -235,7 +235,7 @@ func runAssignmentCreate(cmd *cobra.Command, env Env, f assignmentFlags) error {
 	}
 	a, err := f.object(env)
 	if err != nil {
-		return usageError{command: cmd.CommandPath(), err: err}
+		return usageFailure(cmd, err)
 	}
 	lib, features := definition.BuiltIns(), []v1alpha1.FeatureRegistration(nil)
 	var h *hub

@@ -129,7 +129,7 @@ func runExemptionCreate(cmd *cobra.Command, env Env, f exemptionFlags) error {
 	}
 	e, err := f.object()
 	if err != nil {
-		return usageError{command: cmd.CommandPath(), err: err}
+		return usageFailure(cmd, err)
 	}
 	if end := e.Spec.ExpiresOn; end != nil && !end.After(time.Now()) {
 		return badUsage(cmd, "--expires-on: %s is over", end.UTC().Format(time.RFC3339))

@@ -27,22 +27,18 @@ const (
 	hubLimit = 50_000
 )
 
-// groupGovern is the group of the commands that govern clusters.
-const groupGovern = "govern"
-
 // hubFlags say which cluster has the objects of governance.
-type hubFlags struct{ kubeconfig, context string }
+type hubFlags struct{ at Kubeconfig }
 
 func (f *hubFlags) register(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.kubeconfig, "kubeconfig", "", "`FILE` that names the hub cluster (default $KUBECONFIG, then ~/.kube/config)")
-	cmd.Flags().StringVar(&f.context, "context", "", "`NAME` of the context in it (default the current one)")
+	f.at.Register(cmd.Flags(), "hub cluster")
 }
 
 // hub is the cluster that has the objects of governance.
 type hub struct{ client client.Client }
 
 func (f *hubFlags) open(env Env) (*hub, error) {
-	config, err := (&auditFlags{kubeconfig: f.kubeconfig, context: f.context}).cluster(env)
+	config, err := f.at.Config(env)
 	if err != nil {
 		return nil, err
 	}
@@ -212,19 +208,6 @@ func (h *hub) remove(ctx context.Context, o client.Object, what, list string, na
 		return absent(what, o.GetName(), all, list)
 	}
 	return told("deleting the "+what, err)
-}
-
-// badUsage says that the command line was not understood.
-func badUsage(cmd *cobra.Command, format string, a ...any) error {
-	return usageError{command: cmd.CommandPath(), err: fmt.Errorf(format, a...)}
-}
-
-// parent makes a command that only has others.
-func parent(use, short, long string, subs ...*cobra.Command) *cobra.Command {
-	cmd := &cobra.Command{Use: use, Short: short, Long: long, Args: knownCommand,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	cmd.AddCommand(subs...)
-	return cmd
 }
 
 var errNothingToChange = errors.New("nothing to change: see the flags")

@@ -111,7 +111,7 @@ func runRemediationCreate(cmd *cobra.Command, env Env, f remediationFlags) error
 	}
 	r, err := f.object()
 	if err != nil {
-		return usageError{command: cmd.CommandPath(), err: err}
+		return usageFailure(cmd, err)
 	}
 	h, err := f.hub.open(env)
 	if err != nil {

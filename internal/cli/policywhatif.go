@@ -83,7 +83,7 @@ func runWhatIf(cmd *cobra.Command, env Env, f whatIfFlags) error {
 		return err
 	}
 	if err := f.check(); err != nil {
-		return usageError{command: cmd.CommandPath(), err: err}
+		return usageFailure(cmd, err)
 	}
 	now := time.Now()
 	at := now

@@ -1,21 +1,19 @@
 package cli
 
 import (
-	"errors"
-	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/boltseal/boltseal/internal/externaldata"
 	"github.com/boltseal/boltseal/internal/memo"
 	"github.com/boltseal/boltseal/internal/server"
 	"github.com/boltseal/boltseal/internal/service"
+	"github.com/boltseal/boltseal/internal/strict"
 	"github.com/boltseal/boltseal/internal/tracing"
 )
 
@@ -28,11 +26,27 @@ type serveFlags struct {
 	cluster             clusterFlags
 	running             runningFlags
 	hooks               hookFlags
-	govern              governFlags
+	govern              Governance
 }
 
-func newServe(env Env) *cobra.Command {
-	var f serveFlags
+// Governance is the part of governance that runs beside a server: flags of its own, and work for a cluster.
+type Governance interface {
+	// Register adds its flags.
+	Register(fl *pflag.FlagSet)
+	// Apply adds what the flags ask for to a server's options; set tells whether a flag was set, version is Boltseal's own. Its
+	// errors are about the command line.
+	Apply(o *service.Options, set func(flag string) bool, version string) error
+}
+
+// Governed is what the commands need of governance, which is not theirs.
+type Governed struct {
+	Beside Governance                             // beside a server
+	Kinds  []schema.GroupVersionKind              // that people write
+	Advise func(doc strict.Node) []strict.Problem // what is wrong with one document of these kinds
+}
+
+func newServe(env Env, g Governed) *cobra.Command {
+	f := serveFlags{govern: g.Beside}
 	cmd := &cobra.Command{
 		Use:   "serve [--config FILE | --kubeconfig FILE | --in-cluster]",
 		Short: "Answer Gatekeeper and the Kubernetes API server",
@@ -69,9 +83,9 @@ OTEL_EXPORTER_OTLP_ENDPOINT and those beside it.`,
 		Args:    usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := fromEnvironment(cmd.Flags(), env.Getenv); err != nil {
-				return usageError{command: cmd.CommandPath(), err: err}
+				return usageFailure(cmd, err)
 			}
-			return runServe(cmd, env, f)
+			return runServe(cmd, env, f, g)
 		},
 	}
 	f.register(cmd.Flags())
@@ -95,7 +109,7 @@ func (f *serveFlags) register(fl *pflag.FlagSet) {
 	fl.BoolVar(&o.InsecureHTTP, "insecure-http", false, "answer without TLS; on loopback only")
 	f.hooks.registerTLS(fl, o)
 	f.hooks.register(fl)
-	f.govern.register(fl)
+	f.govern.Register(fl)
 	fl.DurationVar(&o.Server.VerifyTimeout, "verify-timeout", server.DefaultVerifyTimeout, "`DURATION`: time for one request of Gatekeeper's to verify; keep it below the Provider's timeout")
 	fl.DurationVar(&o.Server.MutateTimeout, "mutate-timeout", server.DefaultMutateTimeout, "`DURATION`: time for one request of Gatekeeper's to mutate")
 	fl.DurationVar(&o.Server.WebhookTimeout, "webhook-timeout", server.DefaultWebhookTimeout, "`DURATION`: time for one admission request, where the API server does not say its own")
@@ -113,26 +127,8 @@ func (f *serveFlags) register(fl *pflag.FlagSet) {
 	fl.BoolVar(&o.Profile, "pprof", false, "serve /debug/pprof beside the metrics")
 }
 
-// fromEnvironment sets the flags that the command line leaves open.
-func fromEnvironment(fl *pflag.FlagSet, getenv func(string) string) error {
-	var errs []error
-	fl.VisitAll(func(f *pflag.Flag) {
-		name := environmentName(f.Name)
-		if v := getenv(name); v != "" && !f.Changed {
-			if err := fl.Set(f.Name, v); err != nil {
-				errs = append(errs, fmt.Errorf("environment variable %s: %w", name, err))
-			}
-		}
-	})
-	return errors.Join(errs...)
-}
-
-func environmentName(flag string) string {
-	return "BOLTSEAL_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
-}
-
-func runServe(cmd *cobra.Command, env Env, f serveFlags) error {
-	bad := func(err error) error { return usageError{command: cmd.CommandPath(), err: err} }
+func runServe(cmd *cobra.Command, env Env, f serveFlags, g Governed) error {
+	bad := func(err error) error { return usageFailure(cmd, err) }
 	var err error
 	if f.o.Report, err = externaldata.ParseReportVersion(f.report); err != nil {
 		return bad(err)
@@ -157,13 +153,13 @@ func runServe(cmd *cobra.Command, env Env, f serveFlags) error {
 	if f.o.Tracing, err = tracing.FromEnvironment(env.Getenv); err != nil {
 		return bad(err)
 	}
-	if err := f.govern.set(&f.o, cmd, env.version().Version); err != nil {
+	if err := f.govern.Apply(&f.o, cmd.Flags().Changed, env.version().Version); err != nil {
 		return bad(err)
 	}
 	f.o.Memo.Bytes, f.o.MemoryBytes = int64(f.cacheMB)<<20, int64(f.memoryMB)<<20
-	f.o.Deps = env.deps()
+	f.o.Deps = compileDeps(env)
 	f.o.Deps.LentTo = f.lentTo
-	f.o.Advise, f.o.Advised = adviseGoverned, governedKinds()
+	f.o.Advise, f.o.Advised = g.Advise, g.Kinds
 	f.o.Keys.Getenv = env.Getenv
 	audit, done, err := openAudit(env, f.auditLog)
 	if err != nil {
@@ -204,19 +200,4 @@ func openAudit(env Env, name string) (w io.Writer, done func(), err error) {
 		return nil, nil, err
 	}
 	return f, func() { _ = f.Close() }, nil
-}
-
-func logger(w io.Writer, format, level string) (*slog.Logger, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, fmt.Errorf("--log-level %q: choose debug, info, warn or error", level)
-	}
-	o := &slog.HandlerOptions{Level: l}
-	switch format {
-	case "text":
-		return slog.New(slog.NewTextHandler(w, o)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(w, o)), nil
-	}
-	return nil, fmt.Errorf("--log-format %q: choose text or json", format)
 }

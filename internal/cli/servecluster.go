@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -74,12 +73,4 @@ func (f *clusterFlags) cluster(env Env, files []string, log *slog.Logger) (*serv
 	o.Identity = host + "_" + rand.Text()
 	controller.LogTo(log)
 	return o, nil
-}
-
-// exempt adds Boltseal's own namespace to those that are never judged.
-func exempt(namespaces []string, o *service.ClusterOptions) []string {
-	if o == nil || slices.Contains(namespaces, o.Namespace) {
-		return namespaces
-	}
-	return append(slices.Clip(namespaces), o.Namespace)
 }

@@ -7,13 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"strings"
 
-	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/boltseal/boltseal/internal/governance/agent"
 	"github.com/boltseal/boltseal/internal/governance/agent/addon"
@@ -42,7 +38,8 @@ type governFlags struct {
 	page                 string
 }
 
-func (f *governFlags) register(fl *pflag.FlagSet) {
+// Register adds the flags.
+func (f *governFlags) Register(fl *pflag.FlagSet) {
 	fl.BoolVar(&f.govern, "govern", true, "apply what the assignments (policy.boltseal.dev) require of this cluster; in a cluster only")
 	fl.StringVar(&f.hub, "hub-kubeconfig", "", "`FILE` that names the hub cluster with the assignments; without it, this cluster is its own hub, and that of others")
 	registerHubSecret(fl, &f.hubSecret)
@@ -53,11 +50,11 @@ func (f *governFlags) register(fl *pflag.FlagSet) {
 	fl.StringVar(&f.page, "page-listen", "", "`ADDRESS` of the compliance page, for whoever has a token of this cluster and may list what it shows; at the hub; empty for none")
 }
 
-// set adds the work that the flags ask for to a cluster's server.
-func (f *governFlags) set(o *service.Options, cmd *cobra.Command, version string) error {
+// Apply adds the work that the flags ask for to a cluster's server. set tells whether a flag was set, version is Boltseal's.
+func (f *governFlags) Apply(o *service.Options, set func(flag string) bool, version string) error {
 	if o.Cluster == nil || !f.govern {
 		for _, name := range []string{"hub-kubeconfig", "hub-kubeconfig-secret", "cluster", "notify", "page-listen"} {
-			if cmd.Flags().Changed(name) {
+			if set(name) {
 				return fmt.Errorf("--%s is for a cluster that is governed: name one with --kubeconfig, and leave --govern", name)
 			}
 		}
@@ -196,42 +193,4 @@ func readAddOn(path, version string) (addon.Set, error) {
 		return addon.Set{}, fmt.Errorf("--add-on %s: %w", path, err)
 	}
 	return s, nil
-}
-
-// hubConfig is the way to the hub that a kubeconfig names.
-func hubConfig(path string) (*rest.Config, error) { return namedCluster("--hub-kubeconfig", path) }
-
-// namedCluster is the way to the cluster that a kubeconfig names. Where the file names
-// none it is an error: client-go's own would then lead to the cluster that this Pod
-// runs in, which is another one.
-func namedCluster(flag, path string) (*rest.Config, error) {
-	loaded, err := clientcmd.LoadFromFile(path)
-	if err == nil {
-		err = clientcmd.ResolveLocalPaths(loaded) // files beside it, as kubectl finds them
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %s: %w", flag, path, err)
-	}
-	c, err := clientcmd.NewDefaultClientConfig(*loaded, nil).ClientConfig()
-	switch {
-	case clientcmd.IsEmptyConfig(err):
-		return nil, fmt.Errorf("%s: %s names no cluster: it must be a kubeconfig, with a current context", flag, path)
-	case err != nil:
-		return nil, fmt.Errorf("%s: %s: %w", flag, path, err)
-	}
-	return c, nil
-}
-
-// readLimited reads a file that has most bytes at most.
-func readLimited(path string, most int64) ([]byte, error) {
-	info, err := os.Stat(path)
-	switch {
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%s is not a file", path)
-	case info.Size() > most:
-		return nil, fmt.Errorf("%s has more than %d bytes", path, most)
-	}
-	return os.ReadFile(path)
 }

@@ -167,3 +167,11 @@ func (f *hookFlags) gatekeeperSecret(auto bool) (types.NamespacedName, error) {
 	}
 	return types.NamespacedName{Namespace: namespace, Name: name}, nil
 }
+
+// exempt adds Boltseal's own namespace to those that are never judged.
+func exempt(namespaces []string, o *service.ClusterOptions) []string {
+	if o == nil || slices.Contains(namespaces, o.Namespace) {
+		return namespaces
+	}
+	return append(slices.Clip(namespaces), o.Namespace)
+}

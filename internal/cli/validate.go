@@ -9,13 +9,11 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/boltseal/boltseal/api/config/v1beta1"
 	integrityv1 "github.com/boltseal/boltseal/api/integrity/v1alpha1"
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
 	"github.com/boltseal/boltseal/internal/compile"
-	"github.com/boltseal/boltseal/internal/governance/check"
 	"github.com/boltseal/boltseal/internal/nearest"
 	"github.com/boltseal/boltseal/internal/strict"
 )
@@ -48,7 +46,11 @@ type problem struct {
 	Message   string `json:"message"`
 }
 
-func newValidate(env Env) *cobra.Command {
+// governedCheck checks documents of governance, as their reader does: problems are wrong in any case, warnings may be right
+// beside other documents.
+type governedCheck func(docs []strict.Node) (problems, warnings []strict.Problem)
+
+func newValidate(env Env, governed governedCheck) *cobra.Command {
 	var namespace string
 	var output outputFlag
 	cmd := &cobra.Command{
@@ -73,9 +75,9 @@ fetched: 'boltseal doctor' checks whether a key vault answers.`,
 			"nothing was checked (no file, nothing of Boltseal's), or the command failed"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usageError{command: cmd.CommandPath(), err: errors.New("no file: name at least one FILE, or - for standard input")}
+				return usageFailure(cmd, errors.New("no file: name at least one FILE, or - for standard input"))
 			}
-			return runValidate(env, args, namespace, output)
+			return runValidate(env, governed, args, namespace, output)
 		},
 	}
 	cmd.Flags().StringVarP(&namespace, "namespace", "n", "", "`NAME` of the namespace of namespaced resources that name none, as with kubectl apply -n")
@@ -83,7 +85,7 @@ fetched: 'boltseal doctor' checks whether a key vault answers.`,
 	return cmd
 }
 
-func runValidate(env Env, args []string, namespace string, output outputFlag) error {
+func runValidate(env Env, governed governedCheck, args []string, namespace string, output outputFlag) error {
 	files, err := validateFiles(args)
 	if err != nil {
 		return err
@@ -101,7 +103,7 @@ func runValidate(env Env, args []string, namespace string, output outputFlag) er
 		read[0].Namespace = namespace
 		sources = append(sources, read...)
 	}
-	out := validate(env, sources)
+	out := validateSources(env, governed, sources)
 	if out.Documents == 0 && out.Valid {
 		return fmt.Errorf("nothing was checked: none of %d documents is of a kind of Boltseal's or Ratify's", out.NotChecked)
 	}
@@ -150,12 +152,12 @@ func validateFiles(args []string) (files []string, err error) {
 	return files, nil
 }
 
-// validate sends each document to who reads it.
-func validate(env Env, sources []compile.Source) validated {
+// validateSources sends each document to who reads it.
+func validateSources(env Env, governed governedCheck, sources []compile.Source) validated {
 	var governance []strict.Node
 	others := 0
 	v := compile.Validate(sources, func(d strict.Node) bool {
-		switch reader(d) {
+		switch readerOf(d) {
 		case readsGovernance:
 			governance = append(governance, d)
 			return false
@@ -164,8 +166,8 @@ func validate(env Env, sources []compile.Source) validated {
 			return false
 		}
 		return true
-	}, env.deps())
-	problems, warnings := check.Documents(governance, check.Options{})
+	}, compileDeps(env))
+	problems, warnings := governed(governance)
 	v.Add(len(governance), problems, warnings)
 	return validated{Valid: len(v.Problems) == 0, Documents: v.Documents, NotChecked: others, Problems: problemsOf(v.Problems), Warnings: problemsOf(v.Warnings)}
 }
@@ -177,8 +179,8 @@ const (
 	readsGovernance
 )
 
-// reader says who reads a document. A group that is nearly one of ours is meant to be.
-func reader(d strict.Node) int {
+// readerOf says who reads a document. A group that is nearly one of ours is meant to be.
+func readerOf(d strict.Node) int {
 	version := d.Text("apiVersion")
 	group, _, found := strings.Cut(version, "/")
 	ours := []string{v1beta1.GroupVersion.Group, integrityv1.GroupVersion.Group, v1alpha1.GroupVersion.Group}
@@ -226,19 +228,4 @@ func writeValidation(env Env, v validated) error {
 	}
 	_, err := fmt.Fprint(env.Stdout, b.String())
 	return err
-}
-
-// governedKinds are those of governance that people write.
-func governedKinds() (out []schema.GroupVersionKind) {
-	for _, kind := range check.Kinds() {
-		out = append(out, v1alpha1.GroupVersion.WithKind(kind))
-	}
-	return out
-}
-
-// adviseGoverned is what validate finds wrong in one document of governance. What it
-// names may be in the hub, so nothing is said of that.
-func adviseGoverned(d strict.Node) []strict.Problem {
-	problems, _ := check.Documents([]strict.Node{d}, check.Options{})
-	return problems
 }

@@ -88,9 +88,6 @@ The first trusted signature settles an image. Nothing is written anywhere.`,
 }
 
 func runVerify(cmd *cobra.Command, env Env, f verifyFlags, args []string) error {
-	bad := func(format string, a ...any) error {
-		return usageError{command: cmd.CommandPath(), err: fmt.Errorf(format, a...)}
-	}
 	if len(f.config) == 0 && env.Getenv("BOLTSEAL_CONFIG") != "" {
 		f.config = []string{env.Getenv("BOLTSEAL_CONFIG")}
 	}
@@ -101,24 +98,24 @@ func runVerify(cmd *cobra.Command, env Env, f verifyFlags, args []string) error 
 		}
 	}
 	if fromStdin > 1 {
-		return bad("standard input can be read once only: give --config and --images-from one - between them")
+		return badUsage(cmd, "standard input can be read once only: give --config and --images-from one - between them")
 	}
 	images, err := readImages(env, f.imagesFrom, args)
 	switch {
 	case err != nil:
 		return err
 	case len(images) == 0:
-		return bad("no image: name at least one REF")
+		return badUsage(cmd, "no image: name at least one REF")
 	case f.concurrency < 1 || f.concurrency > maxConcurrency:
-		return bad("--concurrency must be between 1 and %d", maxConcurrency)
+		return badUsage(cmd, "--concurrency must be between 1 and %d", maxConcurrency)
 	case f.timeout <= 0:
-		return bad("--timeout must be positive")
+		return badUsage(cmd, "--timeout must be positive")
 	case len(f.config) == 0:
-		return bad("no configuration: name a file with --config")
+		return badUsage(cmd, "no configuration: name a file with --config")
 	}
 	demand, err := f.multiArch()
 	if err != nil {
-		return bad("%s", strings.TrimPrefix(err.Error(), "configuration: "))
+		return badUsage(cmd, "%s", strings.TrimPrefix(err.Error(), "configuration: "))
 	}
 	v, err := newVerifier(cmd.Context(), env, f)
 	if err != nil {
@@ -180,7 +177,7 @@ func exitFor(results []imageResult) error {
 func verifyAll(ctx context.Context, env Env, v *verifier, f verifyFlags, images []string) []imageResult {
 	results := make([]imageResult, len(images))
 	var next, done atomic.Int64
-	stop := progress(env, f, len(images), &done)
+	stop := progress(env, f.output, len(images), &done)
 	var wg sync.WaitGroup
 	for range min(f.concurrency, len(images)) {
 		wg.Go(func() {
@@ -206,9 +203,9 @@ func verifyOne(ctx context.Context, v *verifier, timeout time.Duration, image st
 }
 
 // progress writes a counter to a terminal while many images are verified.
-func progress(env Env, f verifyFlags, total int, done *atomic.Int64) (stop func()) {
+func progress(env Env, output outputFlag, total int, done *atomic.Int64) (stop func()) {
 	const showFrom = 2 * time.Second
-	if f.output.data() || !env.colour(env.Stderr) {
+	if output.data() || !env.colour(env.Stderr) {
 		return func() {}
 	}
 	quit, ended := make(chan struct{}), make(chan struct{})

@@ -10,7 +10,7 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
@@ -27,7 +27,7 @@ const (
 	looks   = 10
 )
 
-func newWebhook(env Env) *cobra.Command {
+func newWebhook(env Env, governed []schema.GroupVersionKind) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "webhook",
 		Short: "Print or remove the webhook configurations of a cluster",
@@ -39,14 +39,11 @@ Boltseal about every Pod. A server with --webhook=enforce makes and keeps them.`
 		Args:    knownCommand,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newWebhookPrint(env), newWebhookRemove(env))
-	for _, c := range cmd.Commands() {
-		plainHelpFlag(c)
-	}
+	cmd.AddCommand(newWebhookPrint(env, governed), newWebhookRemove(env))
 	return cmd
 }
 
-func newWebhookPrint(env Env) *cobra.Command {
+func newWebhookPrint(env Env, governed []schema.GroupVersionKind) *cobra.Command {
 	var f webhookFlags
 	var namespace string
 	var others []string
@@ -61,16 +58,16 @@ yourself. A server with --webhook=off puts the caBundle into those that it finds
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o, err := f.options()
 			if err != nil {
-				return usageError{command: cmd.CommandPath(), err: err}
+				return usageFailure(cmd, err)
 			}
 			if len(others) > 0 {
 				p, problems := integrity.Compile("print", v1alpha1.ImageIntegrityPolicySpec{Match: v1alpha1.Match{Kinds: others}})
 				if len(problems) > 0 {
-					return usageError{command: cmd.CommandPath(), err: fmt.Errorf("--kinds: %s", problems[0].Message)}
+					return usageFailure(cmd, fmt.Errorf("--kinds: %s", problems[0].Message))
 				}
 				others = integrity.NewSet([]*integrity.Policy{p}).Others()
 			}
-			w := o.Webhooks(namespace, exempt(f.exempt, &service.ClusterOptions{Namespace: namespace}), governedKinds())
+			w := o.Webhooks(namespace, exempt(f.exempt, &service.ClusterOptions{Namespace: namespace}), governed)
 			w.Others = others
 			for _, c := range []any{w.Mutating(nil), w.Validating(nil)} {
 				b, err := yaml.Marshal(c)
@@ -103,11 +100,9 @@ server with --webhook=enforce is running, which puts them back.`,
   boltseal webhook remove`,
 		Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			rules := clientcmd.NewDefaultClientConfigLoadingRules()
-			rules.ExplicitPath = kubeconfig
-			config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
+			config, err := Kubeconfig{File: kubeconfig}.Config(env)
 			if err != nil {
-				return fmt.Errorf("the cluster's configuration: %w", err)
+				return err
 			}
 			c, err := service.NewClient(config)
 			if err != nil {

@@ -1,0 +1,74 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/pflag"
+
+	"github.com/boltseal/boltseal/internal/compile"
+	"github.com/boltseal/boltseal/internal/credential"
+	"github.com/boltseal/boltseal/internal/integrity"
+	"github.com/boltseal/boltseal/internal/keys"
+	"github.com/boltseal/boltseal/internal/strict"
+	"github.com/boltseal/boltseal/oci"
+)
+
+// registerLentTo has a flag say what compile.Deps.LentTo is.
+func registerLentTo(fl *pflag.FlagSet, to *[]string) {
+	fl.StringSliceVar(to, "lend-identity-to", nil, "`NAMESPACES` whose own Stores may use Boltseal's identity in a cloud, and so read whatever it may")
+}
+
+// registerDrivers has a flag name CSI drivers that mount images; see csiDrivers.
+func registerDrivers(fl *pflag.FlagSet, to *[]string) {
+	fl.StringSliceVar(to, "csi-image-drivers", nil, "`DRIVER=ATTRIBUTE` of CSI drivers that mount images as inline volumes, and the volumeAttribute that names the image, beside those that are known")
+}
+
+func csiDrivers(list []string) (integrity.Drivers, error) {
+	d, err := integrity.ParseDrivers(list)
+	if err != nil {
+		return nil, fmt.Errorf("--csi-image-drivers %w", err)
+	}
+	return d, nil
+}
+
+// compileDeps returns what a configuration is compiled with outside of a cluster: the environment's credentials, and nothing else.
+func compileDeps(env Env) compile.Deps {
+	return compile.Deps{
+		UserAgent: "boltseal/" + env.version().Version,
+		Cloud:     keys.Env{Getenv: env.Getenv},
+		DockerConfig: func(path string) oci.CredentialSource {
+			return credential.NewDocker(credential.DockerOptions{Path: path, Getenv: env.Getenv})
+		},
+	}
+}
+
+// compileSources compiles a configuration, with the certificates that its providers
+// have now.
+func compileSources(ctx context.Context, env Env, sources []compile.Source, deps compile.Deps) (*compile.Compiled, error) {
+	set, err := compile.Decode(sources)
+	if err == nil { // otherwise Compile tells what Decode found, and nothing is asked
+		if deps.Keys, err = fetchKeys(ctx, env, nil, set.Wants()); err != nil {
+			return nil, err
+		}
+	}
+	c, err := set.Compile(deps)
+	if err != nil {
+		return nil, configError{err}
+	}
+	return c, nil
+}
+
+// configError lists what is wrong with a configuration.
+type configError struct{ err error }
+
+func (e configError) Error() string {
+	var ps strict.Problems
+	if errors.As(e.err, &ps) && len(ps) > 1 {
+		return fmt.Sprintf("the configuration has %d problems:\n%s", len(ps), e.err)
+	}
+	return "the configuration: " + e.err.Error()
+}
+
+func (e configError) Unwrap() error { return e.err }

@@ -1,0 +1,34 @@
+package cli
+
+import (
+	"github.com/boltseal/boltseal/api/policy/v1alpha1"
+	"github.com/boltseal/boltseal/internal/governance/definition"
+	"github.com/boltseal/boltseal/internal/governance/resolve"
+)
+
+// governCompletions returns what is known of the values of the family's flags.
+func governCompletions() Completions {
+	assignments, clusters, exemptions := NamesOfKind(v1alpha1.KindPolicyAssignment), NamesOfKind(v1alpha1.KindCluster), NamesOfKind(v1alpha1.KindPolicyExemption)
+	builtIn := []string{definition.DeployImageIntegrity, definition.DeployPolicyAddOn, definition.VerifyImages}
+	return Completions{
+		Flags: map[string]Completed{
+			"assignment": assignments, "policy-assignment": assignments, "cluster": clusters, "without-exemption": exemptions,
+			"policy":                  {Values: builtIn, Kinds: []string{v1alpha1.KindPolicyDefinition}},
+			"policy-set-definition":   {Values: []string{definition.SetImageIntegrity}, Kinds: []string{v1alpha1.KindPolicySetDefinition}},
+			"engine":                  {Values: []string{string(v1alpha1.EngineBoltseal), string(v1alpha1.EngineGatekeeper)}},
+			"by":                      {Values: complianceLevels},
+			"effect":                  {Values: []string{string(definition.EffectAudit), string(definition.EffectDeny), string(definition.EffectDisabled)}},
+			"enforcement-mode":        {Values: []string{string(v1alpha1.EnforceDefault), string(v1alpha1.DoNotEnforce)}},
+			"exemption-category":      {Values: []string{"Waiver", "Mitigated"}},
+			"resource-discovery-mode": {Values: []string{"ExistingNonCompliant", "ReEvaluateCompliance"}},
+		},
+		Commands: map[string]map[string]Completed{
+			"feature": {"name": {Values: resolve.FeatureNames()}, "namespace": {Values: resolve.FeatureNamespaces()[:1]}},
+		},
+		Names: map[string]Completed{
+			"policy assignment": assignments, "policy exemption": exemptions, "cluster": clusters,
+			"policy remediation": NamesOfKind(v1alpha1.KindRemediation),
+			"policy definition":  {Values: builtInNames(), Kinds: []string{v1alpha1.KindPolicyDefinition, v1alpha1.KindPolicySetDefinition}},
+		},
+	}
+}
