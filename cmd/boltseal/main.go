@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/boltseal/boltseal/internal/cli"
+	"github.com/boltseal/boltseal/internal/cli/frame"
 )
 
 // Set by the linker.
@@ -16,7 +17,7 @@ var version, commit string
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends it at once
-	code := cli.Main(ctx, cli.Env{
+	code := cli.Main(ctx, frame.Env{
 		Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv,
 		Version: version, Commit: commit,
 	})

@@ -164,6 +164,15 @@ var rules = []rule{
 	{why: "pages are pure: data in, HTML out",
 		from: in("internal/governance/page"), never: theirs("net/http", "os", "sigs.k8s.io/controller-runtime", "k8s.io/client-go")},
 	{why: "the command line is the outermost layer", from: not(in("cmd", "internal/cli")), never: ours("internal/cli")},
+	{why: "what families of commands share knows none of them", from: in("internal/cli/frame", "internal/cli/input"),
+		never: ours("internal/cli/verify", "internal/cli/serve", "internal/cli/govern")},
+	{why: "the frame has no cluster: what is read of one is input", from: in("internal/cli/frame"),
+		never: either(theirs("k8s.io", "sigs.k8s.io/controller-runtime"), ours("internal/cli/input", "internal/service", "internal/controller"))},
+	{why: "families of commands do not know each other", from: in("internal/cli/verify"), never: ours("internal/cli/serve", "internal/cli/govern")},
+	{why: "families of commands do not know each other", from: in("internal/cli/serve"), never: ours("internal/cli/verify", "internal/cli/govern")},
+	{why: "families of commands do not know each other", from: in("internal/cli/govern"), never: ours("internal/cli/verify", "internal/cli/serve")},
+	{why: "governance is a part that can be left out: only its own commands know it",
+		from: not(in("internal/governance", "internal/cli/govern")), never: ours("internal/governance")},
 }
 
 func TestImports(t *testing.T) {
@@ -190,7 +199,7 @@ func TestRulesBite(t *testing.T) {
 	for _, r := range rules {
 		seen := false
 		for _, imp := range []string{
-			"net/http", "k8s.io/api", module + "/oci", module + "/internal/cli", module + "/internal/testca", module + "/cosign", module + "/notation",
+			"net/http", "k8s.io/api", module + "/oci", module + "/internal/cli", module + "/internal/cli/serve", module + "/internal/cli/verify", module + "/internal/cli/govern", module + "/internal/governance", module + "/internal/testca", module + "/cosign", module + "/notation",
 			module + "/internal/admission", module + "/internal/controller", "github.com/Azure/azure-sdk-for-go/sdk/azidentity", module + "/trust", module + "/internal/testcloud", "html/template",
 			"go.opentelemetry.io/otel", module + "/internal/testotlp", module + "/internal/cloud/aws", module + "/internal/cloud/vault",
 		} {

@@ -7,29 +7,34 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"github.com/boltseal/boltseal/internal/cli/frame"
+	"github.com/boltseal/boltseal/internal/cli/govern"
+	"github.com/boltseal/boltseal/internal/cli/serve"
+	"github.com/boltseal/boltseal/internal/cli/verify"
 )
 
 // Main runs one command and returns the process's exit code.
-func Main(ctx context.Context, env Env) int {
+func Main(ctx context.Context, env frame.Env) int {
 	root := newRoot(env)
 	root.SetArgs(env.Args)
 	err := root.ExecuteContext(ctx)
-	var code exitError
+	var code frame.ExitError
 	switch {
 	case err == nil:
-		return ExitTrusted
+		return frame.ExitTrusted
 	case errors.As(err, &code):
 		return int(code)
 	}
 	fmt.Fprintln(env.Stderr, "boltseal:", err)
-	var usage usageError
+	var usage frame.UsageError
 	if errors.As(err, &usage) {
-		fmt.Fprintf(env.Stderr, "Run '%s --help' for what it takes.\n", usage.command)
+		fmt.Fprintf(env.Stderr, "Run '%s --help' for what it takes.\n", usage.Command)
 	}
-	return ExitUnknown
+	return frame.ExitUnknown
 }
 
-func newRoot(env Env) *cobra.Command {
+func newRoot(env frame.Env) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "boltseal",
 		Short: "Run only container images that somebody you trust has signed",
@@ -50,9 +55,9 @@ them by the rules of the Notary Project.`,
   An image in a folder, with no registry at all:
     boltseal verify --config verify-config.yaml --oci-layout ./images v1.2`,
 		SilenceErrors: true, SilenceUsage: true,
-		Args: knownCommand,
+		Args: frame.KnownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		Annotations: exitCodes("done; what was asked about is trusted, compliant or correct",
+		Annotations: frame.ExitCodes("done; what was asked about is trusted, compliant or correct",
 			"something is not trusted, not compliant or not correct",
 			"something is unknown, or the command failed"),
 	}
@@ -62,7 +67,7 @@ them by the rules of the Notary Project.`,
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { writeHelp(cmd.OutOrStdout(), cmd) })
 	root.SetUsageFunc(func(cmd *cobra.Command) error { writeHelp(cmd.OutOrStderr(), cmd); return nil })
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageFailure(cmd, flagWords(cmd, err))
+		return frame.UsageFailure(cmd, frame.ExplainFlag(cmd, err))
 	})
 	root.AddGroup(
 		&cobra.Group{ID: "verify", Title: "Verify:"},
@@ -73,9 +78,9 @@ them by the rules of the Notary Project.`,
 	root.SetHelpCommand(newHelp())
 	root.SetCompletionCommandGroupID("more")
 	root.AddCommand(newVersion(env))
-	root.AddCommand(newVerifyCommands(env, checkGoverned)...)
-	root.AddCommand(newServeCommands(env, servedGovernance())...)
-	root.AddCommand(newGovernCommands(env)...)
+	root.AddCommand(verify.NewCommands(env, govern.CheckDocuments)...)
+	root.AddCommand(serve.NewCommands(env, servedGovernance())...)
+	root.AddCommand(govern.NewCommands(env)...)
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {
 		if cmd.Name() == "completion" {
@@ -84,7 +89,7 @@ them by the rules of the Notary Project.`,
 	}
 	plainHelpFlag(root)
 	if asksForWords(env.Args) {
-		completeNames(env, root, verifyCompletions().Join(serveCompletions(), governCompletions()))
+		completeNames(env, root, verify.KnownValues().Join(serve.KnownValues(), govern.KnownValues()))
 	}
 	return root
 }

@@ -15,6 +15,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
+	"github.com/boltseal/boltseal/internal/cli/frame"
+	"github.com/boltseal/boltseal/internal/cli/input"
 )
 
 const (
@@ -26,7 +28,7 @@ const (
 
 // completeNames gives every flag and every argument what a shell can offer for it. What is
 // no file is completed by no file.
-func completeNames(env Env, root *cobra.Command, known Completions) {
+func completeNames(env frame.Env, root *cobra.Command, known frame.Completions) {
 	var walk func(*cobra.Command)
 	walk = func(cmd *cobra.Command) {
 		for _, sub := range cmd.Commands() {
@@ -45,7 +47,7 @@ func completeNames(env Env, root *cobra.Command, known Completions) {
 				completeFlag(env, cmd, flag, c)
 			}
 		}
-		completeFlag(env, cmd, "output", Completed{Values: formatsOf(cmd)})
+		completeFlag(env, cmd, "output", frame.Completed{Values: formatsOf(cmd)})
 		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
 			if c, ok := known.Flags[f.Name]; ok {
 				completeFlag(env, cmd, f.Name, c)
@@ -94,7 +96,7 @@ func splitPath(path string) (above, last string) {
 }
 
 // completeFlag offers words for a flag, where the command has it and nothing else completes it.
-func completeFlag(env Env, cmd *cobra.Command, flag string, c Completed) {
+func completeFlag(env frame.Env, cmd *cobra.Command, flag string, c frame.Completed) {
 	if cmd.Flags().Lookup(flag) != nil && (len(c.Kinds) > 0 || len(c.Values) > 0) {
 		completeFirst(cmd, flag, offerWords(env, c))
 	}
@@ -108,7 +110,7 @@ func completeFirst(cmd *cobra.Command, flag string, f cobra.CompletionFunc) {
 }
 
 // offerWords returns what a shell gets. It never fails: without a cluster there are no names.
-func offerWords(env Env, c Completed) cobra.CompletionFunc {
+func offerWords(env frame.Env, c frame.Completed) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		words := slices.Clone(c.Values)
 		if len(args) == 0 && len(c.Kinds) > 0 {
@@ -121,7 +123,7 @@ func offerWords(env Env, c Completed) cobra.CompletionFunc {
 
 // objectNames are the names of the objects of kinds in the cluster that the command's flags
 // name, at most maxCompleted of each; none where it does not answer within completeWithin.
-func objectNames(ctx context.Context, env Env, cmd *cobra.Command, kinds []string) []string {
+func objectNames(ctx context.Context, env frame.Env, cmd *cobra.Command, kinds []string) []string {
 	if ctx == nil {
 		ctx = context.Background()
 	}
@@ -137,7 +139,7 @@ func objectNames(ctx context.Context, env Env, cmd *cobra.Command, kinds []strin
 	}
 }
 
-func readNames(ctx context.Context, env Env, cmd *cobra.Command, kinds []string) (names []string) {
+func readNames(ctx context.Context, env frame.Env, cmd *cobra.Command, kinds []string) (names []string) {
 	config, err := kubeconfigOf(cmd).Config(env)
 	if err != nil {
 		return nil
@@ -149,7 +151,7 @@ func readNames(ctx context.Context, env Env, cmd *cobra.Command, kinds []string)
 	}
 	for _, kind := range kinds {
 		gvk := v1alpha1.GroupVersion.WithKind(kind + "List")
-		if kind == KindNamespace {
+		if kind == frame.KindNamespace {
 			gvk = schema.GroupVersionKind{Version: "v1", Kind: kind + "List"}
 		}
 		var list metav1.PartialObjectMetadataList
@@ -165,8 +167,8 @@ func readNames(ctx context.Context, env Env, cmd *cobra.Command, kinds []string)
 }
 
 // kubeconfigOf returns the kubeconfig that the command's flags name.
-func kubeconfigOf(cmd *cobra.Command) Kubeconfig {
-	return Kubeconfig{File: flagText(cmd, "kubeconfig"), Context: flagText(cmd, "context")}
+func kubeconfigOf(cmd *cobra.Command) input.Kubeconfig {
+	return input.Kubeconfig{File: flagText(cmd, "kubeconfig"), Context: flagText(cmd, "context")}
 }
 
 // flagText is what a flag is set to, "" where the command has none.

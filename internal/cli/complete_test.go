@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/boltseal/boltseal/internal/cli/frame"
 )
 
 // eachCommand visits a command and all below it, but for cobra's own.
@@ -26,7 +28,7 @@ func eachCommand(cmd *cobra.Command, visit func(*cobra.Command)) {
 // it, or files where it takes one, or nothing; never files where it takes none.
 func TestEveryFlagIsCompletedAndSaysWhatItTakes(t *testing.T) {
 	t.Parallel()
-	eachCommand(newRoot(Env{Args: []string{cobra.ShellCompRequestCmd}, Getenv: func(string) string { return "" }}), func(cmd *cobra.Command) {
+	eachCommand(newRoot(frame.Env{Args: []string{cobra.ShellCompRequestCmd}, Getenv: func(string) string { return "" }}), func(cmd *cobra.Command) {
 		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
 			if f.Value.Type() == "bool" {
 				return
@@ -49,7 +51,7 @@ func TestEveryFlagIsCompletedAndSaysWhatItTakes(t *testing.T) {
 func completions(t *testing.T, args ...string) (words []string, directive string) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	code := Main(context.Background(), Env{Args: append([]string{"__complete"}, args...), Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errs,
+	code := Main(context.Background(), frame.Env{Args: append([]string{"__complete"}, args...), Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errs,
 		Getenv: func(string) string { return "" }})
 	if code != 0 {
 		t.Fatalf("%v: %d\n%s", args, code, errs.String())

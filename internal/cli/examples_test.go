@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"github.com/boltseal/boltseal/internal/cli/frame"
 )
 
 // exampleLines returns the command lines of an example that begin with "boltseal", each without what it is piped into.
@@ -56,7 +58,7 @@ func shellWords(line string) []string {
 // the command itself, and every line of it names a command, flags and a number of arguments that exist.
 func TestEveryCommandHasAnExampleThatParses(t *testing.T) {
 	t.Parallel()
-	none := Env{Getenv: func(string) string { return "" }}
+	none := frame.Env{Getenv: func(string) string { return "" }}
 	eachCommand(newRoot(none), func(cmd *cobra.Command) {
 		if cmd.HasSubCommands() && cmd.Example == "" {
 			return // its commands have their own

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"github.com/boltseal/boltseal/internal/cli/frame"
 )
 
 // TestThePageOfExitCodesAgreesWithEachHelp: docs/exit-codes.md has what the help of each command says, and nothing else; the
@@ -24,7 +26,7 @@ func TestThePageOfExitCodesAgreesWithEachHelp(t *testing.T) {
 			rows[strings.TrimSpace(line)] = true
 		}
 	}
-	eachCommand(newRoot(Env{Getenv: func(string) string { return "" }}), func(cmd *cobra.Command) {
+	eachCommand(newRoot(frame.Env{Getenv: func(string) string { return "" }}), func(cmd *cobra.Command) {
 		if !cmd.Runnable() {
 			return
 		}
@@ -33,8 +35,8 @@ func TestThePageOfExitCodesAgreesWithEachHelp(t *testing.T) {
 		if err := cmd.Help(); err != nil {
 			t.Fatal(err)
 		}
-		zero, one, two := cmd.Annotations[exit0], cmd.Annotations[exit1], cmd.Annotations[exit2]
-		want := "\nExit codes (" + exitPage + "):\n"
+		zero, one, two := cmd.Annotations[frame.Exit0], cmd.Annotations[frame.Exit1], cmd.Annotations[frame.Exit2]
+		want := "\nExit codes (" + frame.ExitPage + "):\n"
 		for _, c := range []struct{ code, means string }{{"0", cmp.Or(zero, "done")}, {"1", one}, {"2", cmp.Or(two, "failed; the message says why")}} {
 			if c.means != "" {
 				want += "  " + c.code + "  " + c.means + "\n"

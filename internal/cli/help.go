@@ -8,6 +8,8 @@ import (
 	"unicode"
 
 	"github.com/spf13/cobra"
+
+	"github.com/boltseal/boltseal/internal/cli/frame"
 )
 
 func newHelp() *cobra.Command {
@@ -18,12 +20,12 @@ func newHelp() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			found, rest, err := cmd.Root().Find(args)
 			if err != nil || len(rest) > 0 {
-				return usageError{command: cmd.Root().Name(), err: unknown("command", strings.Join(args, " "), commandNames(cmd.Root()))}
+				return frame.UsageError{Command: cmd.Root().Name(), Err: frame.UnknownWord("command", strings.Join(args, " "), frame.CommandNames(cmd.Root()))}
 			}
 			return found.Help()
 		},
 		ValidArgsFunction: func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-			return commandNames(cmd.Root()), cobra.ShellCompDirectiveNoFileComp
+			return frame.CommandNames(cmd.Root()), cobra.ShellCompDirectiveNoFileComp
 		},
 	}
 }
@@ -79,11 +81,11 @@ func writeHelp(w io.Writer, cmd *cobra.Command) {
 		b.WriteString("\nFlags:\n" + strings.TrimRightFunc(cmd.LocalFlags().FlagUsagesWrapped(helpWidth), unicode.IsSpace) + "\n")
 	}
 	if cmd.Runnable() {
-		b.WriteString("\nExit codes (" + exitPage + "):\n  0  " + cmp.Or(cmd.Annotations[exit0], "done") + "\n")
-		if one := cmd.Annotations[exit1]; one != "" {
+		b.WriteString("\nExit codes (" + frame.ExitPage + "):\n  0  " + cmp.Or(cmd.Annotations[frame.Exit0], "done") + "\n")
+		if one := cmd.Annotations[frame.Exit1]; one != "" {
 			b.WriteString("  1  " + one + "\n")
 		}
-		b.WriteString("  2  " + cmp.Or(cmd.Annotations[exit2], "failed; the message says why") + "\n")
+		b.WriteString("  2  " + cmp.Or(cmd.Annotations[frame.Exit2], "failed; the message says why") + "\n")
 	}
 	if !cmd.HasParent() {
 		b.WriteString("\nRun 'boltseal COMMAND --help' for more about a command.\n")
