@@ -10,7 +10,6 @@ import (
 	"math"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
 
@@ -19,17 +18,12 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/cloud/azure"
 	"github.com/boltseal/boltseal/internal/keys"
 	"github.com/boltseal/boltseal/oci"
 )
 
-const (
-	opSignIn   = "sign in to Microsoft Entra"
-	opExchange = "exchange Entra's token for one of the registry"
-)
-
-// entraCode is how Microsoft Entra numbers its refusals.
-var entraCode = regexp.MustCompile(`AADSTS[0-9]+: [^\r\n"\\]*`)
+const opExchange = "exchange Entra's token for one of the registry"
 
 // fetch signs in, and exchanges what it gets at the very host that is meant: what a
 // registry's challenge says of realm and service is not asked for.
@@ -38,16 +32,12 @@ func (s *Source) fetch(ctx context.Context, host string) (oci.Credential, error)
 	if err != nil {
 		return oci.Credential{}, err
 	}
-	id, err := s.identity(in)
-	if err != nil {
-		return oci.Credential{}, err
-	}
-	entra, err := id.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{scope}})
+	entra, err := s.who.In(in).GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{scope}})
 	if err != nil {
 		if ctx.Err() != nil {
-			return oci.Credential{}, keys.NoAnswer(opSignIn, "", "", ctx.Err())
+			return oci.Credential{}, keys.NoAnswer(azure.OpSignIn, "", "", ctx.Err())
 		}
-		return oci.Credential{}, s.signIn(in, err)
+		return oci.Credential{}, s.who.Failure(in, err)
 	}
 	return s.exchange(ctx, host, entra.Token)
 }
@@ -55,7 +45,7 @@ func (s *Source) fetch(ctx context.Context, host string) (oci.Credential, error)
 // exchange asks a registry for a refresh token (Azure/acr, docs/AAD-OAuth.md).
 func (s *Source) exchange(ctx context.Context, host, entra string) (oci.Credential, error) {
 	form := url.Values{"grant_type": {"access_token"}, "service": {host}, "access_token": {entra}}
-	if tenant := s.tenant(); tenant != "" {
+	if tenant := s.who.Tenant(); tenant != "" {
 		form.Set("tenant", tenant)
 	}
 	req, err := runtime.NewRequest(ctx, http.MethodPost, "https://"+host+"/oauth2/exchange")

@@ -65,7 +65,7 @@ func TestSigningIn(t *testing.T) {
 			if err := os.Remove(h.token); err != nil {
 				t.Fatal(err)
 			}
-		}, says: "no such file", is: boltseal.ErrUnavailable},
+		}, says: "no such file", is: boltseal.ErrConfiguration},
 		{name: "no tenant", set: func(_ *testing.T, h *house) { delete(h.env, "AZURE_TENANT_ID") }, says: "$AZURE_TENANT_ID", is: boltseal.ErrConfiguration},
 		{name: "no client", set: func(_ *testing.T, h *house) { delete(h.env, "AZURE_CLIENT_ID") }, says: "$AZURE_CLIENT_ID", is: boltseal.ErrConfiguration},
 		{name: "no token file", set: func(_ *testing.T, h *house) { delete(h.env, "AZURE_FEDERATED_TOKEN_FILE") }, says: "$AZURE_FEDERATED_TOKEN_FILE", is: boltseal.ErrConfiguration},

@@ -5,17 +5,14 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"regexp"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 
 	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/cloud/azure"
 	"github.com/boltseal/boltseal/internal/credential"
 	"github.com/boltseal/boltseal/internal/credential/endpoints"
 	"github.com/boltseal/boltseal/internal/credential/keeper"
@@ -31,12 +28,8 @@ const (
 	ManagedIdentity  = "azureManagedIdentity"
 )
 
-// Limits that nobody needs to change.
-const (
-	maxAnswer  = 256 << 10 // bytes of one answer
-	retries    = 1         // within one fetch
-	retryDelay = 300 * time.Millisecond
-)
+// maxAnswer bounds one answer of a registry, in bytes.
+const maxAnswer = 256 << 10
 
 // Options make a Source.
 type Options struct {
@@ -91,8 +84,14 @@ func suffixes() (all []string) {
 	return all
 }
 
-// identifier is a tenant's or a client's: a GUID, or a tenant's domain.
-var identifier = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,253}$`)
+// identity is who signs in.
+func (o Options) identity() azure.Options {
+	is := azure.Options{Authentication: azure.WorkloadIdentity, TenantID: o.TenantID, ClientID: o.ClientID, TokenFile: o.TokenFile}
+	if o.Provider == ManagedIdentity {
+		is.Authentication = azure.ManagedIdentity
+	}
+	return is
+}
 
 // Check finds what is wrong with the parameters. It looks at nothing outside them.
 func (o Options) Check() (problems []keys.Problem) {
@@ -109,11 +108,7 @@ func (o Options) Check() (problems []keys.Problem) {
 	default:
 		fail("name", "%s is not one of %s%s", strict.Label(o.Provider), strings.Join(names, ", "), nearest.Hint(o.Provider, names))
 	}
-	for _, id := range []struct{ field, value string }{{"clientID", o.ClientID}, {"tenantID", o.TenantID}} {
-		if id.value != "" && !identifier.MatchString(id.value) {
-			fail(id.field, "%s is no identifier of Microsoft Entra", strict.Label(id.value))
-		}
-	}
+	problems = append(problems, o.identity().Check()...)
 	_, bad := endpoints.Parse(o.Endpoints, suffixes()...)
 	for _, p := range bad {
 		fail(fmt.Sprintf("endpoints[%d]", p.Index), "%s", p.Message)
@@ -123,15 +118,12 @@ func (o Options) Check() (problems []keys.Problem) {
 
 // Source gets refresh tokens of registries. It is safe for concurrent use.
 type Source struct {
-	o      Options
-	env    keys.Env
-	hosts  endpoints.List
-	client azcore.ClientOptions
-	pipe   runtime.Pipeline
-	kept   *keeper.Keeper
-
-	mu   sync.Mutex
-	with map[string]azcore.TokenCredential // by authority
+	o     Options
+	env   keys.Env
+	hosts endpoints.List
+	who   *azure.Identity
+	pipe  runtime.Pipeline
+	kept  *keeper.Keeper
 }
 
 var _ oci.CredentialSource = (*Source)(nil)
@@ -147,17 +139,12 @@ func New(o Options) (*Source, error) {
 			o.Endpoints = append(o.Endpoints, "*."+suffix)
 		}
 	}
-	s := &Source{o: o, with: map[string]azcore.TokenCredential{}}
+	s := &Source{o: o}
 	s.env = keys.Env{Transport: o.Transport, Getenv: o.Getenv, Clock: o.Clock, Limits: keys.Limits{AnswerBytes: maxAnswer}}.Complete()
 	s.hosts, _ = endpoints.Parse(o.Endpoints, suffixes()...)
-	s.client = azcore.ClientOptions{
-		Transport: s.env.Client(),
-		Telemetry: policy.TelemetryOptions{ApplicationID: "boltseal"},
-		// What throttles is left alone until the keeper's next fetch.
-		Retry: policy.RetryOptions{MaxRetries: retries, RetryDelay: retryDelay,
-			StatusCodes: []int{http.StatusRequestTimeout, http.StatusInternalServerError, http.StatusBadGateway, http.StatusGatewayTimeout}},
-	}
-	s.pipe = runtime.NewPipeline("boltseal", "v1", runtime.PipelineOptions{}, &s.client)
+	s.who = azure.New(o.identity(), s.env)
+	client := azure.ClientOptions(s.env, cloud.AzurePublic)
+	s.pipe = runtime.NewPipeline("boltseal", "v1", runtime.PipelineOptions{}, &client)
 	s.kept = keeper.New(keeper.Options{Fetch: s.fetch, Clock: s.env.Clock, Jitter: o.Jitter, Timeout: o.Timeout})
 	return s, nil
 }

@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"net/url"
-	"regexp"
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -13,10 +11,9 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
 	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/cloud/azure"
 	"github.com/boltseal/boltseal/internal/keys"
 )
-
-const opSignIn = "sign in to Microsoft Entra"
 
 // What Key Vault calls a secret that is switched off (its REST reference, "error
 // codes").
@@ -35,7 +32,7 @@ func (v *provider) wrap(op, target string, err error) error {
 	case errors.As(err, &known):
 		return known
 	case errors.As(err, &auth):
-		return v.signIn(auth)
+		return v.who.Failure(v.in, err)
 	case errors.As(err, &resp):
 		return v.answered(op, target, resp)
 	case strings.Contains(err.Error(), "challenge resource"):
@@ -47,41 +44,6 @@ func (v *provider) wrap(op, target string, err error) error {
 			Remedy: "set tenantID to the tenant of the vault, and give Boltseal an identity there"}
 	}
 	return keys.NoAnswer(op, target, v.host, err)
-}
-
-// entraCode is how Microsoft Entra numbers its refusals.
-var entraCode = regexp.MustCompile(`AADSTS[0-9]+: [^\r\n"\\]*`)
-
-func (v *provider) signIn(err *azidentity.AuthenticationFailedError) error {
-	e := &keys.Error{Op: opSignIn, Err: boltseal.ErrUnauthorized}
-	if u, bad := url.Parse(v.authority); bad == nil {
-		e.Host = u.Host
-	}
-	var net *url.Error
-	if r := err.RawResponse; r != nil {
-		if r.Request != nil {
-			e.Host = r.Request.URL.Host
-		}
-		e.Status, e.Err, e.RetryAfter = r.StatusCode, keys.Sentinel(r.StatusCode), keys.RetryAfter(r.Header, v.clock())
-		if errors.Is(e.Err, boltseal.ErrConfiguration) || errors.Is(e.Err, boltseal.ErrNotFound) {
-			e.Err = boltseal.ErrUnauthorized // 400: it does not like who we say we are
-		}
-	} else if errors.As(err, &net) {
-		return keys.NoAnswer(opSignIn, "", e.Host, net)
-	}
-	text := err.Error()
-	e.Detail = keys.Clean(entraCode.FindString(text))
-	switch {
-	case e.Detail != "":
-	case e.Status == 0:
-		e.Err = boltseal.ErrUnavailable
-		first, _, _ := strings.Cut(text, "\n")
-		e.Detail = keys.Clean(first)
-	}
-	if errors.Is(e.Err, boltseal.ErrUnauthorized) {
-		e.Remedy = "see that tenantID and clientID are right, and that the identity trusts this cluster's tokens (federated credential: issuer, subject, audience)"
-	}
-	return e
 }
 
 // answered reads Key Vault's own error (its REST reference, "Error").
@@ -121,7 +83,7 @@ func (v *provider) garbled(op, target string) error {
 
 func status(err error, code int) bool {
 	var e *keys.Error
-	return errors.As(err, &e) && e.Status == code && e.Op != opSignIn
+	return errors.As(err, &e) && e.Status == code && e.Op != azure.OpSignIn
 }
 
 func notFound(err error) bool { return status(err, http.StatusNotFound) }

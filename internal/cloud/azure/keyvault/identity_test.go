@@ -140,8 +140,11 @@ func TestNoIdentity(t *testing.T) {
 			}
 			return h.env[k]
 		}
-		_, err := keyvault.Parameters{VaultURI: "https://" + vaultHost, Certificates: named("x")}.Open(env, "")
-		if !errors.Is(err, boltseal.ErrConfiguration) || !strings.Contains(err.Error(), "$"+missing) {
+		v, err := keyvault.Parameters{VaultURI: "https://" + vaultHost, Certificates: named("x")}.Open(env, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err = h.fetch(t, v)[0].Err; !errors.Is(err, boltseal.ErrConfiguration) || !strings.Contains(err.Error(), "$"+missing) {
 			t.Errorf("%s: %v", missing, err)
 		}
 	}

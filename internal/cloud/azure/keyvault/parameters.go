@@ -9,6 +9,7 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 
+	"github.com/boltseal/boltseal/internal/cloud/azure"
 	"github.com/boltseal/boltseal/internal/keys"
 	"github.com/boltseal/boltseal/internal/nearest"
 	"github.com/boltseal/boltseal/internal/strict"
@@ -19,9 +20,9 @@ const Name = "azurekeyvault"
 
 // How Boltseal signs in.
 const (
-	WorkloadIdentity = "workloadIdentity" // the default
-	ManagedIdentity  = "managedIdentity"
-	ClientSecret     = "clientSecret"
+	WorkloadIdentity = azure.WorkloadIdentity // the default
+	ManagedIdentity  = azure.ManagedIdentity
+	ClientSecret     = azure.ClientSecret
 )
 
 var authentications = []string{WorkloadIdentity, ManagedIdentity, ClientSecret}
@@ -87,8 +88,6 @@ var (
 	vaultName   = regexp.MustCompile(`^[A-Za-z0-9-]{3,24}$`)
 	objectName  = regexp.MustCompile(`^[A-Za-z0-9-]{1,127}$`)
 	versionName = regexp.MustCompile(`^[A-Za-z0-9]{1,64}$`)
-	// identifier is a tenant's or a client's: a GUID, or a tenant's domain.
-	identifier = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,253}$`)
 )
 
 // vault reads VaultURI: credentials go to hosts of Azure alone.
@@ -120,11 +119,7 @@ func (p Parameters) Check(namespace string) (problems []keys.Problem) {
 	} else if p.CloudName != "" && !contains(in.names, p.CloudName) {
 		fail("cloudName", "%s is of %s: leave cloudName out", host, in.names[0])
 	}
-	for _, id := range []struct{ field, value string }{{"tenantID", p.TenantID}, {"clientID", p.ClientID}} {
-		if id.value != "" && !identifier.MatchString(id.value) {
-			fail(id.field, "%s is no identifier of Microsoft Entra", strict.Label(id.value))
-		}
-	}
+	problems = append(problems, p.identity().Check()...)
 	entries(fail, "certificates", p.Certificates)
 	entries(fail, "keys", p.Keys)
 	switch n := len(p.Certificates) + len(p.Keys); {

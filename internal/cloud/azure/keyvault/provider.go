@@ -11,21 +11,14 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azcertificates"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
 
+	"github.com/boltseal/boltseal/internal/cloud/azure"
 	"github.com/boltseal/boltseal/internal/keys"
 	"github.com/boltseal/boltseal/trust"
-)
-
-// Retries within one attempt: the next attempt is the refresher's business, and
-// what throttles is left to it altogether.
-const (
-	retries    = 1
-	retryDelay = 300 * time.Millisecond
 )
 
 // maxShown is how many versions that are switched off are told of.
@@ -36,7 +29,8 @@ type provider struct {
 	p            Parameters
 	clock        func() time.Time
 	host         string
-	authority    string
+	in           cloud.Configuration
+	who          *azure.Identity
 	certificates *azcertificates.Client
 	secrets      *azsecrets.Client
 	keys         *azkeys.Client
@@ -54,18 +48,10 @@ func (p Parameters) Open(env keys.Env, namespace string) (keys.Provider, error) 
 	if err != nil {
 		return nil, err
 	}
-	o := azcore.ClientOptions{
-		Cloud:     in.config,
-		Transport: env.Client(),
-		Telemetry: policy.TelemetryOptions{ApplicationID: "boltseal"},
-		Retry: policy.RetryOptions{MaxRetries: retries, RetryDelay: retryDelay,
-			StatusCodes: []int{http.StatusRequestTimeout, http.StatusInternalServerError, http.StatusBadGateway, http.StatusGatewayTimeout}},
-	}
-	cred, err := p.credential(env, namespace, o)
-	if err != nil {
-		return nil, err
-	}
-	v := &provider{p: p, clock: env.Clock, host: host, authority: in.config.ActiveDirectoryAuthorityHost, chains: map[string][]*x509.Certificate{}}
+	is := p.identity()
+	is.Secret = func(ctx context.Context) (string, error) { return p.secret(ctx, env, namespace) }
+	v := &provider{p: p, clock: env.Clock, host: host, in: in.config, who: azure.New(is, env), chains: map[string][]*x509.Certificate{}}
+	o, cred := azure.ClientOptions(env, in.config), v.who.In(in.config)
 	uri := "https://" + host
 	if v.certificates, err = azcertificates.NewClient(uri, cred, &azcertificates.ClientOptions{ClientOptions: o}); err != nil {
 		return nil, err
@@ -117,7 +103,7 @@ func stop(before, err error) error {
 	if before != nil || err == nil {
 		return before
 	}
-	if errors.As(err, &e) && e.Status != 0 && e.Op != opSignIn && e.Status != http.StatusTooManyRequests && e.Status != http.StatusServiceUnavailable {
+	if errors.As(err, &e) && e.Status != 0 && e.Op != azure.OpSignIn && e.Status != http.StatusTooManyRequests && e.Status != http.StatusServiceUnavailable {
 		return nil
 	}
 	return err
