@@ -31,7 +31,7 @@ var knobs = map[string]string{
 	"affinity": `{"nodeAffinity":{}}`, "monitoring.prometheusRule.disabled": `["BoltsealDown"]`, "dnsPolicy": `"Default"`,
 	"monitoring.podMonitor.interval": `"10s"`, "monitoring.serviceMonitor.interval": `"10s"`, "audit.rate": `7`, "crds.resources": `{"limits":{"memory":"1Gi"}}`,
 	"resources": `{"limits":{"memory":"1Gi"}}`, "podSecurityContext": `{"runAsUser":7}`, "securityContext": `{"privileged":false}`,
-	"monitoring.dashboard.labels": `{"a":"b"}`,
+	"monitoring.dashboard.labels": `{"a":"b"}`, "tracing.endpoint": `"http://collector:4318"`, "tracing.ratio": `0.25`, "tracing.resourceAttributes": `{"a":"b"}`,
 }
 
 // knobNeeds are values without which another one has no say.
@@ -43,6 +43,7 @@ var knobNeeds = map[string]string{
 	"keySources.podPullSecrets":      "{webhook: {clientCAConfigMap: ca}}",
 	"monitoring.podMonitor.*":        "{monitoring: {podMonitor: {enabled: true}}}", "monitoring.serviceMonitor.*": "{monitoring: {serviceMonitor: {enabled: true}}}",
 	"monitoring.prometheusRule.*": "{monitoring: {prometheusRule: {enabled: true}}}", "monitoring.dashboard.*": "{monitoring: {dashboard: {enabled: true}}}",
+	"tracing.endpoint": "{}", "tracing.*": "{tracing: {endpoint: \"https://collector:4318\"}}",
 	"gatekeeper.*": "{gatekeeper: {enabled: true, mutationProvider: {create: true}}}",
 }
 

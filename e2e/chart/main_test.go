@@ -68,7 +68,7 @@ func install(ctx context.Context, network *machine.Network) error {
 	if err != nil {
 		return err
 	}
-	if node, err = machine.Start(ctx, cluster, machine.Options{Network: network, Namespaces: []string{"serving"},
+	if node, err = machine.Start(ctx, cluster, machine.Options{Network: network, Namespaces: []string{"serving", tracingNamespace},
 		Programs: map[string]string{"ghcr.io/boltseal/boltseal:0.1.0": binary}}); err != nil {
 		return err
 	}

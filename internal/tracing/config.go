@@ -1,13 +1,10 @@
 package tracing
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,11 +17,11 @@ import (
 
 // Limits of what the environment says.
 const (
-	defaultTimeout = 10 * time.Second // OpenTelemetry's
-	maxTimeout     = time.Minute
-	maxPairs       = 64
-	maxValueBytes  = 4 << 10
-	maxCABytes     = 1 << 20
+	defaultTimeout  = 10 * time.Second // OpenTelemetry's
+	maxTimeout      = time.Minute
+	maxPairs        = 64
+	maxValueBytes   = 4 << 10
+	maxTLSFileBytes = 1 << 20
 )
 
 // Config is where traces go. It is made by [FromEnvironment].
@@ -33,8 +30,8 @@ type Config struct {
 	Endpoint *url.URL
 	// Headers are shown to the collector. They are secret.
 	Headers map[string]string
-	// TLS is what the collector is asked with, nil for the system's certificates.
-	TLS *tls.Config
+	// TLS are the files for connections to the collector. Zero: the system's CAs.
+	TLS TLSFiles
 	// Timeout bounds one export with all its tries.
 	Timeout time.Duration
 	Gzip    bool
@@ -211,31 +208,18 @@ func (e *environment) sampler() (name string, ratio float64) {
 	return name, ratio
 }
 
-func (e *environment) tls() *tls.Config {
-	ca, file := e.either("CERTIFICATE")
-	certName, cert := e.either("CLIENT_CERTIFICATE")
-	keyName, key := e.either("CLIENT_KEY")
-	if file == "" && cert == "" && key == "" {
-		return nil
+func (e *environment) tls() TLSFiles {
+	var f TLSFiles
+	var caName, certName, keyName string
+	caName, f.CA = e.either("CERTIFICATE")
+	certName, f.Cert = e.either("CLIENT_CERTIFICATE")
+	keyName, f.Key = e.either("CLIENT_KEY")
+	_, _, err := f.read()
+	if errors.Is(err, errNoCA) {
+		e.wrong(caName, errNoCA.Error())
 	}
-	out := &tls.Config{MinVersion: tls.VersionTLS12}
-	if file != "" {
-		out.RootCAs = x509.NewCertPool()
-		st, err := os.Stat(file)
-		var b []byte
-		if err == nil && st.Size() <= maxCABytes {
-			b, err = os.ReadFile(file)
-		}
-		if err != nil || !out.RootCAs.AppendCertsFromPEM(b) {
-			e.wrong(ca, "the file has no PEM certificates that can be read")
-		}
+	if errors.Is(err, errNoPair) {
+		e.wrong(certName+" and "+keyName, errNoPair.Error())
 	}
-	if cert != "" || key != "" {
-		pair, err := tls.LoadX509KeyPair(cert, key)
-		if err != nil {
-			e.wrong(certName+" and "+keyName, "the files are not a PEM certificate and its key")
-		}
-		out.Certificates = []tls.Certificate{pair}
-	}
-	return out
+	return f
 }

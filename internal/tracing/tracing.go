@@ -3,12 +3,10 @@ package tracing
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net/http"
 	"strings"
 	"time"
 
@@ -44,7 +42,7 @@ type Tracer struct {
 // New makes a Tracer. Nothing is asked of the collector before there are spans. log
 // receives what an operator should know.
 func New(c *Config, log *slog.Logger, clock func() time.Time) (*Tracer, error) {
-	o := []otlptracehttp.Option{otlptracehttp.WithEndpointURL(c.Endpoint.String()), otlptracehttp.WithHeaders(c.Headers), otlptracehttp.WithHTTPClient(newClient(c)),
+	o := []otlptracehttp.Option{otlptracehttp.WithEndpointURL(c.Endpoint.String()), otlptracehttp.WithHeaders(c.Headers), otlptracehttp.WithHTTPClient(newClient(c, log)),
 		otlptracehttp.WithTimeout(c.Timeout), otlptracehttp.WithRetry(otlptracehttp.RetryConfig{Enabled: true, InitialInterval: firstRetry, MaxInterval: maxRetry, MaxElapsedTime: c.Timeout})}
 	compression := otlptracehttp.NoCompression
 	if c.Gzip {
@@ -65,20 +63,6 @@ func New(c *Config, log *slog.Logger, clock func() time.Time) (*Tracer, error) {
 		sdktrace.WithRawSpanLimits(sdktrace.SpanLimits{AttributeValueLengthLimit: maxValueLength, AttributeCountLimit: maxAttributes, EventCountLimit: 1, LinkCountLimit: 1, AttributePerEventCountLimit: 1, AttributePerLinkCountLimit: 1}))
 	t.tracer = t.provider.Tracer("github.com/boltseal/boltseal")
 	return t, nil
-}
-
-// newClient asks the collector, and nobody that it names: the headers are for it alone.
-func newClient(c *Config) *http.Client {
-	return &http.Client{Timeout: c.Timeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: tlsConfig(c), ForceAttemptHTTP2: true, MaxIdleConns: 2, MaxConnsPerHost: 2,
-			IdleConnTimeout: time.Minute, TLSHandshakeTimeout: c.Timeout, ResponseHeaderTimeout: c.Timeout, MaxResponseHeaderBytes: 32 << 10}}
-}
-
-func tlsConfig(c *Config) *tls.Config {
-	if c.TLS == nil {
-		return &tls.Config{MinVersion: tls.VersionTLS12}
-	}
-	return c.TLS
 }
 
 // Metrics are what Prometheus reads.

@@ -164,3 +164,17 @@ true
 {{- end -}}
 {{- end -}}
 {{- end -}}
+
+{{/* The ConfigMap with the CAs of the collector of traces; "" where there is none. */}}
+{{- define "boltseal.tracingCA" -}}
+{{- with .Values.tracing }}{{ if .endpoint }}{{ .caConfigMap }}{{ end }}{{ end -}}
+{{- end -}}
+
+{{/* A map as name=value,name=value, with values in percent-encoding. */}}
+{{- define "boltseal.pairs" -}}
+{{- $pairs := list -}}
+{{- range $name, $value := . -}}
+{{- $pairs = append $pairs (printf "%s=%s" $name (urlquery $value | replace "+" "%20")) -}}
+{{- end -}}
+{{- join "," $pairs -}}
+{{- end -}}
