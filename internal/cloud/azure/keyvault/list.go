@@ -3,6 +3,8 @@ package keyvault
 import (
 	"context"
 	"fmt"
+	"net/url"
+	"strings"
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/keys"
@@ -30,7 +32,7 @@ func (v *provider) certificateVersions(ctx context.Context, name string) (out []
 	pager := v.certificates.NewListCertificatePropertiesVersionsPager(name, nil)
 	for more := newPages(v, "list versions of certificate", name); pager.More(); {
 		page, err := pager.NextPage(ctx)
-		if err := more.next(err, page.Value == nil, len(out)+len(page.Value)); err != nil {
+		if err := more.next(err, page.Value == nil, len(out)+len(page.Value), page.NextLink); err != nil {
 			return nil, err
 		}
 		for _, c := range page.Value {
@@ -47,7 +49,7 @@ func (v *provider) secretVersions(ctx context.Context, name string) (out []versi
 	pager := v.secrets.NewListSecretPropertiesVersionsPager(name, nil)
 	for more := newPages(v, "list versions of the secret of certificate", name); pager.More(); {
 		page, err := pager.NextPage(ctx)
-		if err := more.next(err, page.Value == nil, len(out)+len(page.Value)); err != nil {
+		if err := more.next(err, page.Value == nil, len(out)+len(page.Value), page.NextLink); err != nil {
 			return nil, err
 		}
 		for _, s := range page.Value {
@@ -64,7 +66,7 @@ func (v *provider) keyVersions(ctx context.Context, name string) (out []version,
 	pager := v.keys.NewListKeyPropertiesVersionsPager(name, nil)
 	for more := newPages(v, "list versions of key", name); pager.More(); {
 		page, err := pager.NextPage(ctx)
-		if err := more.next(err, page.Value == nil, len(out)+len(page.Value)); err != nil {
+		if err := more.next(err, page.Value == nil, len(out)+len(page.Value), page.NextLink); err != nil {
 			return nil, err
 		}
 		for _, k := range page.Value {
@@ -86,14 +88,18 @@ type pages struct {
 
 func newPages(v *provider, op, target string) *pages { return &pages{v: v, op: op, target: target} }
 
-// next judges a page, given its error, whether it has no list at all, and how many
-// entries there are by now.
-func (p *pages) next(err error, none bool, entries int) error {
+// next judges a page, given its error, whether it has no list at all, how many entries
+// there are by now, and where it says that there is more: the token goes there.
+func (p *pages) next(err error, none bool, entries int, link *string) error {
 	switch {
 	case err != nil:
 		return p.v.wrap(p.op, p.target, err)
 	case none:
 		return p.v.garbled(p.op, p.target)
+	case link != nil && *link != "":
+		if u, err := url.Parse(*link); err != nil || u.Scheme != "https" || !strings.EqualFold(u.Host, p.v.host) || u.User != nil {
+			return &keys.Error{Op: p.op, Target: p.target, Host: p.v.host, Err: boltseal.ErrRefused, Detail: "its list goes on elsewhere, where an identity's token is not sent"}
+		}
 	}
 	if p.n++; p.n > maxPages || entries > keys.MaxListed {
 		return &keys.Error{Op: p.op, Target: p.target, Host: p.v.host, Err: boltseal.ErrLimit,

@@ -28,6 +28,9 @@ const (
 	keyOfNoUse = "no verifier here trusts a bare key: provide the CA that issued the key's certificate, by certificateAuthorities or another provider"
 	// maxShown is how many versions that are not in use are told of.
 	maxShown = 5
+	// maxPoolBytes bounds the certificates of a pool's authorities together, which are
+	// held until the last page has come.
+	maxPoolBytes = 4 << 20
 )
 
 type provider struct {
@@ -110,12 +113,23 @@ func (v *provider) pool(ctx context.Context, name string) (items []keys.Item, er
 	}
 	const op = "list authorities of pool"
 	var all []caReply
-	part := false
+	part, size := false, 0
 	err = list(ctx, v.c, op, short(name), caHost, name+"/certificateAuthorities", func(p page) (int, string) {
+		for _, ca := range p.Authorities {
+			for _, text := range ca.PEM {
+				size += len(text)
+			}
+		}
+		if size > maxPoolBytes {
+			return 0, "" // there is no point in asking on
+		}
 		all = append(all, p.Authorities...)
 		part = part || len(p.Unreachable) > 0
 		return len(all), p.Next
 	})
+	if err == nil && size > maxPoolBytes {
+		err = &keys.Error{Op: op, Target: short(name), Host: caHost, Err: boltseal.ErrLimit, Detail: fmt.Sprintf("its certificates have more than %d bytes", maxPoolBytes), Remedy: "name single authorities"}
+	}
 	if err == nil && part { // what cannot be reached is not what is not there
 		err = &keys.Error{Op: op, Target: short(name), Host: caHost, Err: boltseal.ErrUnavailable, Detail: "a part of its answer is missing: places cannot be reached"}
 	}
