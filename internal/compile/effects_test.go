@@ -54,8 +54,8 @@ type effect struct {
 	verdict bool
 }
 
-// witness is everything outside: one registry under all names, by way of proxies that
-// write down who asks it for what, and clouds that answer nothing of use.
+// witness is everything outside: one registry under all names, and clouds that answer
+// nothing of use.
 type witness struct {
 	t                   *testing.T
 	release, other      *testca.Chain // release has signed image
@@ -63,27 +63,18 @@ type witness struct {
 	image, expired      string
 	both, stranger      string // signed by release and other; by other alone
 	index               string // of two platforms, one of them signed
-	proxy, otherProxy   string
+	registry            http.Handler
+	proxy, otherProxy   string // in configurations, the places of a scene's
 	dir                 string
 	digests             map[string]string // of images in repositories that demand something
 	clients             map[string]*testca.Chain
 	env                 map[string]string // of Boltseal's Pod
 	objects             keys.Objects      // of the cluster
-	inside              string            // the address behind which everything with TLS is
-
-	mu   sync.Mutex
-	seen map[string]bool
-}
-
-func (w *witness) note(format string, a ...any) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.seen[fmt.Sprintf(format, a...)] = true
 }
 
 func newWitness(t *testing.T) *witness {
 	t.Helper()
-	w := &witness{t: t, dir: t.TempDir(), seen: map[string]bool{}, digests: map[string]string{}, clients: map[string]*testca.Chain{}}
+	w := &witness{t: t, dir: t.TempDir(), proxy: "http://proxy.invalid:3128", otherProxy: "http://other.invalid:3128", digests: map[string]string{}, clients: map[string]*testca.Chain{}}
 	w.release = testca.Test(t, testca.Options{Leaf: testca.Spec{CommonName: "release"}})
 	w.other = testca.Test(t, testca.Options{Leaf: testca.Spec{CommonName: "other"}})
 	names := func(c *x509.Certificate) {
@@ -113,49 +104,10 @@ func newWitness(t *testing.T) *witness {
 	w.index = "registry.example/team/index@" + index.Digest.String()
 
 	behind := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: reg.Host})
-	content := func(scheme string) http.Handler {
-		return http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
-			user, _, _ := req.BasicAuth()
-			shown := ""
-			if req.TLS != nil && len(req.TLS.PeerCertificates) > 0 {
-				shown = req.TLS.PeerCertificates[0].Subject.CommonName
-			}
-			// Who has shown nothing yet asks as often as there are requests side by side.
-			answered := func() { w.note("%s://%s %s %s as %q with %q", scheme, req.Host, req.Method, req.URL.Path, user, shown) }
-			switch host, _, _ := strings.Cut(req.Host, ":"); {
-			case host == "gone.example":
-				answered()
-				rw.WriteHeader(http.StatusBadGateway)
-			case host == "vault.example":
-				w.note("cloud: %s %s://%s%s", req.Method, scheme, host, req.URL.Path)
-				rw.WriteHeader(http.StatusForbidden)
-			case host == "auth.example":
-				answered()
-				_, _ = io.WriteString(rw, `{"token":"t"}`)
-			case strings.HasPrefix(req.URL.Path, "/v2/sold/") && !strings.HasPrefix(req.Header.Get("Authorization"), "Bearer"):
-				rw.Header().Set("WWW-Authenticate", `Bearer realm="https://auth.example/token",service="s"`)
-				rw.WriteHeader(http.StatusUnauthorized)
-			case (strings.HasPrefix(req.URL.Path, "/v2/private/") || !strings.HasSuffix(host, ".example")) && user == "":
-				rw.Header().Set("WWW-Authenticate", `Basic realm="r"`)
-				rw.WriteHeader(http.StatusUnauthorized)
-			default:
-				answered()
-				req.Host, req.Header = "", http.Header{"Accept": req.Header["Accept"]}
-				behind.ServeHTTP(rw, req)
-			}
-		})
-	}
 	behind.ErrorLog = log.New(io.Discard, "", 0)
+	w.registry = behind
 	w.objects = w.newObjects()
 	w.write("config.json", `{"auths":{"registry.example":{"username":"default","password":"p"}}}`)
-	inside := httptest.NewUnstartedServer(content("https"))
-	inside.Config.ErrorLog = log.New(io.Discard, "", 0)
-	inside.TLS = &tls.Config{MinVersion: tls.VersionTLS12, ClientAuth: tls.RequestClientCert, Certificates: []tls.Certificate{
-		{Certificate: [][]byte{w.secure.Leaf().Certificate.Raw}, PrivateKey: w.secure.Leaf().Key}}}
-	inside.StartTLS()
-	t.Cleanup(inside.Close)
-	w.inside = inside.Listener.Addr().String()
-	w.proxy, w.otherProxy = w.proxyTo("proxy", content("http"), w.inside), w.proxyTo("other proxy", content("http"), w.inside)
 	for _, repo := range []string{"private", "sold"} {
 		d := reg.PushImage(repo+"/app", "", 0)
 		reg.Sign(repo+"/app", d, w.release, testca.SignOptions{})
@@ -164,15 +116,86 @@ func newWitness(t *testing.T) *witness {
 	return w
 }
 
+// scene is what one verification meets: proxies and a registry that write down who asks for
+// what. A request that nobody waits for any more may come after the next one has begun: it
+// is then seen in its own scene, or not at all.
+type scene struct {
+	*witness
+	proxy, otherProxy *httptest.Server
+	inside            *httptest.Server // everything with TLS
+
+	mu   sync.Mutex
+	seen map[string]bool
+}
+
+func (w *witness) newScene() *scene {
+	s := &scene{witness: w, seen: map[string]bool{}}
+	s.inside = httptest.NewUnstartedServer(s.content("https"))
+	s.inside.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.inside.TLS = &tls.Config{MinVersion: tls.VersionTLS12, ClientAuth: tls.RequestClientCert, Certificates: []tls.Certificate{
+		{Certificate: [][]byte{w.secure.Leaf().Certificate.Raw}, PrivateKey: w.secure.Leaf().Key}}}
+	s.inside.StartTLS()
+	s.proxy, s.otherProxy = s.proxyTo("proxy"), s.proxyTo("other proxy")
+	return s
+}
+
+func (s *scene) close() {
+	for _, server := range []*httptest.Server{s.proxy, s.otherProxy, s.inside} {
+		server.CloseClientConnections()
+		server.Close()
+	}
+}
+
+func (s *scene) note(format string, a ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen[fmt.Sprintf(format, a...)] = true
+}
+
+// content is the registry under every name, and a little of what is asked beside it.
+func (s *scene) content(scheme string) http.Handler {
+	return http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+		user, _, _ := req.BasicAuth()
+		shown := ""
+		if req.TLS != nil && len(req.TLS.PeerCertificates) > 0 {
+			shown = req.TLS.PeerCertificates[0].Subject.CommonName
+		}
+		// Who has shown nothing yet asks as often as there are requests side by side.
+		answered := func() { s.note("%s://%s %s %s as %q with %q", scheme, req.Host, req.Method, req.URL.Path, user, shown) }
+		switch host, _, _ := strings.Cut(req.Host, ":"); {
+		case host == "gone.example":
+			answered()
+			rw.WriteHeader(http.StatusBadGateway)
+		case host == "vault.example":
+			s.note("cloud: %s %s://%s%s", req.Method, scheme, host, req.URL.Path)
+			rw.WriteHeader(http.StatusForbidden)
+		case host == "auth.example":
+			answered()
+			_, _ = io.WriteString(rw, `{"token":"t"}`)
+		case strings.HasPrefix(req.URL.Path, "/v2/sold/") && !strings.HasPrefix(req.Header.Get("Authorization"), "Bearer"):
+			rw.Header().Set("WWW-Authenticate", `Bearer realm="https://auth.example/token",service="s"`)
+			rw.WriteHeader(http.StatusUnauthorized)
+		case (strings.HasPrefix(req.URL.Path, "/v2/private/") || !strings.HasSuffix(host, ".example")) && user == "":
+			rw.Header().Set("WWW-Authenticate", `Basic realm="r"`)
+			rw.WriteHeader(http.StatusUnauthorized)
+		default:
+			answered()
+			req.Host, req.Header = "", http.Header{"Accept": req.Header["Accept"]}
+			s.registry.ServeHTTP(rw, req)
+		}
+	})
+}
+
 // proxyTo is an HTTP proxy that leads to the registry under every name.
-func (w *witness) proxyTo(name string, content http.Handler, inside string) string {
-	s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
-		w.note("%s: %s %s%s", name, req.Method, req.Host, req.URL.Path)
+func (s *scene) proxyTo(name string) *httptest.Server {
+	content := s.content("http")
+	return httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+		s.note("%s: %s %s%s", name, req.Method, req.Host, req.URL.Path)
 		if req.Method != http.MethodConnect {
 			content.ServeHTTP(rw, req)
 			return
 		}
-		to, err := net.Dial("tcp", inside)
+		to, err := net.Dial("tcp", s.inside.Listener.Addr().String())
 		if err != nil {
 			rw.WriteHeader(http.StatusBadGateway)
 			return
@@ -187,8 +210,6 @@ func (w *witness) proxyTo(name string, content http.Handler, inside string) stri
 		_, _ = io.Copy(from, to)
 		_ = from.Close()
 	}))
-	w.t.Cleanup(s.Close)
-	return s.URL
 }
 
 // write writes a file, and returns its path.
@@ -203,7 +224,7 @@ func (w *witness) write(name, text string) string {
 
 // RoundTrip answers as clouds and vaults do that do not know who asks, and writes down
 // what they were asked.
-func (w *witness) RoundTrip(req *http.Request) (*http.Response, error) {
+func (s *scene) RoundTrip(req *http.Request) (*http.Response, error) {
 	var body []byte
 	if req.Body != nil {
 		body, _ = io.ReadAll(req.Body)
@@ -212,8 +233,8 @@ func (w *witness) RoundTrip(req *http.Request) (*http.Response, error) {
 	for _, fleeting := range []string{"SignatureNonce", "Timestamp", "Signature"} {
 		query.Del(fleeting)
 	}
-	w.note("cloud: %s %s://%s%s?%s %s %s %s", req.Method, req.URL.Scheme, req.URL.Host, req.URL.Path, query.Encode(), fleetingText.ReplaceAllString(string(body), "…"), req.Header.Get("X-Vault-Namespace"), req.Header.Get("X-Vault-Token"))
-	status, answer, header := w.answer(req)
+	s.note("cloud: %s %s://%s%s?%s %s %s %s", req.Method, req.URL.Scheme, req.URL.Host, req.URL.Path, query.Encode(), fleetingText.ReplaceAllString(string(body), "…"), req.Header.Get("X-Vault-Namespace"), req.Header.Get("X-Vault-Token"))
+	status, answer, header := s.answer(req)
 	header.Set("Content-Type", "application/json")
 	return &http.Response{Status: http.StatusText(status), StatusCode: status, Header: header, Body: io.NopCloser(strings.NewReader(answer)), Request: req}, nil
 }
@@ -225,15 +246,15 @@ var fleetingText = regexp.MustCompile(`(?:SignatureNonce|Timestamp|Signature|cli
 func (w *witness) see(e effect, text string) (string, error) {
 	w.t.Helper()
 	image := e.image
-	w.mu.Lock()
-	w.seen = map[string]bool{}
-	w.mu.Unlock()
+	s := w.newScene()
+	defer s.close()
+	text = strings.NewReplacer(w.proxy, s.proxy.URL, w.otherProxy, s.otherProxy.URL).Replace(text)
 	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
 	defer cancel()
-	env := keys.Env{Transport: w, Getenv: func(name string) string { return w.env[name] }, Objects: w.objects, Namespace: "boltseal"}.Complete()
+	env := keys.Env{Transport: s, Getenv: func(name string) string { return w.env[name] }, Objects: w.objects, Namespace: "boltseal"}.Complete()
 	if e.dialled {
 		dialled := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, network, w.inside)
+			return (&net.Dialer{}).DialContext(ctx, network, s.inside.Listener.Addr().String())
 		}}
 		env.Transport = dialled
 	}
@@ -276,21 +297,13 @@ func (w *witness) see(e effect, text string) (string, error) {
 	if e.verdict && err == nil {
 		return r.Decision.String() + " ", nil
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	_, rest, _ := strings.Cut(image, "/")
-	repository, _, _ := strings.Cut(rest, "@")
-	for s := range w.seen {
-		// What was asked for an image before came late, and so does a connection that nobody
-		// waits for any more.
-		late := strings.Contains(s, "/v2/") && !strings.Contains(s, "/v2/"+repository+"/") || strings.HasPrefix(s, "other proxy:") && !strings.Contains(text, w.otherProxy) ||
-			strings.Contains(s, ": CONNECT ") && strings.Contains(text, "useHttp: true")
-		if !late {
-			out = append(out, s)
-		}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for line := range s.seen {
+		out = append(out, line)
 	}
 	slices.Sort(out)
-	return strings.Join(out, "\n"), nil
+	return strings.NewReplacer(s.proxy.URL, w.proxy, s.otherProxy.URL, w.otherProxy).Replace(strings.Join(out, "\n")), nil
 }
 
 // show holds an effect against what comes of it.
