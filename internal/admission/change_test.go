@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/boltseal/boltseal/internal/admission"
+	"github.com/boltseal/boltseal/internal/weight"
 )
 
 func TestDecodeChange(t *testing.T) {
@@ -50,12 +51,16 @@ func TestChangesOfManyValues(t *testing.T) {
 	}
 }
 
-// FuzzDecodeChange: what is taken has a uid to be answered by, and an object.
+// FuzzDecodeChange: what is taken has a uid to be answered by, and an object, and costs no more than some times its bytes.
 func FuzzDecodeChange(f *testing.F) {
-	f.Add([]byte(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u","operation":"CREATE","object":{"a":1}}}`))
+	const head = `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u",`
+	f.Add([]byte(head + `"operation":"CREATE","object":{"a":1}}}`))
+	f.Add([]byte(head + `"operation":"DELETE","kind":{"group":"boltseal.dev","kind":"ImageIntegrityPolicy"},"oldObject":{"a":[` + strings.Repeat("{},", 300) + `{}]}}}`))
 	f.Add([]byte(`{"request":{"uid":"u"}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		c, err := admission.DecodeChange(body)
+		var c admission.Change
+		var err error
+		weight.Bound{Floor: 64 << 10, Times: 64}.Check(t, len(body), func() { c, err = admission.DecodeChange(body) })
 		if err == nil && (c.UID == "" || len(c.Object) == 0 || c.Object[0] != '{') {
 			t.Fatalf("%+v", c)
 		}

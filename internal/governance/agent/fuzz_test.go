@@ -13,7 +13,7 @@ import (
 // FuzzBundle: what a hub sends costs no more than its size to read, from the bytes to
 // the bundle, and a panic of what reads it would end the agent.
 func FuzzBundle(f *testing.F) {
-	const head = `{"apiVersion":"policy.boltseal.io/v1alpha1","kind":"ClusterBundle","metadata":{"name":"a"}`
+	head := `{"apiVersion":"` + v1alpha1.GroupVersion.String() + `","kind":"ClusterBundle","metadata":{"name":"a"}`
 	for _, s := range []string{
 		head + `}`, head + `,"spec":{"demands":[{"name":"d","effect":"deny","parameters":{"a":{"b":[[[1]]]}}}]}}`, head + `,"spec":{"demands":[` + strings.Repeat("{},", 99) + `{}]}}`,
 		head + `,"spec":{"demands":[{"objects":[{"kind":"ConfigMap"}]}],"exemptions":null}}`, head + `,"spec":{"a":` + strings.Repeat("[", 99) + strings.Repeat("]", 99) + `}}`,

@@ -99,7 +99,7 @@ func reportBytes(t *testing.T, r *v1alpha1.ClusterReport) []byte {
 // FuzzReport: what a member sends costs no more than its size to read, from the bytes
 // to what is believed of it.
 func FuzzReport(f *testing.F) {
-	const head = `{"apiVersion":"policy.boltseal.io/v1alpha1","kind":"ClusterReport","metadata":{"name":"a"}`
+	head := `{"apiVersion":"` + v1alpha1.GroupVersion.String() + `","kind":"ClusterReport","metadata":{"name":"a"}`
 	for _, s := range []string{head + `}`, head + `,"report":{"demands":[` + strings.Repeat("{},", 300) + `{}]}}`,
 		head + `,"report":{"demands":[{"name":"d","components":[` + strings.Repeat("{},", 300) + `{}]}],"version":"\u001b[2J"}}`, `{}`, `[`} {
 		f.Add([]byte(s))
