@@ -167,6 +167,7 @@ type Source struct {
 	hosts     endpoints.List // empty = all
 	instances map[string]string
 	client    *http.Client
+	near      *http.Client // for the machine's metadata, by no proxy
 	kept      *keeper.Keeper
 }
 
@@ -180,7 +181,7 @@ func New(o Options) (*Source, error) {
 	}
 	s := &Source{o: o, instances: map[string]string{}}
 	s.env = keys.Env{Transport: o.Transport, Getenv: o.Getenv, Clock: o.Clock, Limits: keys.Limits{AnswerBytes: maxAnswer}}.Complete()
-	s.client = s.env.Client()
+	s.client, s.near = s.env.Client(), s.env.Direct()
 	s.hosts, _ = endpoints.Parse(o.Endpoints)
 	for _, in := range o.Instances {
 		s.instances[in.InstanceName] = in.InstanceID

@@ -59,12 +59,12 @@ func TestRoles(t *testing.T) {
 			if err := os.Remove(h.token); err != nil {
 				t.Fatal(err)
 			}
-		}, says: "cannot be opened", is: boltseal.ErrConfiguration},
+		}, says: "no such file", is: boltseal.ErrConfiguration},
 		{name: "an empty token", set: func(t *testing.T, h *house) {
 			if err := os.WriteFile(h.token, nil, 0o600); err != nil {
 				t.Fatal(err)
 			}
-		}, says: "contains no OIDC token", is: boltseal.ErrConfiguration},
+		}, says: "contains no token", is: boltseal.ErrConfiguration},
 		{name: "no role", set: func(_ *testing.T, h *house) { delete(h.env, "ALIBABA_CLOUD_ROLE_ARN") }, says: "$ALIBABA_CLOUD_ROLE_ARN", is: boltseal.ErrConfiguration},
 		{name: "no provider", set: func(_ *testing.T, h *house) { delete(h.env, "ALIBABA_CLOUD_OIDC_PROVIDER_ARN") }, says: "$ALIBABA_CLOUD_OIDC_PROVIDER_ARN", is: boltseal.ErrConfiguration},
 		{name: "no token file", set: func(_ *testing.T, h *house) { delete(h.env, "ALIBABA_CLOUD_OIDC_TOKEN_FILE") }, says: "$ALIBABA_CLOUD_OIDC_TOKEN_FILE", is: boltseal.ErrConfiguration},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -116,7 +117,14 @@ func (h *house) source(t *testing.T, o alibaba.Options) *alibaba.Source {
 	if o.DefaultInstanceID == "" && o.Instances == nil {
 		o.DefaultInstanceID = instance
 	}
-	o.Transport, o.Getenv, o.Clock = h.Transport(), func(k string) string { return h.env[k] }, h.clock
+	way := h.Transport()
+	way.Proxy = func(r *http.Request) (*url.URL, error) {
+		if r.URL.Scheme != "https" { // the machine's metadata: a proxy would see the key
+			t.Errorf("%s goes by a proxy", r.URL.Host)
+		}
+		return nil, nil
+	}
+	o.Transport, o.Getenv, o.Clock = way, func(k string) string { return h.env[k] }, h.clock
 	o.Jitter = func() float64 { return 0 }
 	if o.Timeout == 0 { // nobody is to be late where a test does not say so
 		o.Timeout = testwait.Patience

@@ -3,11 +3,8 @@ package alibaba
 import (
 	"cmp"
 	"context"
-	"errors"
-	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -23,9 +20,7 @@ const (
 	metadataToken = "60" // seconds
 	sessionLife   = "3600"
 	sessionName   = "boltseal"
-	// maxOIDCToken is the longest that AssumeRoleWithOIDC takes.
-	maxOIDCToken = 20000
-	rootRegion   = "" // of services that are in none
+	rootRegion    = "" // of services that are in none
 )
 
 // service is the host of a service in a region.
@@ -57,9 +52,9 @@ func (s *Source) assume(ctx context.Context) (session, error) {
 	case in != "" && !region.MatchString(in):
 		return fail("$"+envRegion+" is no region", "")
 	}
-	token, err := readToken(file)
+	token, err := keys.ReadToken(opAssume, file)
 	if err != nil {
-		return fail(err.Error(), "see that the ServiceAccount's token is mounted there")
+		return session{}, err
 	}
 	u := url.URL{Scheme: "https", Host: s.service("sts", in), Path: "/", RawQuery: url.Values{"Action": {"AssumeRoleWithOIDC"}, "Version": {"2015-04-01"}, "Format": {"JSON"},
 		"Timestamp": {s.env.Clock().UTC().Format(timeForm)}}.Encode()}
@@ -69,7 +64,7 @@ func (s *Source) assume(ctx context.Context) (session, error) {
 		return fail("the request cannot be made", "")
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	b, err := s.do(req, opAssume, "see that the role is right and trusts this cluster's OIDC provider for system:serviceaccount:NAMESPACE:NAME of Boltseal, audience sts.aliyuncs.com")
+	b, err := s.do(s.client, req, opAssume, "see that the role is right and trusts this cluster's OIDC provider for system:serviceaccount:NAMESPACE:NAME of Boltseal, audience sts.aliyuncs.com")
 	if err != nil {
 		return session{}, err
 	}
@@ -105,24 +100,6 @@ func (k key) session(op, host string) (session, error) {
 	return session{k.AccessKeyID, k.AccessKeySecret, k.SecurityToken, end}, nil
 }
 
-// readToken reads a federated token. Errors hold nothing of the file.
-func readToken(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", errors.New("the file with the OIDC token, " + path + ", cannot be opened")
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return "", errors.New(path + " is no file")
-	}
-	b, err := io.ReadAll(io.LimitReader(f, maxOIDCToken+1))
-	token := strings.TrimSpace(string(b))
-	if err != nil || token == "" || len(b) > maxOIDCToken {
-		return "", errors.New("the file " + path + " contains no OIDC token")
-	}
-	return token, nil
-}
-
 // machine takes on the machine's role (ECS, instance metadata in its hardened mode:
 // whoever asks must first get a token, which a request that was smuggled in cannot).
 func (s *Source) machine(ctx context.Context) (session, error) {
@@ -133,7 +110,7 @@ func (s *Source) machine(ctx context.Context) (session, error) {
 			return "", &keys.Error{Op: opMachine, Host: metadata, Err: boltseal.ErrConfiguration}
 		}
 		req.Header.Set(header, value)
-		b, err := s.do(req, opMachine, remedy)
+		b, err := s.do(s.near, req, opMachine, remedy)
 		return strings.TrimSpace(string(b)), err
 	}
 	bad := func(detail string) (session, error) {

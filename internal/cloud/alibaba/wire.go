@@ -78,7 +78,7 @@ func (s *Source) authorize(ctx context.Context, at place, instance string, as se
 		return oci.Credential{}, &keys.Error{Op: opAuthorize, Host: host, Err: boltseal.ErrConfiguration}
 	}
 	sign(req, as, "GetAuthorizationToken", "2018-12-01", rand.Text(), s.env.Clock())
-	b, err := s.do(req, opAuthorize, "give the role cr:GetAuthorizationToken and cr:PullRepository on instance "+instance+", and see that the instance is in region "+at.region)
+	b, err := s.do(s.client, req, opAuthorize, "give the role cr:GetAuthorizationToken and cr:PullRepository on instance "+instance+", and see that the instance is in region "+at.region)
 	if err != nil {
 		return oci.Credential{}, err
 	}
@@ -121,12 +121,12 @@ func parseAuthorization(b []byte) (oci.Credential, error) {
 	return oci.Credential{Username: doc.TempUsername, Password: doc.AuthorizationToken, Expires: time.UnixMilli(doc.ExpireTime)}, nil
 }
 
-// do sends a request once, and returns the body of a good answer.
-func (s *Source) do(req *http.Request, op, remedy string) ([]byte, error) {
+// do sends a request once, by one of the clients, and returns the body of a good answer.
+func (s *Source) do(by *http.Client, req *http.Request, op, remedy string) ([]byte, error) {
 	req.Header.Set("User-Agent", "boltseal")
 	req.Header.Set("Accept", "application/json")
 	host := req.URL.Host
-	resp, err := s.client.Do(req)
+	resp, err := by.Do(req)
 	if err != nil {
 		return nil, keys.NoAnswer(op, "", host, err)
 	}

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -25,10 +24,7 @@ import (
 // podToken is where Kubernetes puts a Pod's token.
 const podToken = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 
-const (
-	maxTokenBytes = 16 << 10
-	opSignIn      = "sign in to Vault"
-)
+const opSignIn = "sign in to Vault"
 
 // client speaks to one vault.
 type client struct {
@@ -61,7 +57,7 @@ func (c *client) client() (*http.Client, error) {
 	pem := []byte(c.p.CACert)
 	if c.p.CAFile != "" {
 		var err error
-		if pem, err = readFile(c.p.CAFile, trust.MaxPEMBytes); err != nil {
+		if pem, err = keys.ReadFile("read", c.p.CAFile, trust.MaxPEMBytes); err != nil {
 			return nil, err
 		}
 	}
@@ -106,27 +102,6 @@ func trusting(rt http.RoundTripper, pool *x509.CertPool) (http.RoundTripper, err
 	return t, nil
 }
 
-// readFile reads a regular file. Errors hold nothing of it.
-func readFile(path string, most int64) ([]byte, error) {
-	fail := func(detail string) error {
-		return &keys.Error{Op: "read", Target: path, Detail: detail, Err: boltseal.ErrConfiguration}
-	}
-	info, err := os.Stat(path)
-	if err != nil || !info.Mode().IsRegular() {
-		return nil, fail("there is no such file, or it may not be read")
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fail("it may not be read")
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err != nil || int64(len(b)) > most {
-		return nil, fail(fmt.Sprintf("it cannot be read, or has more than %d bytes", most))
-	}
-	return b, nil
-}
-
 // get asks for a path, signed in; a token that is refused is renewed once.
 func (c *client) get(ctx context.Context, op, path string, into any) error {
 	for again := false; ; again = true {
@@ -154,14 +129,14 @@ func (c *client) signedIn(ctx context.Context, anew bool) (string, error) {
 	if c.token != "" && !anew && (c.until.IsZero() || now.Before(c.until)) {
 		return c.token, nil
 	}
-	jwt, err := readFile(cmp.Or(c.p.Auth.TokenFile, podToken), maxTokenBytes)
+	jwt, err := keys.ReadToken(opSignIn, cmp.Or(c.p.Auth.TokenFile, podToken))
 	if err != nil {
 		return "", err
 	}
 	question := struct {
 		Role string `json:"role"`
 		JWT  string `json:"jwt"`
-	}{c.p.Auth.Role, strings.TrimSpace(string(jwt))}
+	}{c.p.Auth.Role, jwt}
 	var answer struct {
 		Auth struct {
 			ClientToken   string `json:"client_token"`
@@ -193,8 +168,7 @@ func (c *client) ownToken(ctx context.Context) (string, error) {
 		}
 		return token, nil
 	}
-	b, err := readFile(c.p.Auth.TokenFile, maxTokenBytes)
-	return strings.TrimSpace(string(b)), err
+	return keys.ReadToken(opSignIn, c.p.Auth.TokenFile)
 }
 
 // do asks once.
@@ -217,7 +191,7 @@ func (c *client) do(ctx context.Context, method, op, path, token string, questio
 		req.Header.Set("X-Vault-Namespace", c.p.VaultNamespace)
 	}
 	if token != "" {
-		if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		if !keys.IsToken(token) {
 			return &keys.Error{Op: opSignIn, Host: c.host, Err: boltseal.ErrConfiguration, Detail: "the token has characters that no token has"}
 		}
 		req.Header.Set("X-Vault-Token", token)

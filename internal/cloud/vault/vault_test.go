@@ -238,7 +238,7 @@ func TestSigningIn(t *testing.T) {
 		{name: "token of two lines", set: func(t *testing.T, h *house, p *vault.Parameters) {
 			own(h, p)
 			h.write(t, h.vault.Token(time.Hour, "secret/")+"\nX-Evil: 1")
-		}, says: "characters that no token has", is: boltseal.ErrConfiguration},
+		}, says: "contains no token", is: boltseal.ErrConfiguration},
 		{name: "sealed", set: func(_ *testing.T, h *house, _ *vault.Parameters) { h.vault.Seal(true) }, says: "HTTP 503: no answer (Vault is sealed)", is: boltseal.ErrUnavailable},
 		{name: "a redirect", set: func(_ *testing.T, h *house, _ *vault.Parameters) { h.vault.Redirect = "https://evil.example" }, says: "the token stays here", is: boltseal.ErrRefused},
 		{name: "another authority", set: func(t *testing.T, _ *house, p *vault.Parameters) {
