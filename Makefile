@@ -14,7 +14,7 @@ STRESS_BESIDE   ?= 4
 STRESS_E2E      ?= ./...
 
 .PHONY: help build image manifests demo cluster cluster-down test test-parts check lint structure lint-format lint-modules lint-vet lint-static \
-  race race-unit race-tools race-googlesdk e2e e2e-build e2e-browser pictures recording fuzz stress bench clean
+  race race-unit race-tools race-googlesdk race-alibabasdk e2e e2e-build e2e-browser pictures recording fuzz stress bench clean
 
 help: ## say what each target does
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,12 +67,13 @@ lint-vet:
 	$(GO) vet ./...
 	$(GO) -C tools vet ./...
 	$(GO) -C internal/testcloud/googlesdk vet ./...
+	$(GO) -C internal/testcloud/alibabasdk vet ./...
 
 lint-static:
 	$(GO) tool -modfile=tools/go.mod staticcheck ./...
 
 race: ## all tests under the race detector
-	@$(MAKE) --no-print-directory -k race-unit race-tools race-googlesdk
+	@$(MAKE) --no-print-directory -k race-unit race-tools race-googlesdk race-alibabasdk
 
 race-unit:
 	$(GO) test -race ./...
@@ -82,6 +83,9 @@ race-tools:
 
 race-googlesdk:
 	$(GO) -C internal/testcloud/googlesdk test ./...
+
+race-alibabasdk:
+	$(GO) -C internal/testcloud/alibabasdk test ./...
 
 e2e-build: ## build the control plane and Gatekeeper for e2e (about 10 minutes once, then cached)
 	$(GO) -C e2e run ./cmd/kit build

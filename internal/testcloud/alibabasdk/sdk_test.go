@@ -1,12 +1,15 @@
-package alibaba_test
+package alibabasdk
 
 import (
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	cr "github.com/alibabacloud-go/cr-20181201/v2/client"
 	openapi "github.com/alibabacloud-go/darabonba-openapi/v2/client"
@@ -15,6 +18,41 @@ import (
 
 	"github.com/boltseal/boltseal/internal/testcloud"
 )
+
+const (
+	region      = "cn-hangzhou"
+	host        = "acme-registry.cn-hangzhou.cr.aliyuncs.com"
+	instance    = "cri-kmsiwlxxdcvaduwb"
+	roleARN     = "acs:ram::1135115445850000:role/boltseal"
+	providerARN = "acs:ram::1135115445850000:oidc-provider/ack-rrsa-c0ffee"
+	subject     = "system:serviceaccount:boltseal-system:boltseal"
+)
+
+// house is a cloud with an instance that Boltseal's role may read.
+type house struct {
+	*testcloud.Cloud
+	cloud   *testcloud.Alibaba
+	cluster *testcloud.Issuer
+	token   string // path of the OIDC token
+}
+
+func newHouse(t *testing.T) *house {
+	t.Helper()
+	h := &house{Cloud: testcloud.Start(t, nil), cluster: testcloud.NewIssuer(t, "https://oidc.example/cluster"), token: filepath.Join(t.TempDir(), "token")}
+	h.cloud = h.Alibaba(region)
+	h.cloud.Role(roleARN, testcloud.AlibabaRole{Provider: providerARN, Issuer: h.cluster, Subject: subject})
+	h.assert(t, testcloud.AlibabaAudience)
+	return h
+}
+
+// assert writes an OIDC token for an audience.
+func (h *house) assert(t *testing.T, audience string) {
+	t.Helper()
+	text := h.cluster.Token(testcloud.Claims{Subject: subject, Audience: audience, Expires: time.Now().Add(24 * time.Hour).Unix()})
+	if err := os.WriteFile(h.token, []byte(text+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
 
 // proxied leads Alibaba Cloud's own SDKs here: they take a proxy, and no transport.
 func (h *house) proxied(t *testing.T) (plain, tunnel string) {
@@ -28,7 +66,7 @@ func (h *house) proxied(t *testing.T) (plain, tunnel string) {
 // send is taken, so that a request of ours which is taken too is one that they could
 // have sent.
 func TestOfficialSDK(t *testing.T) {
-	h := newHouse(t, nil)
+	h := newHouse(t)
 	plain, tunnel := h.proxied(t)
 	ca := string(h.CAPEM())
 	trust(t, h)
@@ -76,7 +114,7 @@ func TestOfficialSDK(t *testing.T) {
 			t.Errorf("%s: another secret: %v", name, err)
 		}
 	}
-	h.assert(t, testcloud.Claims{Audience: "https://kubernetes.default.svc"})
+	h.assert(t, "https://kubernetes.default.svc")
 	if oidc, err = providers.NewOIDCCredentialsProviderBuilder().WithOIDCProviderARN(providerARN).WithOIDCTokenFilePath(h.token).WithRoleArn(roleARN).
 		WithStsRegionId(region).WithHttpOptions(&providers.HttpOptions{Proxy: tunnel}).Build(); err != nil {
 		t.Fatal(err)
