@@ -120,7 +120,8 @@ const (
 	CauseBadCertificate     Cause = "bad-certificate"   // a chain that breaks the certificate rules
 	CauseSignatureExpired   Cause = "signature-expired" // the signer's own expiry has passed
 	CauseCertificateExpired Cause = "certificate-expired"
-	CauseTimestamp          Cause = "timestamp" // missing, bad or untrusted timestamp where one is needed
+	CauseTimestamp          Cause = "timestamp"  // missing, bad or untrusted timestamp where one is needed
+	CauseNotLogged          Cause = "not-logged" // no entry of a trusted transparency log where one is needed
 	CauseRevoked            Cause = "revoked"
 	CauseRevocation         Cause = "revocation" // answers came, and none of them can be relied on
 	CauseConfiguration      Cause = "configuration"

@@ -17,6 +17,10 @@ type Evidence struct {
 	Outcome Outcome `json:"outcome"`
 	Reason  Reason  `json:"reason,omitzero"` // why it is not Verified; zero where it is
 
+	// Kind is what the candidate is, where its artifact type does not say it: a
+	// "signature", or an attestation's predicate type.
+	Kind string `json:"kind,omitempty"`
+
 	Format      string    `json:"format,omitempty"` // envelope media type
 	Scheme      string    `json:"scheme,omitempty"` // signing scheme, "notary.x509", …
 	Signer      *Signer   `json:"signer,omitempty"` // nil where no certificate could be read
@@ -33,10 +37,10 @@ type Evidence struct {
 	ValidUntil time.Time `json:"validUntil,omitzero"`
 }
 
-// Signer describes the leaf certificate of a signature.
+// Signer describes the leaf certificate of a signature, or the key that made it.
 type Signer struct {
-	Subject     string    `json:"subject"` // RFC 4514
-	Issuer      string    `json:"issuer"`
+	Subject     string    `json:"subject"`     // RFC 4514; of Sigstore's certificates whom they were issued to; of a key "key NAME"
+	Issuer      string    `json:"issuer"`      // RFC 4514; of Sigstore's certificates who vouches for the subject; "" of a key
 	Serial      string    `json:"serial"`      // hexadecimal
 	Fingerprint string    `json:"fingerprint"` // "sha256:" and the hex digest of the DER bytes
 	NotBefore   time.Time `json:"notBefore"`

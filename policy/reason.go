@@ -15,7 +15,7 @@ import (
 var nearness = []boltseal.Cause{
 	boltseal.CauseIncomplete, boltseal.CauseInternal, boltseal.CauseMalformed, boltseal.CauseUnsupported, boltseal.CauseLimit, boltseal.CauseOtherImage,
 	boltseal.CauseTampered, boltseal.CauseBadCertificate, boltseal.CauseNoTrustPolicy, boltseal.CauseConfiguration,
-	boltseal.CauseUntrustedSigner, boltseal.CauseIdentity, boltseal.CauseTimestamp,
+	boltseal.CauseUntrustedSigner, boltseal.CauseNotLogged, boltseal.CauseIdentity, boltseal.CauseTimestamp,
 	boltseal.CauseCertificateExpired, boltseal.CauseSignatureExpired, boltseal.CauseRevocation, boltseal.CauseRevoked,
 	boltseal.CauseUnauthorized, boltseal.CauseRefused, boltseal.CauseUnusable, boltseal.CauseUnavailable,
 }

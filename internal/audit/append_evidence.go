@@ -141,6 +141,7 @@ func (w *writer) evidence(ev *boltseal.Evidence) {
 	if ev.Reason != (boltseal.Reason{}) {
 		w.reason(`,"reason":`, ev.Reason)
 	}
+	w.optional(`,"kind":`, ev.Kind)
 	w.optional(`,"format":`, ev.Format)
 	w.optional(`,"scheme":`, ev.Scheme)
 	if ev.Signer != nil {

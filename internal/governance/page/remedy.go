@@ -19,6 +19,8 @@ func remedyOf(reason string) string {
 		return "Do not run this image before you know where it came from. If it is right, sign it again with a valid certificate."
 	case boltseal.CauseSignatureExpired, boltseal.CauseCertificateExpired, boltseal.CauseBadCertificate, boltseal.CauseTimestamp:
 		return "Sign the image again with a valid certificate and a timestamp, or use a newer image."
+	case boltseal.CauseNotLogged:
+		return "Sign the image again with an upload to a transparency log, or change the trust policy."
 	case boltseal.CauseOtherImage, boltseal.CauseMalformed, boltseal.CauseUnsupported:
 		return "Sign this image again."
 	case boltseal.CauseNoTrustPolicy:
