@@ -206,17 +206,17 @@ func TestExclusions(t *testing.T) {
 	unsigned, digest := image("excluded")
 	other, _ := image("not-excluded")
 	demand(t, ns, "deny", fmt.Sprintf(`  parameters:
-    excludedImages: [%q, "docker.io/library/*", "registry.example:5000/base/*"]
+    excludedImages: [%q, "docker.io/library/*", "registry.example:5000/base/*", "registry.example:5000/tools/app:v1*"]
 `, unsigned))
 	apply := func(name, image string) error { return cluster.Apply(t.Context(), pod(ns, name, image)) }
 	admitted(t, "exact", apply("exact", unsigned))
 	denied(t, "exact, but with a digest too", apply("with-digest", unsigned+"@"+digest))
 	denied(t, "another", apply("another", other))
 	for i, image := range []string{"nginx", "nginx:1.27", "library/nginx", "docker.io/nginx", "docker.io/library/nginx:1", "index.docker.io/nginx",
-		"registry.example:5000/base/os", "registry.example:5000/base/os:1@" + digest} {
+		"registry.example:5000/base/os", "registry.example:5000/base/os:1@" + digest, "registry.example:5000/tools/app:v1.2"} {
 		admitted(t, image, apply(fmt.Sprint("in-", i), image))
 	}
-	for i, image := range []string{"evil/nginx", "registry.example/base/os", "registry.example:5000/basement/os", "docker.io.evil.example/library/nginx"} {
+	for i, image := range []string{"evil/nginx", "registry.example/base/os", "registry.example:5000/basement/os", "docker.io.evil.example/library/nginx", "registry.example:5000/tools/app:v2", "registry.example:5000/tools/app:v1.2@" + digest} {
 		denied(t, image, apply(fmt.Sprint("out-", i), image), image)
 	}
 	for _, pattern := range []string{"registry*", "*", "*.example/app", "registry.example/*/app", "nginx*"} {

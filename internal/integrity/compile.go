@@ -56,11 +56,14 @@ type Policy struct {
 type pattern struct {
 	text   string
 	prefix bool
+	tag    bool // it ends in the beginning of an image's tag
 }
 
+// matches compares. A tag says nothing of an image whose digest is written after it: the
+// node pulls that digest, and whoever writes the image can write any tag before it.
 func (p pattern) matches(s string) bool {
 	if p.prefix {
-		return strings.HasPrefix(s, p.text)
+		return strings.HasPrefix(s, p.text) && !(p.tag && strings.Contains(s[len(p.text):], "@"))
 	}
 	return s == p.text
 }
@@ -156,7 +159,7 @@ func (c *compiler) names(field string, list []string) (out []pattern) {
 		case !namespaceName(text, prefix):
 			c.fail(field, "%q can be no namespace's name: lower-case letters, digits and hyphens, at most %d", n, validation.DNS1123LabelMaxLength)
 		}
-		out = append(out, pattern{text, prefix})
+		out = append(out, pattern{text: text, prefix: prefix})
 	}
 	return out
 }
@@ -225,7 +228,8 @@ func imagePattern(text string) (pattern, error) {
 	if err != nil {
 		return pattern{}, err
 	}
-	p := pattern{text: ref.Registry + "/" + path, prefix: true}
+	_, tag, _ := strings.Cut(path, ":")
+	p := pattern{text: ref.Registry + "/" + path, prefix: true, tag: tag != "" && !strings.Contains(path, "@")}
 	if path != "" && !slices.ContainsFunc(completions(p.text), func(image string) bool {
 		ref, err := boltseal.ParseReference(image)
 		return err == nil && p.matches(ref.String())

@@ -139,7 +139,37 @@ func excludes(t *testing.T, pattern, image string) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
+	_, tag, _ := strings.Cut(path, ":")
+	if ref.Digest != "" && tag != "" && !strings.Contains(path, "@") {
+		return false
+	}
 	return strings.HasPrefix(ref.String(), registry.Registry+"/"+path)
+}
+
+// TestATagSaysNothingOfADigest: whoever writes an image can write any tag before a digest,
+// so that what is excluded or exempt by its tag is not so with a digest of choice.
+func TestATagSaysNothingOfADigest(t *testing.T) {
+	t.Parallel()
+	digest := "@sha256:" + strings.Repeat("a", 64)
+	for _, c := range []struct {
+		pattern, image string
+		want           bool
+	}{
+		{"reg.example/app:v1*", "reg.example/app:v1.2", true}, {"reg.example/app:v1*", "reg.example/app:v1.2" + digest, false}, {"reg.example/app:v1", "reg.example/app:v1" + digest, false},
+		{"reg.example/app:*", "reg.example/app:v1" + digest, true}, {"reg.example/app*", "reg.example/app:v1" + digest, true}, {"reg.example/app:v1@*", "reg.example/app:v1" + digest, true},
+		{"reg.example:5000/a*", "reg.example:5000/app:v1" + digest, true}, {"reg.example/app:v1" + digest, "reg.example/app:v1" + digest, true},
+	} {
+		p, problems := integrity.Compile("p", v1alpha1.ImageIntegrityPolicySpec{ExcludedImages: []string{c.pattern}, Exemptions: []v1alpha1.Exemption{{Name: "e", Category: v1alpha1.Waiver, Images: []string{c.pattern}}}})
+		if len(problems) > 0 {
+			t.Fatal(problems)
+		}
+		if got := p.Excludes(c.image); got != c.want {
+			t.Errorf("%s excludes %s: %t", c.pattern, c.image, got)
+		}
+		if got := p.ExemptionOf(integrity.Subject{Namespace: "n"}, c.image, time.Now()) != nil; got != c.want {
+			t.Errorf("%s exempts %s: %t", c.pattern, c.image, got)
+		}
+	}
 }
 
 func FuzzExcludes(f *testing.F) {
