@@ -84,10 +84,11 @@ const (
 	sourceOf       // the image of an image volume
 	csiOf          // the inline volume of a CSI driver
 	secretsOf      // imagePullSecrets
+	imagesOf       // a list that is called image: its texts are images
 )
 
 // find reads an object. Every text that is called image is an image, wherever it
-// stands; so are the references of image volumes, and what CSI drivers mount.
+// stands, and every text in a list that is; so are the references of image volumes, and what CSI drivers mount.
 func find(object []byte, drivers integrity.Drivers) (*finder, error) {
 	f := &finder{d: jsontext.NewDecoder(bytes.NewReader(object), jsontext.AllowDuplicateNames(true)), drivers: drivers}
 	return f, f.walk(whole, 0)
@@ -110,7 +111,13 @@ func (f *finder) walk(in role, depth int) error {
 			return err
 		}
 		for f.d.PeekKind() != ']' {
-			if err := f.walk(in, depth+1); err != nil {
+			var err error
+			if in == imagesOf && f.d.PeekKind() == '"' {
+				err = f.listed()
+			} else {
+				err = f.walk(in, depth+1)
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -120,6 +127,15 @@ func (f *finder) walk(in role, depth int) error {
 		return f.object(in, depth)
 	}
 	return f.d.SkipValue()
+}
+
+// listed reads a text in a list of images.
+func (f *finder) listed() error {
+	token, err := f.d.ReadToken()
+	if err != nil || strings.TrimSpace(token.String()) == "" {
+		return err
+	}
+	return f.add("", "", "", text{token.String(), string(f.d.StackPointer())})
 }
 
 // object reads an object's members, and then says what it was.
@@ -195,6 +211,8 @@ func (f *finder) member(in role, member string, attributes map[string]text, dept
 		return f.d.SkipValue()
 	case in == csiOf && member == "volumeAttributes":
 		return f.attributes(attributes)
+	case member == "image" && f.d.PeekKind() == '[':
+		as = imagesOf
 	case in == volumeOf && member == "image":
 		as = sourceOf
 	case in == volumeOf && member == "csi":

@@ -51,19 +51,25 @@ func TestImagesInKindsOfOthers(t *testing.T) {
 	}{
 		"a Rollout": {`{metadata: {name: web}, spec: {replicas: 1, strategy: {canary: {steps: [{setWeight: 20}, {pause: {}}]}}, template: {spec: {initContainers: [{name: i, image: a:1}], containers: [{name: app, image: b:1, env: [{name: image, value: none}], ports: [{name: image}]}]}}}}`,
 			[]string{`container "i" at spec.template.spec.initContainers[0].image=a:1`, `container "app" at spec.template.spec.containers[0].image=b:1`}},
-		"a Knative Service without a name": {`{spec: {template: {spec: {containerConcurrency: 0, containers: [{image: a:1}]}}}}`, []string{"spec.template.spec.containers[0].image=a:1"}},
-		"a DeploymentConfig":               {`{spec: {triggers: [{type: ImageChange, imageChangeParams: {from: {kind: ImageStreamTag, name: "x:latest"}, lastTriggeredImage: "r/x@sha256:1"}}], template: {spec: {containers: [{name: app, image: " "}, {name: b, image: ""}, {name: c, image: c:1}]}}}}`, []string{`container "c" at spec.template.spec.containers[2].image=c:1`}},
-		"a list of jobs":                   {`{spec: {replicatedJobs: [{template: {spec: {template: {spec: {containers: [{name: x, image: a:1}]}}}}}, {template: {spec: {template: {spec: {containers: [{name: x, image: a:2}]}}}}}]}}`, []string{`container "x" at spec.replicatedJobs[0].template.spec.template.spec.containers[0].image=a:1`, `container "x" at spec.replicatedJobs[1].template.spec.template.spec.containers[0].image=a:2`}},
-		"by roles":                         {`{spec: {pytorchReplicaSpecs: {Master: {template: {spec: {containers: [{name: m, image: a:1}]}}}}}}`, []string{`container "m" at spec.pytorchReplicaSpecs.Master.template.spec.containers[0].image=a:1`}},
-		"a Workflow":                       {`{spec: {templates: [{name: t, container: {image: a:1}}, {name: s, script: {image: b:1, source: x}}, {name: c, containerSet: {containers: [{name: c1, image: c:1}]}, sidecars: [{name: sc, image: d:1}]}]}}`, []string{"spec.templates[0].container.image=a:1", "spec.templates[1].script.image=b:1", `container "c1" at spec.templates[2].containerSet.containers[0].image=c:1`, `container "sc" at spec.templates[2].sidecars[0].image=d:1`}},
-		"a Task":                           {`{spec: {stepTemplate: {image: a:1}, steps: [{name: s, image: b:1, script: "image: no"}], sidecars: [{name: d, image: c:1}]}}`, []string{"spec.stepTemplate.image=a:1", `container "s" at spec.steps[0].image=b:1`, `container "d" at spec.sidecars[0].image=c:1`}},
-		"a PipelineRun":                    {`{spec: {pipelineSpec: {tasks: [{name: t, taskSpec: {steps: [{name: s, image: b:1}]}}]}}}`, []string{`container "s" at spec.pipelineSpec.tasks[0].taskSpec.steps[0].image=b:1`}},
-		"a virtual machine":                {`{spec: {template: {spec: {domain: {firmware: {kernelBoot: {container: {image: k:1}}}}, volumes: [{name: root, containerDisk: {image: disk:1}}, {name: c, cloudInitNoCloud: {userData: x}}]}}}}`, []string{"spec.template.spec.domain.firmware.kernelBoot.container.image=k:1", "spec.template.spec.volumes[0].containerDisk.image=disk:1"}},
-		"one image at the top":             {`{spec: {image: a:1, version: 3}}`, []string{"spec.image=a:1"}},
-		"outside of spec":                  {`{template: {spec: {containers: [{name: x, image: a:1}]}}, objects: [{kind: Pod, spec: {containers: [{name: z, image: b:1}]}}]}`, []string{`container "x" at template.spec.containers[0].image=a:1`, `container "z" at objects[0].spec.containers[0].image=b:1`}},
-		"volumes":                          {`{spec: {template: {spec: {containers: [], volumes: [{name: v, image: {reference: a:1, pullPolicy: Always}}, {name: d, csi: {driver: csi.example, volumeAttributes: {ref: b:1, image: none}}}, {name: o, csi: {driver: other, volumeAttributes: {ref: none, image: none}}}, {name: r, rbd: {image: none, monitors: [m]}}, {image: {reference: c:1}, name: late}]}}}}`, []string{`image volume "v" at spec.template.spec.volumes[0].image.reference=a:1`, `image volume "d" (CSI driver csi.example) at spec.template.spec.volumes[1].csi.volumeAttributes.ref=b:1`, `image volume "late" at spec.template.spec.volumes[4].image.reference=c:1`}},
-		"what is no image":                 {`{metadata: {annotations: {image: none}, labels: {image: none}}, status: {containers: [{image: none}]}, spec: {image: {repository: none, tag: none}, images: [none], other: {image: 7}, more: {image: null}, text: image}}`, nil},
-		"volumes of another shape":         {`{spec: {volumes: {a: {image: x:1}, b: [1, {csi: 3}], c: text}, containers: 3, imagePullSecrets: {a: b}}}`, []string{"spec.volumes.a.image=x:1"}},
+		"a Knative Service without a name":  {`{spec: {template: {spec: {containerConcurrency: 0, containers: [{image: a:1}]}}}}`, []string{"spec.template.spec.containers[0].image=a:1"}},
+		"a DeploymentConfig":                {`{spec: {triggers: [{type: ImageChange, imageChangeParams: {from: {kind: ImageStreamTag, name: "x:latest"}, lastTriggeredImage: "r/x@sha256:1"}}], template: {spec: {containers: [{name: app, image: " "}, {name: b, image: ""}, {name: c, image: c:1}]}}}}`, []string{`container "c" at spec.template.spec.containers[2].image=c:1`}},
+		"a list of jobs":                    {`{spec: {replicatedJobs: [{template: {spec: {template: {spec: {containers: [{name: x, image: a:1}]}}}}}, {template: {spec: {template: {spec: {containers: [{name: x, image: a:2}]}}}}}]}}`, []string{`container "x" at spec.replicatedJobs[0].template.spec.template.spec.containers[0].image=a:1`, `container "x" at spec.replicatedJobs[1].template.spec.template.spec.containers[0].image=a:2`}},
+		"by roles":                          {`{spec: {pytorchReplicaSpecs: {Master: {template: {spec: {containers: [{name: m, image: a:1}]}}}}}}`, []string{`container "m" at spec.pytorchReplicaSpecs.Master.template.spec.containers[0].image=a:1`}},
+		"a Workflow":                        {`{spec: {templates: [{name: t, container: {image: a:1}}, {name: s, script: {image: b:1, source: x}}, {name: c, containerSet: {containers: [{name: c1, image: c:1}]}, sidecars: [{name: sc, image: d:1}]}]}}`, []string{"spec.templates[0].container.image=a:1", "spec.templates[1].script.image=b:1", `container "c1" at spec.templates[2].containerSet.containers[0].image=c:1`, `container "sc" at spec.templates[2].sidecars[0].image=d:1`}},
+		"a Task":                            {`{spec: {stepTemplate: {image: a:1}, steps: [{name: s, image: b:1, script: "image: no"}], sidecars: [{name: d, image: c:1}]}}`, []string{"spec.stepTemplate.image=a:1", `container "s" at spec.steps[0].image=b:1`, `container "d" at spec.sidecars[0].image=c:1`}},
+		"a PipelineRun":                     {`{spec: {pipelineSpec: {tasks: [{name: t, taskSpec: {steps: [{name: s, image: b:1}]}}]}}}`, []string{`container "s" at spec.pipelineSpec.tasks[0].taskSpec.steps[0].image=b:1`}},
+		"a virtual machine":                 {`{spec: {template: {spec: {domain: {firmware: {kernelBoot: {container: {image: k:1}}}}, volumes: [{name: root, containerDisk: {image: disk:1}}, {name: c, cloudInitNoCloud: {userData: x}}]}}}}`, []string{"spec.template.spec.domain.firmware.kernelBoot.container.image=k:1", "spec.template.spec.volumes[0].containerDisk.image=disk:1"}},
+		"one image at the top":              {`{spec: {image: a:1, version: 3}}`, []string{"spec.image=a:1"}},
+		"outside of spec":                   {`{template: {spec: {containers: [{name: x, image: a:1}]}}, objects: [{kind: Pod, spec: {containers: [{name: z, image: b:1}]}}]}`, []string{`container "x" at template.spec.containers[0].image=a:1`, `container "z" at objects[0].spec.containers[0].image=b:1`}},
+		"volumes":                           {`{spec: {template: {spec: {containers: [], volumes: [{name: v, image: {reference: a:1, pullPolicy: Always}}, {name: d, csi: {driver: csi.example, volumeAttributes: {ref: b:1, image: none}}}, {name: o, csi: {driver: other, volumeAttributes: {ref: none, image: none}}}, {name: r, rbd: {image: none, monitors: [m]}}, {image: {reference: c:1}, name: late}]}}}}`, []string{`image volume "v" at spec.template.spec.volumes[0].image.reference=a:1`, `image volume "d" (CSI driver csi.example) at spec.template.spec.volumes[1].csi.volumeAttributes.ref=b:1`, `image volume "late" at spec.template.spec.volumes[4].image.reference=c:1`}},
+		"two templates, and a list of them": {`{spec: {leaderWorkerTemplate: {leaderTemplate: {spec: {containers: [{name: l, image: a:1}]}}, workerTemplate: {spec: {containers: [{name: w, image: b:1}], ephemeralContainers: [{name: e, image: c:1}]}}}, podTemplates: [[{spec: {containers: [{name: x, image: d:1}]}}]]}}`, []string{`container "l" at spec.leaderWorkerTemplate.leaderTemplate.spec.containers[0].image=a:1`, `container "w" at spec.leaderWorkerTemplate.workerTemplate.spec.containers[0].image=b:1`, `container "e" at spec.leaderWorkerTemplate.workerTemplate.spec.ephemeralContainers[0].image=c:1`, `container "x" at spec.podTemplates[0][0].spec.containers[0].image=d:1`}},
+		"a CronWorkflow":                    {`{spec: {schedule: "* * * * *", workflowSpec: {templates: [{name: t, script: {image: a:1}}]}}}`, []string{"spec.workflowSpec.templates[0].script.image=a:1"}},
+		"a list of images called image":     {`{spec: {image: [a:1, {image: b:1}, [c:1]]}}`, []string{"spec.image[0]=a:1", "spec.image[1].image=b:1", "spec.image[2][0]=c:1"}},
+		"a block device beside an image":    {`{spec: {volumes: [{name: r, rbd: {image: none}}, {name: d, dataVolume: {name: x}}], rbd: {image: a:1}}}`, []string{"spec.rbd.image=a:1"}},
+		"a volume group snapshot":           {`{spec: {volumeGroupSnapshotClassName: c, source: {selector: {matchLabels: {image: none}}}}}`, []string{"spec.source.selector.matchLabels.image=none"}},
+		"status below":                      {`{spec: {template: {metadata: {image: a:1}, status: {image: b:1}}}}`, []string{"spec.template.metadata.image=a:1", "spec.template.status.image=b:1"}},
+		"what is no image":                  {`{metadata: {annotations: {image: none}, labels: {image: none}}, status: {containers: [{image: none}]}, spec: {image: {repository: none, tag: none}, images: [none], other: {image: 7}, more: {image: null}, text: image}}`, nil},
+		"volumes of another shape":          {`{spec: {volumes: {a: {image: x:1}, b: [1, {csi: 3}], c: text}, containers: 3, imagePullSecrets: {a: b}}}`, []string{"spec.volumes.a.image=x:1"}},
 	} {
 		q, err := others().Decode(otherReview(t, tt.object, ""))
 		if err != nil {
@@ -82,6 +88,24 @@ func TestImagesInKindsOfOthers(t *testing.T) {
 	}
 	if q, err := (admission.Options{}).Decode(otherReview(t, "{spec: {image: x}}", "")); err != nil || !q.Unknown || len(q.Images) > 0 {
 		t.Errorf("a kind that nobody names: %+v, %v", q, err)
+	}
+}
+
+// TestImagesThatAreNotFoundInKindsOfOthers: docs/webhook.md lists these. What comes of
+// them is judged as Pods.
+func TestImagesThatAreNotFoundInKindsOfOthers(t *testing.T) {
+	t.Parallel()
+	for name, object := range map[string]string{
+		"in parts":                  "{spec: {image: {repository: r, tag: t}}}",
+		"under another name":        "{spec: {imageName: a:1, baseImage: a:1, containerImage: a:1, images: [a:1]}}",
+		"in a text that is JSON":    `{spec: {template: "{\"spec\":{\"containers\":[{\"image\":\"a:1\"}]}}", data: {"pod.yaml": "image: a:1"}}}`,
+		"in annotations and status": "{metadata: {annotations: {image: a:1}}, status: {image: a:1}}",
+		"by a reference":            "{spec: {workflowTemplateRef: {name: t}, taskRef: {resolver: bundles, params: [{name: bundle, value: a:1}]}}}",
+	} {
+		q, err := others().Decode(otherReview(t, object, ""))
+		if err != nil || len(q.Images) > 0 || q.Exempt == "" {
+			t.Errorf("%s: %+v, %v", name, q, err)
+		}
 	}
 }
 
@@ -169,7 +193,24 @@ func every(v any, top bool, out *[]string) {
 			if s, ok := e.(string); ok && k == "image" && strings.TrimSpace(s) != "" {
 				*out = append(*out, s)
 			}
+			if l, ok := e.([]any); ok && k == "image" {
+				listed(l, out)
+			}
 			every(e, false, out)
+		}
+	}
+}
+
+// listed collects the texts in a list that is called image, and in lists in it.
+func listed(l []any, out *[]string) {
+	for _, e := range l {
+		switch e := e.(type) {
+		case string:
+			if strings.TrimSpace(e) != "" {
+				*out = append(*out, e)
+			}
+		case []any:
+			listed(e, out)
 		}
 	}
 }
@@ -177,6 +218,7 @@ func every(v any, top bool, out *[]string) {
 // FuzzKindsOfOthers holds what is found against a plain reading of the same object.
 func FuzzKindsOfOthers(f *testing.F) {
 	f.Add(`{"spec":{"template":{"spec":{"containers":[{"name":"a","image":"x:1"}]}}}}`)
+	f.Add(`{"spec":{"image":["a",["b",{"image":["c"]}]],"volumes":[{"image":["d"]}]}}`)
 	f.Add(`{"spec":{"image":"a","steps":[{"image":"b"},3,"image",{"image":{"image":"c"}}]},"status":{"image":"d"}}`)
 	f.Fuzz(func(t *testing.T, object string) {
 		if strings.Contains(object, `"volumes"`) || strings.Contains(object, `\`) || !json.Valid([]byte(object)) {
