@@ -40,6 +40,9 @@ func Root(ctx context.Context) (string, error) {
 	return strings.TrimSpace(root), err
 }
 
+// Tags are those of a release, as the Makefile has them.
+const Tags = "grpcnotrace"
+
 // Build builds the program into a folder and returns its path.
 func Build(ctx context.Context, dir string) (string, error) {
 	root, err := Root(ctx)
@@ -47,7 +50,7 @@ func Build(ctx context.Context, dir string) (string, error) {
 		return "", err
 	}
 	binary := filepath.Join(dir, "boltseal")
-	if _, err := output(ctx, root, "go", "build", "-o", binary, "./cmd/boltseal"); err != nil {
+	if _, err := output(ctx, root, "go", "build", "-tags", Tags, "-o", binary, "./cmd/boltseal"); err != nil {
 		return "", err
 	}
 	return binary, nil

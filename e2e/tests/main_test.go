@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 // install builds Boltseal, applies what it needs and starts it.
 func install(ctx context.Context) (err error) {
 	binary := filepath.Join(cluster.Dir(), "boltseal")
-	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/boltseal")
+	build := exec.CommandContext(ctx, "go", "build", "-tags", product.Tags, "-o", binary, "./cmd/boltseal")
 	build.Dir = "../.."
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build boltseal: %w\n%s", err, out)

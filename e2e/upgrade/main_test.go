@@ -139,7 +139,7 @@ func oldPair(ctx context.Context, root string) (binary string, err error) {
 		return "", err
 	}
 	binary = filepath.Join(cluster.Dir(), "boltseal-old")
-	cmd := exec.CommandContext(ctx, "go", "build", "-overlay", file, "-o", binary, "./cmd/boltseal")
+	cmd := exec.CommandContext(ctx, "go", "build", "-tags", product.Tags, "-overlay", file, "-o", binary, "./cmd/boltseal")
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the old version: %w\n%s", err, out)

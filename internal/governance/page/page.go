@@ -2,12 +2,10 @@
 package page
 
 import (
-	"bytes"
 	"crypto/sha256"
 	_ "embed"
 	"encoding/base64"
 	"errors"
-	"html/template"
 	"io"
 	"slices"
 	"strings"
@@ -179,14 +177,8 @@ func worstOf(all []v1alpha1.AssignmentState, assignment string) (state v1alpha1.
 	return state, "", ""
 }
 
-var (
-	//go:embed page.css
-	style string
-	//go:embed page.html
-	source string
-
-	pages = template.Must(template.New("page").Parse(strings.Replace(source, "/*STYLE*/", style, 1)))
-)
+//go:embed page.css
+var style string
 
 // Policy is the Content-Security-Policy of every page: nothing is loaded and nothing is
 // run; the one style is known by its SHA-256 (CSP Level 3, section 2.3.1).
@@ -229,23 +221,13 @@ func (s *Site) WriteFile(w io.Writer) error {
 }
 
 func (s *Site) render(w io.Writer, sections []section, file bool) error {
-	var b limited
-	err := pages.Execute(&b, document{Policy: Policy(), At: instant(s.in.Now), File: file, Sections: sections})
-	if err != nil {
-		return err
+	d := document{Policy: Policy(), At: instant(s.in.Now), File: file, Sections: sections}
+	var m markup
+	if d.write(&m); m.err != nil {
+		return m.err
 	}
-	_, err = w.Write(b.Bytes())
+	_, err := w.Write(m.buf.Bytes())
 	return err
-}
-
-// limited is a buffer with an end.
-type limited struct{ bytes.Buffer }
-
-func (l *limited) Write(p []byte) (int, error) {
-	if l.Len()+len(p) > maxBytes {
-		return 0, ErrTooLarge
-	}
-	return l.Buffer.Write(p)
 }
 
 // everything is what a file has: the overview, then each assignment, cluster, namespace,

@@ -8,7 +8,7 @@ import (
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
 )
 
-// What the template shows. Texts in it are clean, and the template escapes them.
+// What is shown. Texts in it are clean, and are escaped where they are written; see markup.go.
 
 type document struct {
 	Policy, At string
