@@ -24,9 +24,39 @@ type Image struct {
 	Image  string // as it stands in the object
 	Pinned bool   // it names a digest
 	Found  Found
-	// Recall decides from memory, as the registry would have answered at most
-	// maxAge ago; since is when it did. Nil means that nothing is remembered.
-	Recall func(maxAge time.Duration) (f Found, since time.Time)
+	// Remembered is what memory knows of it, where its registry is out: one for each of
+	// [RecallAges]. None means that nothing is remembered.
+	Remembered []Remembered
+}
+
+// Remembered is what a registry answered before it was out.
+type Remembered struct {
+	MaxAge time.Duration // it was asked for with: an answer may be this old
+	Found  Found
+	Since  time.Time // when the registry last answered; zero = nobody knows
+}
+
+// RecallAges are how old an answer may be that is given from memory where the image's
+// registry is out: one of each policy that wants it and does not exclude the image,
+// each once, in ascending order.
+func RecallAges(policies []*Policy, image string) (ages []time.Duration) {
+	for _, p := range policies {
+		if p.Recalls() && !p.Excludes(image) {
+			ages = append(ages, p.maxAge)
+		}
+	}
+	slices.Sort(ages)
+	return slices.Compact(ages)
+}
+
+// remembered is what memory knows for a policy, nil where it knows nothing.
+func (i *Image) remembered(maxAge time.Duration) (at int, r *Remembered) {
+	for at := range i.Remembered {
+		if i.Remembered[at].MaxAge == maxAge {
+			return at, &i.Remembered[at]
+		}
+	}
+	return -1, nil
 }
 
 // Outcome is what one image came to, under all policies that apply to it.
@@ -34,7 +64,9 @@ type Outcome struct {
 	Excluded bool // by every policy that matches
 	Trusted  bool // by every policy that looks at it, and at least one does
 	Found    Found
-	// Since is set where it is from memory: when the registry last answered.
+	// Recalled is set where Found is from memory: the number in Remembered, from 1.
+	Recalled int
+	// Since is set with it: when the registry last answered.
 	Since time.Time
 	// Pin is the digest to be written into a Pod, "" where none is. That of the
 	// cluster's policies comes before that of a namespace's own.
@@ -107,7 +139,7 @@ type Group struct {
 }
 
 // Judge holds the images against the policies that the object was selected by.
-// It uses nothing but its arguments and what Recall answers.
+// It is pure: it uses nothing but its arguments, and asks nobody.
 func Judge(policies []*Policy, images []Image, c Context) Verdict {
 	return JudgeAll(c, Group{policies, images})
 }
@@ -235,18 +267,16 @@ func (j *judge) satisfies(p *Policy, i int, o *Outcome) (passes, trusted bool) {
 			f.reason = r.Reason
 			return true, false
 		case v1alpha1.UnavailableLastKnownGood:
-			if img.Recall == nil {
+			at, again := img.remembered(p.maxAge)
+			if again == nil || again.Found.Decision == boltseal.Unknown {
 				break
 			}
-			again, since := img.Recall(p.maxAge)
-			// Whoever remembers keeps to maxAge; a yes that is older stands for nothing.
-			if again.Decision == boltseal.Allow && (since.IsZero() || j.c.Now.Sub(since) > p.maxAge) {
+			// Whoever remembers keeps to maxAge; a yes that is older counts for nothing.
+			if again.Found.Decision == boltseal.Allow && (again.Since.IsZero() || j.c.Now.Sub(again.Since) > p.maxAge) {
 				break
 			}
-			if again.Decision != boltseal.Unknown {
-				r = again
-				f.since, o.Since, o.Found = since, since, again
-			}
+			r = again.Found
+			f.since, o.Since, o.Found, o.Recalled = again.Since, again.Since, r, at+1
 		}
 	}
 	if r.Decision == boltseal.Allow {

@@ -1,6 +1,7 @@
 package integrity_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,6 +34,18 @@ func image(name string, r integrity.Found) integrity.Image {
 func judge(t *testing.T, spec v1alpha1.ImageIntegrityPolicySpec, images ...integrity.Image) integrity.Verdict {
 	t.Helper()
 	return integrity.Judge([]*integrity.Policy{compile(t, "prod", spec)}, images, integrity.Context{Pod: true, Decision: "d1", Now: now})
+}
+
+// remember puts into an image what memory answers for the policies that want to know.
+func remember(img integrity.Image, recall func(maxAge time.Duration) (integrity.Found, time.Time), policies ...*integrity.Policy) integrity.Image {
+	if recall == nil {
+		return img
+	}
+	for _, age := range integrity.RecallAges(policies, img.Image) {
+		f, since := recall(age)
+		img.Remembered = append(img.Remembered, integrity.Remembered{MaxAge: age, Found: f, Since: since})
+	}
+	return img
 }
 
 func TestActions(t *testing.T) {
@@ -93,9 +106,8 @@ func TestOnUnavailable(t *testing.T) {
 		{"remembered, but 401", last, boltseal.CauseUnauthorized, recall(trusted()), false, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			img := image("a", outage(tt.cause))
-			img.Recall = tt.recall
-			v := judge(t, v1alpha1.ImageIntegrityPolicySpec{OnUnavailable: tt.o}, img)
+			spec := v1alpha1.ImageIntegrityPolicySpec{OnUnavailable: tt.o}
+			v := judge(t, spec, remember(image("a", outage(tt.cause)), tt.recall, compile(t, "prod", spec)))
 			if v.Allowed != tt.allowed || !strings.Contains(v.Message+strings.Join(v.Warnings, "\n"), tt.says) {
 				t.Errorf("%+v", v)
 			}
@@ -142,7 +154,7 @@ func TestUnjudgedIsNotTrusted(t *testing.T) {
 	}
 }
 
-// TestMemoryIsHeldToMaxAge: whatever Recall answers.
+// TestMemoryIsHeldToMaxAge: whatever memory answers.
 func TestMemoryIsHeldToMaxAge(t *testing.T) {
 	spec := v1alpha1.ImageIntegrityPolicySpec{OnUnavailable: v1alpha1.OnUnavailable{Action: v1alpha1.UnavailableLastKnownGood, MaxAge: &metav1.Duration{Duration: time.Hour}}}
 	for name, tt := range map[string]struct {
@@ -156,10 +168,38 @@ func TestMemoryIsHeldToMaxAge(t *testing.T) {
 		"nobody knows when": {trusted(), time.Time{}, false, "503"},
 		"a no needs no age": {denied(), time.Time{}, false, "nothing signed"},
 	} {
-		img := image("a", outage(boltseal.CauseUnavailable))
-		img.Recall = func(time.Duration) (integrity.Found, time.Time) { return tt.found, tt.since }
+		img := remember(image("a", outage(boltseal.CauseUnavailable)), func(time.Duration) (integrity.Found, time.Time) { return tt.found, tt.since }, compile(t, "prod", spec))
 		if v := judge(t, spec, img); v.Allowed != tt.allowed || !strings.Contains(v.Message, tt.says) || v.Images[0].Trusted != tt.allowed {
 			t.Errorf("%s: %+v", name, v)
 		}
+	}
+}
+
+// TestMemoryIsForItsPolicy: each policy is answered from memory as far back as it says
+// itself, and an image that none of them wants remembered is not looked up.
+func TestMemoryIsForItsPolicy(t *testing.T) {
+	t.Parallel()
+	aged := func(name string, age time.Duration, excluded ...string) *integrity.Policy {
+		return compile(t, name, v1alpha1.ImageIntegrityPolicySpec{ExcludedImages: excluded,
+			OnUnavailable: v1alpha1.OnUnavailable{Action: v1alpha1.UnavailableLastKnownGood, MaxAge: &metav1.Duration{Duration: age}}})
+	}
+	day, hour, elsewhere := aged("a", 24*time.Hour), aged("b", time.Hour), aged("c", 2*time.Hour, "reg.example/*")
+	policies := []*integrity.Policy{day, hour, elsewhere, aged("d", time.Hour), compile(t, "e", v1alpha1.ImageIntegrityPolicySpec{})}
+	img := image("a", outage(boltseal.CauseUnavailable))
+	img.Image = "reg.example/a:1@sha256:" + strings.Repeat("0", 64)
+	if got := integrity.RecallAges(policies, img.Image); !slices.Equal(got, []time.Duration{time.Hour, 24 * time.Hour}) {
+		t.Fatalf("asked for %v", got)
+	}
+	img = remember(img, func(maxAge time.Duration) (integrity.Found, time.Time) {
+		if maxAge < 2*time.Hour {
+			return integrity.Found{Decision: boltseal.Unknown}, time.Time{}
+		}
+		return trusted(), now.Add(-2 * time.Hour)
+	}, policies...)
+	if v := integrity.Judge([]*integrity.Policy{day}, []integrity.Image{img}, integrity.Context{Now: now}); !v.Allowed || v.Images[0].Recalled != 2 {
+		t.Errorf("a day: %+v", v)
+	}
+	if v := integrity.Judge([]*integrity.Policy{day, hour}, []integrity.Image{img}, integrity.Context{Now: now}); v.Allowed {
+		t.Errorf("a day and an hour: %+v", v)
 	}
 }

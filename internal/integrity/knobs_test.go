@@ -97,13 +97,13 @@ func whatBecomes(t *testing.T, spec string) string {
 	}
 	p := compile(t, "prod", s)
 	gone := outage(boltseal.CauseUnavailable)
-	remembered := integrity.Image{Where: `container "c"`, Image: "reg.example/old@sha256:0", Pinned: true, Found: gone,
-		Recall: func(maxAge time.Duration) (integrity.Found, time.Time) {
+	remembered := remember(integrity.Image{Where: `container "c"`, Image: "reg.example/old@sha256:0", Pinned: true, Found: gone},
+		func(maxAge time.Duration) (integrity.Found, time.Time) {
 			if maxAge < 2*time.Hour {
 				return gone, time.Time{}
 			}
 			return trusted(), now.Add(-2 * time.Hour)
-		}}
+		}, p)
 	tag := integrity.Image{Where: `container "t"`, Image: "reg.example/tag:1", Found: integrity.Found{Decision: boltseal.Allow, Digest: "sha256:1"}}
 	var out strings.Builder
 	set := integrity.NewSet([]*integrity.Policy{p})

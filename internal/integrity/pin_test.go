@@ -102,12 +102,11 @@ func TestATagUnderAnExemption(t *testing.T) {
 func TestATagFromMemory(t *testing.T) {
 	t.Parallel()
 	spec := v1alpha1.ImageIntegrityPolicySpec{OnUnavailable: v1alpha1.OnUnavailable{Action: v1alpha1.UnavailableLastKnownGood, MaxAge: &metav1.Duration{Duration: time.Hour}}}
-	img := named(outage(boltseal.CauseUnavailable), "")
-	img.Recall = func(time.Duration) (integrity.Found, time.Time) {
+	img := remember(named(outage(boltseal.CauseUnavailable), ""), func(time.Duration) (integrity.Found, time.Time) {
 		f := trusted()
 		f.Digest = one
 		return f, now.Add(-time.Minute)
-	}
+	}, compile(t, "prod", spec))
 	if v := judge(t, spec, img); v.Allowed || v.Images[0].Pin != one || !strings.Contains(v.Message, string(one)) {
 		t.Errorf("%+v", v)
 	}

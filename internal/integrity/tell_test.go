@@ -114,9 +114,9 @@ func TestNobodyForgesAMessage(t *testing.T) {
 	for _, d := range []boltseal.Decision{boltseal.Deny, boltseal.Unknown} {
 		for _, a := range actions {
 			for _, o := range []v1alpha1.UnavailableAction{v1alpha1.UnavailableDeny, v1alpha1.UnavailableAllow, v1alpha1.UnavailableLastKnownGood} {
-				img := integrity.Image{Where: evil, Image: evil, Found: integrity.Found{Decision: d, Reason: boltseal.Reason{Cause: boltseal.CauseUnavailable, Message: evil, Remedy: evil}},
-					Recall: func(time.Duration) (integrity.Found, time.Time) { return trusted(), now.Add(-time.Minute) }}
+				img := integrity.Image{Where: evil, Image: evil, Found: integrity.Found{Decision: d, Reason: boltseal.Reason{Cause: boltseal.CauseUnavailable, Message: evil, Remedy: evil}}}
 				p := compile(t, evil, v1alpha1.ImageIntegrityPolicySpec{EnforcementAction: a, OnUnavailable: v1alpha1.OnUnavailable{Action: o}})
+				img = remember(img, func(time.Duration) (integrity.Found, time.Time) { return trusted(), now.Add(-time.Minute) }, p)
 				v := integrity.Judge([]*integrity.Policy{p}, []integrity.Image{img}, integrity.Context{Pod: true, Decision: evil, Now: now})
 				told(t, v)
 				if strings.Count(v.Message, "\n") > 1 {

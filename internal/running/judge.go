@@ -171,7 +171,7 @@ func (j *Judge) settled(u unit, now time.Time) (verdict, bool) {
 	case u.target.ref == "":
 		v.reason = u.target.problem
 	case u.engine == nil:
-		v.reason = boltseal.Reason{Cause: boltseal.CauseNoVerifier, Message: "no Store or no Verifier exists", Remedy: "add a Store and a Verifier"}
+		v.reason = u.why
 	default:
 		return verdict{}, false
 	}

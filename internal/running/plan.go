@@ -20,6 +20,7 @@ import (
 // cluster's.
 type unit struct {
 	engine *boltseal.Engine // nil = there is none
+	why    boltseal.Reason  // there is none
 	target target
 }
 
@@ -66,7 +67,7 @@ func newPlan(ctx context.Context, snap *snapshot.Snapshot, v *Inventory, targets
 	perPod := false
 	for _, pol := range p.policies {
 		p.owners = p.owners || pol.ExemptsWorkloads()
-		perPod = perPod || snap.Engines.PerPod(snap.Engines.EngineFor(pol.Owner()))
+		perPod = perPod || snap.Choose(pol.Owner(), true).PerPod
 		for _, e := range pol.Exemptions() {
 			if !e.Ends.IsZero() && !e.Over(now) && (p.ends.IsZero() || e.Ends.Before(p.ends)) {
 				p.ends = e.Ends
@@ -92,7 +93,7 @@ func newPlan(ctx context.Context, snap *snapshot.Snapshot, v *Inventory, targets
 	}
 	v.mu.Unlock()
 	slices.SortFunc(p.sorts, func(a, b *sort) int { return comparePods(a.first[0], b.first[0]) })
-	d := demander{plan: p, before: targets, now: now, number: make(map[*integrity.Policy]int, len(p.policies)), units: map[unit]int{}, ctx: ctx, engines: map[pulling]*boltseal.Engine{}}
+	d := demander{plan: p, before: targets, now: now, number: make(map[*integrity.Policy]int, len(p.policies)), units: map[unit]int{}, ctx: ctx, choices: map[pulling]snapshot.Choice{}}
 	for i, pol := range p.policies {
 		d.number[pol] = i
 	}
@@ -126,31 +127,28 @@ type demander struct {
 	now    time.Time
 
 	ctx     context.Context //nolint:containedctx // of making this one plan
-	engines map[pulling]*boltseal.Engine
+	choices map[pulling]snapshot.Choice
 }
 
-// pulling is what an engine for Pods depends on.
+// pulling is what the choice of an engine for Pods depends on.
 type pulling struct {
-	engine    *boltseal.Engine
-	namespace string
-	pulls     unique.Handle[string]
+	owner, namespace string
+	pulls            unique.Handle[string]
 }
 
-// engine is the one to judge a sort of Pods by, of a namespace's or the cluster's
-// own.
-func (d *demander) engine(owner string, s *sort) *boltseal.Engine {
-	e := d.plan.snap.Engines.EngineFor(owner)
-	if e == nil || !d.plan.snap.Engines.PerPod(e) {
-		return e
-	}
-	k := pulling{e, s.namespace, s.pulls}
-	own, ok := d.engines[k]
+// choose returns the engine to judge a sort of Pods by, with the resources of a namespace or
+// the cluster's own. What runs is asked about in nobody's name but the Pods' own.
+func (d *demander) choose(owner string, s *sort) snapshot.Choice {
+	k := pulling{owner, s.namespace, s.pulls}
+	c, ok := d.choices[k]
 	if !ok {
-		account, secrets := unpackPulls(s.pulls.Value())
-		own = d.plan.snap.Engines.ForPod(d.ctx, e, s.namespace, secrets, account)
-		d.engines[k] = own
+		if c = d.plan.snap.Choose(owner, true); c.PerPod {
+			account, secrets := unpackPulls(s.pulls.Value())
+			c = c.ForPod(d.ctx, snapshot.Pod{Namespace: s.namespace, Secrets: secrets, Account: account})
+		}
+		d.choices[k] = c
 	}
-	return own
+	return c
 }
 
 func (d *demander) target(u use) target {
@@ -181,7 +179,8 @@ func (d *demander) demand(s *sort, namespaceLabels map[string]string) {
 			if p.Excludes(u.spec) {
 				continue
 			}
-			dem := demand{policy: d.number[p], unit: d.unit(unit{d.engine(p.Owner(), s), t}), exempt: p.ExemptionOf(subject, u.spec, d.now)}
+			c := d.choose(p.Owner(), s)
+			dem := demand{policy: d.number[p], unit: d.unit(unit{c.Engine, c.Why, t}), exempt: p.ExemptionOf(subject, u.spec, d.now)}
 			if len(claim.Workloads) > 0 {
 				if e := p.ExemptionOf(claim, u.spec, d.now); e != dem.exempt {
 					dem.claimed, dem.image = e, u.spec

@@ -86,14 +86,11 @@ func (s *Server) take(b *batch, snap *snapshot.Snapshot, q externaldata.Request)
 			continue
 		}
 		b.asked[i].key = k
-		if b.asked[i].engine, _ = s.engineFor(snap, k.Namespace, proven); b.asked[i].engine == nil {
-			b.items[i].Error = noEngine(k.Namespace)
+		choice := snap.Choose(k.Namespace, proven)
+		if b.asked[i].engine = choice.Engine; choice.Engine == nil {
+			b.items[i].Error = choice.Why.Message
 		}
 	}
-}
-
-func noEngine(namespace string) string {
-	return "no Store or no Verifier exists for the namespace \"" + namespace + "\""
 }
 
 func (s *Server) gatekeeper(in *question) (q externaldata.Request, snap *snapshot.Snapshot, problem reply) {

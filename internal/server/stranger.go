@@ -2,19 +2,7 @@ package server
 
 import (
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/snapshot"
 )
-
-// engineFor is the engine for a namespace's images, nil where there is none. Who has
-// not proven who they are may name any namespace, and is answered without what that
-// one lends; withheld reports that there was something.
-func (s *Server) engineFor(snap *snapshot.Snapshot, namespace string, proven bool) (e *boltseal.Engine, withheld bool) {
-	e = snap.Engines.EngineFor(namespace)
-	if e == nil || proven {
-		return e, false
-	}
-	return snap.Engines.ForStranger(e)
-}
 
 // strangerMessage and strangerRemedy say why credentials were not used.
 const (

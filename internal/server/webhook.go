@@ -6,16 +6,10 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strings"
-	"time"
 
-	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/admission"
 	"github.com/boltseal/boltseal/internal/audit"
 	"github.com/boltseal/boltseal/internal/integrity"
-	"github.com/boltseal/boltseal/internal/memo"
-	"github.com/boltseal/boltseal/internal/snapshot"
-	"github.com/boltseal/boltseal/internal/timing"
 )
 
 const sourceAdmission = "admission"
@@ -64,6 +58,10 @@ func (s *Server) pin(in *question) reply {
 	}, false)
 }
 
+// review answers a review in five steps: the policies that the object is selected by, what
+// is found about its images, the verdict, which is a function of both, its record, and the
+// answer that conclude makes of it. final reports whether this is the verdict, and not what
+// comes before it.
 func (s *Server) review(in *question, conclude func(*integrity.Verdict, *admission.Request) admission.Answer, final bool) reply {
 	q, err := s.decode(in)
 	in.spent.Decode = s.o.Clock().Sub(in.start) - in.spent.Body
@@ -101,12 +99,11 @@ func (s *Server) review(in *question, conclude func(*integrity.Verdict, *admissi
 		return encode(q.UID, admission.Answer{Allowed: true})
 	}
 	id := audit.NewID()
-	v, records := s.judge(in, snap, policies, &q, id)
+	found := s.gather(in, snap, policies, &q)
+	v := integrity.JudgeAll(integrity.Context{Pod: q.Kind == "Pod", PinAsked: s.pinAsked.Load(), Decision: id, Now: in.start,
+		Subject: integrity.Subject{Namespace: q.Namespace, Workloads: integrity.Admitted(q.Kind, q.Name, q.User, q.Owner, q.Labels)}}, found.groups...)
 	defer s.concluding(in, len(q.Images))()
-	if final {
-		s.count(&v)
-		s.auditReview(in, snap, id, &q, &v, records)
-	}
+	s.record(in, snap, id, &q, &v, found, final)
 	if in.span != nil {
 		in.span.Set(spanDecisionID, id)
 		in.span.Set(spanDecision, outcome(&v))
@@ -131,171 +128,6 @@ func (s *Server) decode(in *question) (admission.Request, error) {
 	}
 	defer done()
 	return admission.Options{Drivers: s.o.Drivers, Other: s.others}.Decode(in.body)
-}
-
-// images finds what is known about every image that some policy wants judged, by
-// the resources of a namespace, or of the cluster where that is "". records say how
-// each is recorded.
-func (s *Server) images(in *question, snap *snapshot.Snapshot, policies []*integrity.Policy, q *admission.Request, namespace string) (images []integrity.Image, records []record) {
-	e, withheld := s.engineFor(snap, namespace, s.o.Webhook != nil || s.o.TrustWebhook)
-	images, records = make([]integrity.Image, len(q.Images)), make([]record, len(q.Images))
-	for i, img := range q.Images {
-		images[i] = integrity.Image{Where: img.Where(), Image: img.Image, Pinned: strings.Contains(img.Image, "@")}
-		if e == nil {
-			images[i].Found.Reason = boltseal.Reason{Cause: boltseal.CauseNoVerifier, Message: noEngine(namespace), Remedy: "add a Store and a Verifier for the cluster"}
-		}
-	}
-	if e == nil {
-		return images, records
-	}
-	asking := in
-	if s.o.Memory != nil && snap.Policies.Recalls() {
-		shorter := *in
-		shorter.deadline = in.deadline.Add(-recallTime(in.deadline.Sub(in.start)))
-		asking = &shorter
-	}
-	ask := func(e *boltseal.Engine) (refused bool) {
-		s.ask(asking, snap.Memo, len(images), func(i int) (*boltseal.Engine, string, string) {
-			if slices.ContainsFunc(policies, func(p *integrity.Policy) bool { return !p.Excludes(images[i].Image) }) {
-				return e, images[i].Image, q.Namespace
-			}
-			return nil, "", ""
-		}, func(i int, a *memo.Answer, t *timing.Times) {
-			images[i].Found = integrity.Found{Decision: a.Decision, Reason: a.Reason, Digest: a.Digest}
-			records[i] = record{a.Audit, t}
-			if s.o.Memory != nil && a.Reason.Cause.Outage() {
-				images[i].Recall = s.recall(in, e, images[i].Image, &records[i])
-			}
-		})
-		return slices.ContainsFunc(images, func(i integrity.Image) bool { return i.Found.Reason.Cause == boltseal.CauseUnauthorized })
-	}
-	if withheld || !snap.Engines.PerPod(e) {
-		ask(e)
-		for i := range images {
-			if withheld && images[i].Found.Decision != boltseal.Allow {
-				images[i].Found.Reason = stranger(images[i].Found.Reason)
-			}
-		}
-		return images, records
-	}
-	own := func() *boltseal.Engine {
-		ctx, cancel := in.within()
-		defer cancel()
-		defer func(start time.Time) { in.spent.PodSecrets += s.o.Clock().Sub(start) }(s.o.Clock())
-		return snap.Engines.ForPod(ctx, e, q.Namespace, q.PullSecrets, q.ServiceAccount)
-	}
-	// Where a registry refused the Pod's Secrets they were read anew: once more with
-	// those, where they are others by now.
-	mine := own()
-	switch {
-	case mine == nil:
-		for i := range images {
-			images[i].Found.Reason = boltseal.Reason{Cause: boltseal.CauseInternal, Message: "no engine could be made for the Pod's pull Secrets"}
-		}
-	case ask(mine):
-		if fresh := own(); fresh != nil && fresh != mine {
-			ask(fresh)
-		}
-	}
-	return images, records
-}
-
-// record is what is recorded of an image.
-type record struct {
-	audit []byte        // as memo.Encoded has it
-	times *timing.Times // nil = no verification was waited for
-}
-
-// recallTime is the part of the time for an answer that is left for memory, which is
-// asked when the registries' time is up: in an outage for all who wait, and they wake at
-// once. So it is a part of the time, and no fixed time that a busy machine uses up.
-func recallTime(total time.Duration) time.Duration {
-	return max(total/10, min(total/5, 300*time.Millisecond))
-}
-
-// recall decides about an image from memory, and records that in place of the
-// attempt that failed.
-func (s *Server) recall(in *question, e *boltseal.Engine, image string, rec *record) func(time.Duration) (integrity.Found, time.Time) {
-	return func(maxAge time.Duration) (integrity.Found, time.Time) {
-		ref, err := boltseal.ParseReference(image)
-		if err != nil {
-			return integrity.Found{Reason: boltseal.ReasonOf(err)}, time.Time{}
-		}
-		ctx, cancel := in.within()
-		defer cancel()
-		start := s.o.Clock()
-		r, since := s.o.Memory.Verify(ctx, e, ref, maxAge)
-		in.spent.Memory += s.o.Clock().Sub(start)
-		if r.Decision != boltseal.Unknown {
-			s.o.Metrics.recalled.Inc()
-			rec.audit = s.o.Encode(e, &r).Audit
-		}
-		return integrity.Found{Decision: r.Decision, Reason: r.Reason, Digest: r.Subject.Digest}, since
-	}
-}
-
-func (s *Server) count(v *integrity.Verdict) {
-	for _, o := range v.Images {
-		switch {
-		case o.Excluded:
-		case o.Unpinned:
-			s.o.Metrics.decided(sourceAdmission, boltseal.Deny, boltseal.CauseUnpinned)
-		default:
-			s.o.Metrics.decided(sourceAdmission, o.Found.Decision, o.Found.Reason.Cause)
-		}
-		for _, e := range o.Exempt {
-			s.o.Metrics.exempted.WithLabelValues(string(e.Exemption.Category), o.Found.Decision.String()).Inc()
-		}
-	}
-}
-
-func (s *Server) auditReview(in *question, snap *snapshot.Snapshot, id string, q *admission.Request, v *integrity.Verdict, records []record) {
-	if !s.o.Audit.Enabled() {
-		return
-	}
-	d := audit.Decision{ID: id, Time: in.start.UTC(), Source: sourceAdmission, Decision: outcome(v), Took: s.o.Clock().Sub(in.start), Spent: in.spent, TraceID: in.trace.ID(), Generation: snap.Generation,
-		Request: &audit.Request{UID: q.UID, Kind: q.Kind, Namespace: q.Namespace, Name: q.Name, Operation: q.Operation, User: q.User, DryRun: q.DryRun},
-		Images:  make([]audit.Image, len(v.Images))}
-	for _, a := range v.Applied {
-		d.Policies = append(d.Policies, a.Policy+"="+string(a.Action))
-	}
-	for i, o := range v.Images {
-		img := &d.Images[i]
-		img.Image, img.Container, img.Digest, img.Unpinned, img.Encoded = q.Images[i].Image, q.Images[i].Container, string(o.Found.Digest), o.Unpinned, records[i].audit
-		img.Spent = audit.SpentOn(records[i].times)
-		for _, e := range o.Exempt {
-			img.Exempt = append(img.Exempt, e.String())
-		}
-		switch {
-		case o.Excluded:
-			img.Decision, img.Digest, img.Encoded = audit.Excluded, "", nil
-		case len(img.Encoded) == 0:
-			img.Decision, img.Message = o.Found.Decision.String(), o.Found.Reason.Message
-		case !o.Since.IsZero():
-			img.LastGood = o.Since.UTC().Format(time.RFC3339)
-		}
-	}
-	s.o.Audit.Decision(&d)
-}
-
-// outcome is the whole object's: what its images came to, and what was made of it.
-func outcome(v *integrity.Verdict) string {
-	fails, exempt := 0, false
-	for _, a := range v.Applied {
-		fails += a.Fails
-	}
-	for _, o := range v.Images {
-		exempt = exempt || len(o.Exempt) > 0
-	}
-	switch {
-	case !v.Allowed:
-		return "denied"
-	case fails > 0:
-		return "allowed, not trusted"
-	case exempt:
-		return "allowed, exempt"
-	}
-	return "allowed"
 }
 
 func encode(uid string, a admission.Answer) reply {
