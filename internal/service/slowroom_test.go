@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ import (
 func TestSlowCallersMakeRoom(t *testing.T) {
 	t.Parallel()
 	overBoth(t, func(t *testing.T, o service.Options) {
+		const slow, size = 60, 128 << 10
 		o.Server.BodyBytes = 4 << 20
 		r := start(t, testhouse.Options{}, o, policy("prod", ""))
 		tag, _ := r.Signed("v", r.Signer)
@@ -29,7 +31,7 @@ func TestSlowCallersMakeRoom(t *testing.T) {
 		}
 		if o.SelfSigned {
 			// Streams of HTTP/2, as many as fill the room.
-			for range 60 {
+			for range slow {
 				out, in := io.Pipe()
 				t.Cleanup(func() { _ = in.Close() })
 				go func() {
@@ -37,13 +39,18 @@ func TestSlowCallersMakeRoom(t *testing.T) {
 						_ = resp.Body.Close()
 					}
 				}()
-				go func() { _, _ = io.WriteString(in, strings.Repeat(" ", 127<<10)) }()
+				go func() { _, _ = io.WriteString(in, strings.Repeat(" ", size-1<<10)) }()
 			}
 		} else {
-			for range 60 {
-				r.dial(head(server.PathValidate+"?timeout=30s", 131072) + strings.Repeat(" ", 127<<10))
+			for range slow {
+				r.dial(head(server.PathValidate+"?timeout=30s", size) + strings.Repeat(" ", size-1<<10))
 			}
 		}
+		// Whoever comes anew sends away the one that has been sending for longest: until all have come, that may be anybody.
+		eventually(t, "all have come, and those have ended that half of the room is too small for", func() bool {
+			n, _ := strconv.Atoi(r.metric(`boltseal_request_duration_seconds_count{endpoint="admission-validate"}`))
+			return n >= 1+slow-int(o.Server.BodyBytes/2/size)
+		})
 		for range 20 {
 			if v := r.validate("shop", tag); !v.Allowed {
 				t.Errorf("the API server's review: %+v", v.Result)
