@@ -249,6 +249,7 @@ func (s *Server) handle(endpoint string, maxBytes int, answer func(q *question) 
 			mine.move(true)
 		}
 		h := w.Header()
+		s.leave(h) // it may have begun to since the request came
 		switch {
 		case rep.counted != 0:
 			h["Content-Type"] = jsonType
