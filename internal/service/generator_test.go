@@ -232,7 +232,7 @@ func (g *generator) text() string {
 func (g *generator) applied() {
 	g.t.Helper()
 	g.await("the edit is in force", func() bool {
-		a := g.review(server.PathValidate, "elsewhere", g.probes[:1])
+		a := g.review(server.PathValidate+"?timeout=300ms", "elsewhere", g.probes[:1]) // whatever becomes of the image
 		return a != nil && strings.Contains(fmt.Sprint(a.AuditAnnotations), fmt.Sprintf("edit-%d=warn", g.edits))
 	})
 }
