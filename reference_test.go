@@ -8,6 +8,7 @@ import (
 	"github.com/distribution/reference"
 
 	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/weight"
 )
 
 const someDigest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -76,6 +77,7 @@ func FuzzParseReference(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
+		weight.Bound{Floor: 16 << 10, Times: 32}.Check(t, len(s), func() { _, _ = boltseal.ParseReference(s) })
 		ref, err := boltseal.ParseReference(s)
 		if err != nil {
 			return

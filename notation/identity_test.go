@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/weight"
 	"github.com/boltseal/boltseal/notation/internal/dn"
 )
 
@@ -173,6 +174,7 @@ func FuzzParseDN(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
+		weight.Bound{Floor: 16 << 10, Times: 64}.Check(t, len(s), func() { _, _ = attributes(s) })
 		attrs, err := attributes(s)
 		if err != nil {
 			if attrs != nil {

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/boltseal/boltseal/internal/weight"
 )
 
 func TestTextOfStrangers(t *testing.T) {
@@ -34,6 +36,7 @@ func FuzzTextOfStrangers(f *testing.F) {
 	f.Add("Bearer abc", "abc")
 	f.Add("a\u202e\xff", "s3cret")
 	f.Fuzz(func(t *testing.T, text, secret string) {
+		weight.Bound{Floor: 16 << 10, Times: 16}.Check(t, len(text), func() { _ = cleanText(text, []string{secret}) })
 		got := cleanText(text, []string{secret})
 		if len(got) > maxErrorText+len("…") || !utf8.ValidString(got) || strings.IndexFunc(got, func(r rune) bool { return !unicode.IsPrint(r) }) >= 0 {
 			t.Errorf("%q", got)

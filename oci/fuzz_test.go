@@ -107,6 +107,7 @@ func FuzzChallenge(f *testing.F) {
 		f.Add(seed, "https://auth.example/token", "registry.example")
 	}
 	f.Fuzz(func(t *testing.T, header, realm, service string) {
+		weight.Bound{Floor: 16 << 10, Times: 8}.Check(t, len(header), func() { _, _ = parseChallenges([]string{header}) })
 		c, ok := parseChallenges([]string{header})
 		if ok != (c.scheme == "basic" || c.scheme == "bearer") || !ok && c != (challenge{}) {
 			t.Errorf("%q: %+v, %v", header, c, ok)
@@ -151,6 +152,7 @@ func FuzzLink(f *testing.F) {
 		f.Add(seed, "/v2/a/b/referrers/x?n=1")
 	}
 	f.Fuzz(func(t *testing.T, header, target string) {
+		weight.Bound{Floor: 16 << 10, Times: 8}.Check(t, len(header), func() { _, _ = nextLink(http.Header{"Link": {header}}) })
 		got, err := nextLink(http.Header{"Link": {header}})
 		if got != "" && (err != nil || !strings.Contains(header, "<") || !strings.Contains(header, got)) {
 			t.Errorf("%q: %q, %v", header, got, err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/weight"
 	"github.com/boltseal/boltseal/trust"
 )
 
@@ -133,6 +134,7 @@ func FuzzParseCertificates(f *testing.F) {
 	}
 	secret := strings.Split(string(key), "\n")[1]
 	f.Fuzz(func(t *testing.T, b []byte) {
+		weight.Bound{Floor: 64 << 10, Times: 64}.Check(t, len(b), func() { _, _ = trust.ParseCertificates(b) })
 		certs, err := trust.ParseCertificates(b)
 		if err != nil {
 			if !errors.Is(err, boltseal.ErrConfiguration) || strings.Contains(err.Error(), secret) || len(err.Error()) > 600 {

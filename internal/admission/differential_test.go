@@ -19,6 +19,7 @@ import (
 
 	"github.com/boltseal/boltseal/internal/admission"
 	"github.com/boltseal/boltseal/internal/integrity"
+	"github.com/boltseal/boltseal/internal/weight"
 )
 
 // typed reads the pod spec of an object as the API server reads it: by
@@ -345,6 +346,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"u","kind":{"kind":"Pod"},"operation":"CREATE",
 		"object":{"spec":{"Containers":[{"image":"a"}],"containers":[null,{"name":"c","Image":"a","image":"b"}],"initContainers":null}}}}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
+		weight.Bound{Floor: 64 << 10, Times: 64}.Check(t, len(body), func() { _, _ = admission.Decode(body) })
 		q, err := admission.Decode(body)
 		if len(q.UID) > 256 || len(q.Images) > 2*admission.MaxImages {
 			t.Fatalf("uid of %d bytes, %d images", len(q.UID), len(q.Images))

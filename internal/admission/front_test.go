@@ -8,6 +8,8 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/boltseal/boltseal/internal/weight"
 )
 
 func TestFrontUID(t *testing.T) {
@@ -46,6 +48,7 @@ func FuzzFrontUID(f *testing.F) {
 	f.Add([]byte(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u","operation":"CREATE"}}`), uint16(90))
 	f.Add([]byte(`{"request":{"kind":{"uid":"x"},"uid":"y"}}`), uint16(1000))
 	f.Fuzz(func(t *testing.T, body []byte, n uint16) {
+		weight.Bound{Floor: 16 << 10, Times: 4}.Check(t, min(int(n), len(body)), func() { _ = FrontUID(body[:min(int(n), len(body))]) })
 		q, _ := Decode(body)
 		if got := FrontUID(body[:min(int(n), len(body))]); got != "" && q.UID != "" && got != q.UID {
 			t.Errorf("%q, and of the whole %q", got, q.UID)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/boltseal/boltseal/internal/admission"
 	"github.com/boltseal/boltseal/internal/integrity"
+	"github.com/boltseal/boltseal/internal/weight"
 )
 
 // others reads all kinds of others.
@@ -221,6 +222,9 @@ func FuzzKindsOfOthers(f *testing.F) {
 	f.Add(`{"spec":{"image":["a",["b",{"image":["c"]}]],"volumes":[{"image":["d"]}]}}`)
 	f.Add(`{"spec":{"image":"a","steps":[{"image":"b"},3,"image",{"image":{"image":"c"}}]},"status":{"image":"d"}}`)
 	f.Fuzz(func(t *testing.T, object string) {
+		weight.Bound{Floor: 64 << 10, Times: 64}.Check(t, len(object), func() {
+			_, _ = others().Decode([]byte(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u","operation":"CREATE","kind":{"group":"example.org","kind":"Thing"},"object":` + object + `}}`))
+		})
 		if strings.Contains(object, `"volumes"`) || strings.Contains(object, `\`) || !json.Valid([]byte(object)) {
 			return
 		}

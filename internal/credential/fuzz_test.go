@@ -1,6 +1,10 @@
 package credential
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/boltseal/boltseal/internal/weight"
+)
 
 // FuzzConfig: the same text gives the same credentials each time, for a registry
 // that is in it and nobody else; no error is long.
@@ -11,6 +15,7 @@ func FuzzConfig(f *testing.F) {
 	f.Add(`{"credHelpers":{"gcr.io":"gcloud","GCR.IO":"other"},"credsStore":"desktop"}`, "gcr.io", "x")
 	f.Add(`[1]`, "", "")
 	f.Fuzz(func(t *testing.T, text, host, repository string) {
+		weight.Bound{Floor: 64 << 10, Times: 64}.Check(t, len(text), func() { _, _ = parseConfig([]byte(text)) })
 		c, err := parseConfig([]byte(text))
 		if err != nil {
 			if len(err.Error()) > 400 {

@@ -3,6 +3,8 @@ package credential
 import (
 	"strings"
 	"testing"
+
+	"github.com/boltseal/boltseal/internal/weight"
 )
 
 // FuzzParseAuths: what a Secret holds reaches no other host than the entry's, and no
@@ -14,6 +16,7 @@ func FuzzParseAuths(f *testing.F) {
 		f.Add([]byte(s), false)
 	}
 	f.Fuzz(func(t *testing.T, b []byte, legacy bool) {
+		weight.Bound{Floor: 64 << 10, Times: 64}.Check(t, len(b), func() { _, _ = ParseAuths(b, legacy) })
 		a, err := ParseAuths(b, legacy)
 		if err != nil {
 			if strings.Contains(err.Error(), "hunter2hunter2") {

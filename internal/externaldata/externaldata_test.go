@@ -14,6 +14,7 @@ import (
 	jsonv2 "github.com/go-json-experiment/json"
 
 	"github.com/boltseal/boltseal/internal/externaldata"
+	"github.com/boltseal/boltseal/internal/weight"
 )
 
 // response is Gatekeeper's own shape (frameworks/constraint, externaldata.ProviderResponse).
@@ -127,6 +128,7 @@ func FuzzFast(f *testing.F) {
 	f.Add([]byte(`{"kind":"a","kind":"b","request":{"keys":["a"]}}`))
 	f.Add([]byte(`{"kind":"a","apiVersion":"b","request":{"keys":["a"],"keys":["b"]}}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
+		weight.Bound{Floor: 16 << 10, Times: 32}.Check(t, len(body), func() { _, _, _, _ = externaldata.Fast(body) })
 		version, kind, keys, ok := externaldata.Fast(body)
 		if !ok {
 			return
@@ -153,6 +155,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`null`))
 	f.Add([]byte(`{"apiVersion":"externaldata.gatekeeper.sh/v1beta1","kind":"ProviderRequest","request":{"keys":["\ud800"]}}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
+		weight.Bound{Floor: 64 << 10, Times: 32}.Check(t, len(body), func() { _, _ = externaldata.Decode(body) })
 		q, err := externaldata.Decode(body)
 		if err != nil {
 			decode(t, externaldata.AppendSystemError(nil, q.APIVersion, err.Error()))

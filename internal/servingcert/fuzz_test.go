@@ -3,6 +3,8 @@ package servingcert
 import (
 	"testing"
 	"time"
+
+	"github.com/boltseal/boltseal/internal/weight"
 )
 
 // FuzzDecode: whatever stands in the Secret, something that can be served comes of it, and what is found to be as it
@@ -31,6 +33,9 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Add([]byte(`{"current":{"certificate":"","key":"","until":"2026-05-01T00:00:00Z"}}`), []byte("x"), []byte("y"), []byte("z"))
 	f.Fuzz(func(t *testing.T, authorities, cert, key, bundle []byte) {
+		weight.Bound{Floor: 256 << 10, Times: 64}.Check(t, len(authorities)+len(cert)+len(key)+len(bundle), func() {
+			_, _ = decode(map[string][]byte{KeyAuthorities: authorities, KeyCertificate: cert, KeyKey: key, KeyBundle: bundle}, begin, svcNames)
+		})
 		in := map[string][]byte{KeyAuthorities: authorities, KeyCertificate: cert, KeyKey: key, KeyBundle: bundle}
 		read, problems := decode(in, begin, svcNames)
 		facts := facts{now: begin, names: svcNames, life: life, announced: never}

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/weight"
 )
 
 func seeds(f *testing.F) {
@@ -36,6 +37,7 @@ func seeds(f *testing.F) {
 func FuzzDecode(f *testing.F) {
 	seeds(f)
 	f.Fuzz(func(t *testing.T, b []byte) {
+		weight.Bound{Floor: 256 << 10, Times: 512}.Check(t, len(b), func() { _, _ = Documents("f", b) })
 		docs, err := Documents("f", b)
 		if err != nil {
 			checkProblems(t, b, err)

@@ -8,6 +8,7 @@ import (
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
 	"github.com/boltseal/boltseal/internal/strict"
+	"github.com/boltseal/boltseal/internal/weight"
 )
 
 func TestExpressions(t *testing.T) {
@@ -77,6 +78,7 @@ func FuzzExpression(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
+		weight.Bound{Floor: 64 << 10, Times: 256}.Check(t, len(s), func() { _, _ = parse(s) })
 		e, err := parse(s)
 		if err != nil {
 			return
@@ -107,6 +109,7 @@ func FuzzImport(f *testing.F) {
 	}
 	f.Add([]byte(`[{"name":"x","mode":"Indexed","policyRule":{"if":{"not":{"field":"name","notIn":["a"]}},"then":{"effect":"audit"}}}]`))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		weight.Bound{Floor: 256 << 10, Times: 256}.Check(t, len(data), func() { _, _ = Import("", data) })
 		objects, err := Import("", data)
 		if err != nil {
 			var ps strict.Problems

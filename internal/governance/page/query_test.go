@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/boltseal/boltseal/internal/governance/page"
+	"github.com/boltseal/boltseal/internal/weight"
 )
 
 func TestQueriesAreReadBack(t *testing.T) {
@@ -26,6 +27,7 @@ func FuzzParseQuery(f *testing.F) {
 	f.Add("cluster=a&namespace=b")
 	f.Add("image=registry.example%2Fa%40sha256%3A1")
 	f.Fuzz(func(t *testing.T, raw string) {
+		weight.Bound{Floor: 16 << 10, Times: 32}.Check(t, len(raw), func() { _, _ = page.ParseQuery(raw) })
 		q, err := page.ParseQuery(raw)
 		if err != nil {
 			return

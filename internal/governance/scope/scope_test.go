@@ -11,6 +11,7 @@ import (
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
 	"github.com/boltseal/boltseal/internal/governance/scope"
+	"github.com/boltseal/boltseal/internal/weight"
 )
 
 func TestParse(t *testing.T) {
@@ -249,6 +250,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(s, s)
 	}
 	f.Fuzz(func(t *testing.T, a, b string) {
+		weight.Bound{Floor: 16 << 10, Times: 32}.Check(t, len(a), func() { _, _ = scope.Parse(a) })
 		p, err := scope.Parse(a)
 		if err != nil {
 			if !errors.Is(err, boltseal.ErrConfiguration) || p.Contains(p) {

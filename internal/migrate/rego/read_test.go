@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/boltseal/boltseal/internal/weight"
 )
 
 // asking is a rule of which the others read the answer.
@@ -139,6 +141,8 @@ func FuzzRead(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
+		// The steps of all rounds together have a bound, which a short text can use up.
+		weight.Bound{Floor: 96 << 20, Times: 512}.Check(t, len(s), func() { _ = Read([]string{s}, Known{}) })
 		got := Read([]string{s}, Known{Verifiers: []string{"v"}, ArtifactTypes: []string{"a/b"}})
 		if got.Dead && (got.Outcome || got.Failure || got.Always) || !got.Violation && !got.Dead || len(got.Demands) > maxValues || !slices.IsSorted(got.Providers) {
 			t.Fatalf("%+v", got)

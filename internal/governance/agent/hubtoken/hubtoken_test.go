@@ -17,6 +17,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/client-go/rest"
+
+	"github.com/boltseal/boltseal/internal/weight"
 )
 
 var begin = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
@@ -59,6 +61,7 @@ func FuzzParseClaims(f *testing.F) {
 	f.Add(tokenOf(account, begin, begin.Add(time.Hour)))
 	f.Add("a.b.c")
 	f.Fuzz(func(t *testing.T, token string) {
+		weight.Bound{Floor: 16 << 10, Times: 32}.Check(t, len(token), func() { _, _ = parseClaims(token) })
 		if c, ok := parseClaims(token); ok && (c.namespace == "" || c.account == "" || c.lifetime() <= 0 || !c.renewal().Before(c.ends)) {
 			t.Errorf("%q: %+v", token, c)
 		}
