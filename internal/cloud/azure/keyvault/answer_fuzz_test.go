@@ -3,6 +3,7 @@ package keyvault
 import (
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/keys"
 	"github.com/boltseal/boltseal/internal/testca"
 	"github.com/boltseal/boltseal/internal/weight"
@@ -104,4 +106,39 @@ func FuzzAnswer(f *testing.F) {
 			}
 		})
 	})
+}
+
+// TestListsStayAtTheVault: a list that goes on elsewhere is refused, and the identity's
+// token is not taken there.
+func TestListsStayAtTheVault(t *testing.T) {
+	t.Parallel()
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte("token"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, link := range []string{"https://other.example/certificates/a/versions", "http://acme.vault.azure.net/certificates/a/versions", "https://acme.vault.azure.net:8443/x", "https://acme.vault.azure.net@other.example/x", "//other.example/x"} {
+		for _, p := range []Parameters{{Certificates: []Entry{{Name: "a", VersionHistoryLimit: 2}}}, {Keys: []Entry{{Name: "a", VersionHistoryLimit: 2}}}} {
+			p.VaultURI, p.TenantID, p.ClientID, p.TokenFile = "https://acme.vault.azure.net/", "tenant", "client", token
+			provider, err := p.Open(keys.Env{Getenv: func(string) string { return "" }, Transport: answering(func(r *http.Request) *http.Response {
+				header, status, answer := http.Header{"Content-Type": {"application/json"}}, http.StatusOK, `{"value":[],"nextLink":"`+link+`"}`
+				switch {
+				case r.URL.Host == "login.microsoftonline.com":
+					answer = entra(r)
+				case r.URL.Host != "acme.vault.azure.net" || r.URL.Scheme != "https":
+					t.Errorf("%s: %s is asked", link, r.URL)
+				case r.Header.Get("Authorization") == "":
+					header.Set("WWW-Authenticate", `Bearer authorization="https://login.microsoftonline.com/tenant", resource="https://vault.azure.net"`)
+					status, answer = http.StatusUnauthorized, ""
+				}
+				return &http.Response{StatusCode: status, Header: header, ContentLength: int64(len(answer)), Body: io.NopCloser(strings.NewReader(answer)), Request: r}
+			})}, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			groups, err := provider.Fetch(t.Context())
+			if err != nil || len(groups) != 1 || !errors.Is(groups[0].Err, boltseal.ErrRefused) {
+				t.Errorf("%s: %+v, %v", link, groups, err)
+			}
+		}
+	}
 }
