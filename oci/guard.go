@@ -192,6 +192,44 @@ func (h *host) allowed(u *url.URL) error {
 	return judgeProxied(u, privateAddress)
 }
 
+// Guarded is a transport like t that connects to no link-local address and to no metadata
+// service of a cloud, and sends no proxy there: for addresses that somebody wrote who is not
+// the operator. Errors wrap boltseal.ErrRefused. What a name leads to is judged when it is
+// dialled, before anything is sent.
+func Guarded(t *http.Transport) *http.Transport {
+	t = t.Clone()
+	dial := t.DialContext
+	if dial == nil {
+		dial = (&net.Dialer{}).DialContext
+	}
+	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if err := judgeProxied(&url.URL{Host: address}, privateAddress); err != nil {
+			return nil, err
+		}
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		if at, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+			if err := judge(at.AddrPort().Addr(), privateAddress); err != nil {
+				_ = conn.Close()
+				return nil, err
+			}
+		}
+		return conn, nil
+	}
+	if proxy := t.Proxy; proxy != nil {
+		t.Proxy = func(r *http.Request) (*url.URL, error) {
+			via, err := proxy(r)
+			if via == nil || err != nil {
+				return via, err
+			}
+			return via, judgeProxied(r.URL, privateAddress)
+		}
+	}
+	return t
+}
+
 // endsInNumber finds IPv4 addresses in forms that only some programs read, such
 // as 2852039166 or 0xa9.254.43518 (WHATWG URL, "ends in a number").
 func endsInNumber(name string) bool {

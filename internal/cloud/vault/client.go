@@ -18,6 +18,7 @@ import (
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/keys"
+	"github.com/boltseal/boltseal/oci"
 	"github.com/boltseal/boltseal/trust"
 )
 
@@ -80,6 +81,9 @@ func (c *client) client() (*http.Client, error) {
 		if env.Transport, err = trusting(env.Transport, pool); err != nil {
 			return nil, err
 		}
+	}
+	if t, ok := env.Transport.(*http.Transport); ok && c.namespace != "" {
+		env.Transport = oci.Guarded(t) // whoever writes in a namespace has chosen the address
 	}
 	if c.http != nil {
 		c.http.CloseIdleConnections()
