@@ -253,9 +253,6 @@ type Options struct {
 	Other func(group, kind string) bool
 }
 
-// Decode is [Options.Decode] of the zero value.
-func Decode(body []byte) (Request, error) { return Options{}.Decode(body) }
-
 // Decode reads a review. On an error the Request is to be denied, unless its
 // Namespace is never judged: its UID is set where it could be read, so that the
 // answer finds its question, and its Namespace where all but the object could.

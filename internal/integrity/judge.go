@@ -138,15 +138,10 @@ type Group struct {
 	Images   []Image
 }
 
-// Judge holds the images against the policies that the object was selected by.
-// It is pure: it uses nothing but its arguments, and asks nobody.
-func Judge(policies []*Policy, images []Image, c Context) Verdict {
-	return JudgeAll(c, Group{policies, images})
-}
-
-// JudgeAll is Judge for policies that do not ask the same verifiers. Every group
-// must have the same images, in order; they may differ in what was found. The
-// object must satisfy all policies of all groups.
+// JudgeAll holds the images against the policies that the object was selected by, in
+// groups that do not ask the same verifiers. It is pure: it uses nothing but its
+// arguments, and asks nobody. Every group must have the same images, in order; they may
+// differ in what was found. The object must satisfy all policies of all groups.
 func JudgeAll(c Context, groups ...Group) Verdict {
 	v := Verdict{Allowed: true}
 	judges := make([]judge, len(groups))

@@ -56,7 +56,7 @@ func TestRulesFitWhatIsRead(t *testing.T) {
 			asked = append(asked, kind)
 			review := `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u","operation":"CREATE","kind":{"group":"` +
 				r.APIGroups[0] + `","version":"v1","kind":"` + kind + `"},"object":{}}}`
-			if q, err := admission.Decode([]byte(review)); err != nil || q.Unknown {
+			if q, err := (admission.Options{}).Decode([]byte(review)); err != nil || q.Unknown {
 				t.Errorf("%s is asked about, and not read: %+v, %v", resource, q, err)
 			}
 		}

@@ -211,17 +211,6 @@ func New(o Options) (*Service, error) {
 // Addr is where Gatekeeper and the API server can ask.
 func (s *Service) Addr() string { return s.endpoints[0].Listener.Addr().String() }
 
-// AddrOf is where an endpoint, "health" or "metrics", can be asked; "" where it is
-// left out.
-func (s *Service) AddrOf(endpoint string) string {
-	for _, e := range s.endpoints {
-		if e.Name == endpoint {
-			return e.Listener.Addr().String()
-		}
-	}
-	return ""
-}
-
 // TLS is the certificate in use, nil for plain HTTP.
 func (s *Service) TLS() *tlsfiles.Server { return s.tls }
 

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -345,9 +344,4 @@ func trusts(s state, ca *x509.Certificate) bool {
 func ServiceNames(namespace, service string) []string {
 	n := service + "." + namespace
 	return []string{n + ".svc", n + ".svc.cluster.local", n, service}
-}
-
-// HasName reports whether a host is one of the names, in any spelling.
-func HasName(names []string, host string) bool {
-	return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, strings.TrimSuffix(host, ".")) })
 }

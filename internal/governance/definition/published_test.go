@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/boltseal/boltseal/api/policy/v1alpha1"
 )
 
 func TestPublishedFilesAreImportedUnmodified(t *testing.T) {
@@ -102,7 +104,7 @@ func TestInitiativeHandsParametersDown(t *testing.T) {
 			"Audit":    {EffectDeployIfNotExists, EffectDeployIfNotExists, EffectAudit},
 			"Disabled": {EffectDisabled, EffectDisabled, EffectDisabled},
 		} {
-			refs, err := BindSet(entry.Object.Spec, set("effect", `"`+effect+`"`, "excludedImages", `["r.example.com/x*"]`))
+			refs, err := bindSet(entry.Object.Spec, set("effect", `"`+effect+`"`, "excludedImages", `["r.example.com/x*"]`))
 			if err != nil {
 				t.Fatal(name, err)
 			}
@@ -165,4 +167,13 @@ func TestDeploymentsAreKnownInAnyLayout(t *testing.T) {
 			t.Errorf("%s: %+v, %v", file, b.Deploy, err)
 		}
 	}
+}
+
+// bindSet is CompileSet and Bind in one.
+func bindSet(spec v1alpha1.PolicySetDefinitionSpec, set map[string]v1alpha1.ParameterValue) ([]Reference, error) {
+	s, err := CompileSet(spec)
+	if err != nil {
+		return nil, err
+	}
+	return s.Bind(set)
 }

@@ -118,12 +118,3 @@ func (s *Set) Bind(set map[string]v1alpha1.ParameterValue) ([]Reference, error) 
 	}
 	return out, nil
 }
-
-// BindSet is CompileSet and Bind in one.
-func BindSet(spec v1alpha1.PolicySetDefinitionSpec, set map[string]v1alpha1.ParameterValue) ([]Reference, error) {
-	s, err := CompileSet(spec)
-	if err != nil {
-		return nil, err
-	}
-	return s.Bind(set)
-}

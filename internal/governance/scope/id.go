@@ -20,15 +20,6 @@ const (
 	managementGroupSegments = 4
 )
 
-// ClusterID returns <scope>/clusters/<name>.
-func ClusterID(at Path, name string) string { return at.join(clusters, name).text }
-
-// ManagedClusterID returns the ID as Azure writes it:
-// <scope>/providers/Microsoft.ContainerService/managedClusters/<name>.
-func ManagedClusterID(at Path, name string) string {
-	return at.join(providers, ManagedClusterType, name).text
-}
-
 // AssignmentID returns <scope>/providers/policy.boltseal.dev/policyAssignments/<name>.
 func AssignmentID(at Path, name string) string {
 	return at.join(providers, Provider, policyAssignments, name).text

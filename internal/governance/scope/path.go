@@ -102,19 +102,6 @@ func (p Path) join(parts ...string) Path {
 	return Path{text: text, segments: strings.Split(strings.ToLower(text[1:]), "/")}
 }
 
-// Contains is Path.Contains for texts: a scope, and the ID of a cluster.
-func Contains(scope, id string) (bool, error) {
-	p, err := Parse(scope)
-	if err != nil {
-		return false, err
-	}
-	q, err := parse(id, MaxIDLength)
-	if err != nil {
-		return false, err
-	}
-	return p.Contains(q), nil
-}
-
 // PathError is what is wrong with a path. It wraps ErrConfiguration.
 type PathError struct {
 	Path    string // the beginning of it

@@ -304,17 +304,3 @@ func (s selector) holds(p Place, reference string) (bool, error) {
 	}
 	return found != s.not, nil
 }
-
-// InScope compiles and asks at once, for one cluster. Names of references stay
-// unchecked.
-func InScope(spec *v1alpha1.PolicyAssignmentSpec, c *v1alpha1.Cluster) (bool, error) {
-	a, err := Compile(spec, nil)
-	if err != nil {
-		return false, err
-	}
-	p, err := At(c)
-	if err != nil {
-		return false, err
-	}
-	return a.Holds(p)
-}
