@@ -246,6 +246,9 @@ func (w *work) logged() (boltseal.Reason, error) {
 		if e.Promise == nil && e.Proof == nil || v2 && e.Proof == nil {
 			return notLogged("nothing proves that %s has the entry", log.name), nil
 		}
+		if v2 && e.Index != e.Proof.Index {
+			return notLogged("the entry of %s has the index %d, and its proof is about the index %d", log.name, e.Index, e.Proof.Index), nil
+		}
 		if e.Promise != nil && !v2 {
 			if !log.contains(e.Integrated) {
 				return notLogged("the trusted root does not trust %s at %s, when the entry was made", log.name, e.Integrated.Format(time.RFC3339)), nil

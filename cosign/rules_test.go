@@ -69,6 +69,7 @@ func TestLogEntryThatIsNotProven(t *testing.T) {
 		change("another index", func(e *testsigstore.Entry) { e.Index-- })
 		change("another size", func(e *testsigstore.Entry) { e.Size++ })
 		change("another root", func(e *testsigstore.Entry) { e.Root = append([]byte{e.Root[0] ^ 1}, e.Root[1:]...) })
+		change("no root", func(e *testsigstore.Entry) { e.Root = nil })
 		change("a changed checkpoint", func(e *testsigstore.Entry) { e.Checkpoint = strings.Replace(e.Checkpoint, "\n", " \n", 1) })
 		change("no signature", func(e *testsigstore.Entry) {
 			e.Checkpoint, _, _ = strings.Cut(e.Checkpoint, "\u2014")
@@ -83,6 +84,7 @@ func TestLogEntryThatIsNotProven(t *testing.T) {
 			e.Checkpoint = must(other.SignNote(e.Log.Host, other.ID[:4], text))(t)
 		})
 		if o.V2 {
+			change("an index beside the proof's", func(e *testsigstore.Entry) { e.GlobalIndex++ })
 			change("a checkpoint of another origin", func(e *testsigstore.Entry) {
 				text, _, _ := strings.Cut(e.Checkpoint, "\n\u2014")
 				e.Checkpoint = must(e.Log.SignNote(e.Log.Host, e.Log.ID[:4], "other.example"+strings.TrimPrefix(text, e.Log.Host)))(t)

@@ -77,7 +77,7 @@ type Entry struct {
 // Proof says that a log has an entry (RFC 6962 section 2.1.1).
 type Proof struct {
 	Index, Size int64
-	Root        []byte // what the bundle says that it is; may be empty
+	Root        []byte // what the bundle says that it is
 	Hashes      [][]byte
 	Checkpoint  string
 }
@@ -196,11 +196,8 @@ func (v *wireEntry) entry() (Entry, error) {
 	case v.IntegratedTime > 0:
 		e.Integrated = time.Unix(int64(v.IntegratedTime), 0).UTC()
 	}
-	if v.InclusionPromise != nil {
-		if e.Promise = v.InclusionPromise.SignedEntryTimestamp; len(e.Promise) == 0 {
-			return e, errors.New("an inclusion promise is empty")
-		}
-		if e.Integrated.IsZero() {
+	if v.InclusionPromise != nil && len(v.InclusionPromise.SignedEntryTimestamp) > 0 { // an empty one is none
+		if e.Promise = v.InclusionPromise.SignedEntryTimestamp; e.Integrated.IsZero() {
 			return e, errors.New("an inclusion promise has no time")
 		}
 	}

@@ -43,7 +43,7 @@ func VerifyProof(log Log, v2 bool, p *bundle.Proof, body []byte) error {
 		return err
 	case size != p.Size:
 		return fmt.Errorf("the checkpoint is of a tree of %d entries, and the proof of one of %d", size, p.Size)
-	case len(p.Root) > 0 && !bytes.Equal(p.Root, root[:]):
+	case !bytes.Equal(p.Root, root[:]):
 		return errors.New("the checkpoint is of another tree than the proof")
 	}
 	proof := make(tlog.RecordProof, len(p.Hashes))
