@@ -21,7 +21,7 @@ STRESS_BESIDE   ?= 4
 STRESS_E2E      ?= ./...
 
 .PHONY: help build image manifests demo cluster cluster-down test test-parts check lint structure lint-format lint-modules lint-vet lint-static \
-  race race-unit race-tools race-googlesdk race-alibabasdk e2e e2e-build e2e-browser pictures recording fuzz stress bench clean
+  race race-unit race-tools race-googlesdk race-alibabasdk race-sigstorego e2e e2e-build e2e-browser pictures recording fuzz stress bench clean
 
 help: ## say what each target does
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,12 +75,13 @@ lint-vet:
 	$(GO) -C tools vet ./...
 	$(GO) -C internal/testcloud/googlesdk vet ./...
 	$(GO) -C internal/testcloud/alibabasdk vet ./...
+	$(GO) -C internal/testsigstore/sigstorego vet ./...
 
 lint-static:
 	$(GO) tool -modfile=tools/go.mod staticcheck ./...
 
 race: ## all tests under the race detector
-	@$(MAKE) --no-print-directory -k race-unit race-tools race-googlesdk race-alibabasdk
+	@$(MAKE) --no-print-directory -k race-unit race-tools race-googlesdk race-alibabasdk race-sigstorego
 
 race-unit:
 	$(GO) test -race -p $(RACE_BESIDE) ./...
@@ -93,6 +94,9 @@ race-googlesdk:
 
 race-alibabasdk:
 	$(GO) -C internal/testcloud/alibabasdk test ./...
+
+race-sigstorego:
+	$(GO) -C internal/testsigstore/sigstorego test ./...
 
 e2e-build: ## build the control plane and Gatekeeper for e2e (about 10 minutes once, then cached)
 	$(GO) -C e2e run ./cmd/kit build
