@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,7 +35,7 @@ type clusterVerbFlags struct {
 	show                                                  showFlags
 	name, group, subscription, scope, location, engineSet string
 	managementGroups                                      []string
-	enable, disable, purge, dryRun                        bool
+	dryRun                                                bool
 }
 
 func newClusterRegister(env frame.Env) *cobra.Command {
@@ -133,73 +132,36 @@ func runClusterRegister(cmd *cobra.Command, env frame.Env, f clusterVerbFlags) e
 	return showCluster(env, f.show, c)
 }
 
+func clusterNoun() noun[v1alpha1.Cluster, *v1alpha1.Cluster] {
+	return noun[v1alpha1.Cluster, *v1alpha1.Cluster]{name: "cluster", path: "cluster",
+		list:  func(ctx context.Context, h *hub) ([]v1alpha1.Cluster, error) { return h.clusters(ctx) },
+		shape: func(c *v1alpha1.Cluster) any { return clusterOf(c) }, table: writeClusters}
+}
+
 func newClusterList(env frame.Env) *cobra.Command {
-	var f clusterVerbFlags
+	var group string
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List clusters, and how far they are",
 		Example: `    boltseal cluster list
     boltseal cluster list -g myResourceGroup -o json`,
-		Args: frame.CheckArgs(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := f.show.check(cmd); err != nil {
-				return err
-			}
-			h, err := f.hub.open(env)
-			if err != nil {
-				return err
-			}
-			all, err := h.clusters(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if f.group != "" {
-				all = slices.DeleteFunc(all, func(c v1alpha1.Cluster) bool { return !strings.EqualFold(groupOf(&c), f.group) })
-			}
-			shown := []shownCluster{}
-			for i := range all {
-				shown = append(shown, clusterOf(&all[i]))
-			}
-			return f.show.show(env, shown, func(w io.Writer, st frame.Style) error { return writeClusters(w, st, all) })
-		},
 	}
-	cmd.Flags().StringVarP(&f.group, "resource-group", "g", "", "only clusters of the resource group `NAME`")
-	f.hub.register(cmd)
-	f.show.register(cmd)
-	return cmd
+	cmd.Flags().StringVarP(&group, "resource-group", "g", "", "only clusters of the resource group `NAME`")
+	return clusterNoun().listVerb(env, cmd, func() (func(*v1alpha1.Cluster) bool, error) {
+		return func(c *v1alpha1.Cluster) bool { return group == "" || strings.EqualFold(groupOf(c), group) }, nil
+	})
 }
 
 func groupOf(c *v1alpha1.Cluster) string { return definition.FieldsOf(*c).ResourceGroup }
 
-// onCluster is a verb about one that is there.
-func onCluster(env frame.Env, cmd *cobra.Command, f *clusterVerbFlags, check func() error, do func(context.Context, *hub, *v1alpha1.Cluster) error) *cobra.Command {
-	cmd.Args = frame.CheckArgs(cobra.MaximumNArgs(1))
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		name, err := oneName(cmd, f.name, args)
-		if err != nil {
-			return err
-		}
-		if err := f.show.check(cmd); err != nil {
-			return err
-		}
-		if err := check(); err != nil {
-			return frame.UsageFailure(cmd, err)
-		}
-		h, err := f.hub.open(env)
-		if err != nil {
-			return err
-		}
-		c, err := h.cluster(cmd.Context(), name, f.group)
-		if err != nil {
-			return err
-		}
-		return do(cmd.Context(), h, c)
-	}
-	cmd.Flags().StringVarP(&f.name, "name", "n", "", "its `NAME`")
-	cmd.Flags().StringVarP(&f.group, "resource-group", "g", "", "`NAME` of the resource group that it must be in")
-	f.hub.register(cmd)
-	f.show.register(cmd)
-	return cmd
+// onCluster is a verb about one that exists; check may be nil.
+func onCluster(env frame.Env, cmd *cobra.Command, check func() error, do func(context.Context, *hub, *v1alpha1.Cluster, showFlags) error) *cobra.Command {
+	var group string
+	cmd.Flags().StringVarP(&group, "resource-group", "g", "", "`NAME` of the resource group that it must be in")
+	return clusterNoun().oneVerb(env, cmd, verbAbout[v1alpha1.Cluster]{naming: "its `NAME`", check: check, do: do,
+		find: func(ctx context.Context, h *hub, name string) (*v1alpha1.Cluster, error) {
+			return h.cluster(ctx, name, group)
+		}})
 }
 
 func (h *hub) cluster(ctx context.Context, name, group string) (*v1alpha1.Cluster, error) {
@@ -222,12 +184,11 @@ func (h *hub) cluster(ctx context.Context, name, group string) (*v1alpha1.Cluste
 }
 
 func newClusterShow(env frame.Env) *cobra.Command {
-	var f clusterVerbFlags
 	cmd := &cobra.Command{Use: "show --name NAME", Short: "Show a cluster, and what applies to it",
 		Example: `    boltseal cluster show --name fra1
     boltseal cluster show --name fra1 --query compliance.state -o tsv`}
-	return onCluster(env, cmd, &f, func() error { return nil }, func(_ context.Context, _ *hub, c *v1alpha1.Cluster) error {
-		return showCluster(env, f.show, c)
+	return onCluster(env, cmd, nil, func(_ context.Context, _ *hub, c *v1alpha1.Cluster, show showFlags) error {
+		return showCluster(env, show, c)
 	})
 }
 

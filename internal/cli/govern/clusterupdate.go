@@ -22,7 +22,7 @@ const (
 )
 
 func newClusterUpdate(env frame.Env) *cobra.Command {
-	var f clusterVerbFlags
+	var f struct{ enable, disable, purge bool }
 	var noWait bool
 	var timeout time.Duration
 	cmd := &cobra.Command{
@@ -55,7 +55,7 @@ then. If the cluster does not report it in time, the hub continues the work;
 		}
 		return nil
 	}
-	return onCluster(env, cmd, &f, check, func(ctx context.Context, h *hub, c *v1alpha1.Cluster) error {
+	return onCluster(env, cmd, check, func(ctx context.Context, h *hub, c *v1alpha1.Cluster, show showFlags) error {
 		c.Spec.SecurityProfile.ImageIntegrity = v1alpha1.ImageIntegrity{Enabled: &f.enable, PurgeOnDisable: f.purge}
 		if err := explainAnswer("updating the cluster", h.client.Update(ctx, c)); err != nil {
 			return err
@@ -67,7 +67,7 @@ then. If the cluster does not report it in time, the hub continues the work;
 				return err
 			}
 		}
-		if err := showCluster(env, f.show, c); err != nil || why == "" {
+		if err := showCluster(env, show, c); err != nil || why == "" {
 			return err
 		}
 		fmt.Fprintln(env.Stderr, why)

@@ -1,9 +1,8 @@
 package govern
 
 import (
+	"context"
 	"fmt"
-	"io"
-	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -12,99 +11,57 @@ import (
 	"github.com/boltseal/boltseal/internal/governance/scope"
 )
 
+func assignmentNoun() noun[v1alpha1.PolicyAssignment, *v1alpha1.PolicyAssignment] {
+	return noun[v1alpha1.PolicyAssignment, *v1alpha1.PolicyAssignment]{name: "assignment", path: "policy assignment",
+		list:  func(ctx context.Context, h *hub) ([]v1alpha1.PolicyAssignment, error) { return h.assignments(ctx) },
+		shape: func(a *v1alpha1.PolicyAssignment) any { return shownOf(a) }, table: writeAssignments}
+}
+
+// oneAssignment makes cmd a verb about one assignment, which --scope tells from others of its name.
+func oneAssignment(env frame.Env, cmd *cobra.Command, quiet bool, do func(context.Context, *hub, *v1alpha1.PolicyAssignment, showFlags) error) *cobra.Command {
+	var at string
+	cmd.Flags().StringVar(&at, "scope", "", "`PATH` that it is assigned to")
+	return assignmentNoun().oneVerb(env, cmd, verbAbout[v1alpha1.PolicyAssignment]{naming: "its `NAME` or ID", quiet: quiet, do: do,
+		find: func(ctx context.Context, h *hub, name string) (*v1alpha1.PolicyAssignment, error) {
+			return h.find(ctx, name, at)
+		}})
+}
+
 func newAssignmentShow(env frame.Env) *cobra.Command {
-	var f struct {
-		hub         hubFlags
-		show        showFlags
-		name, scope string
-	}
 	cmd := &cobra.Command{
 		Use:   "show --name NAME|ID",
 		Short: "Show an assignment",
 		Example: `    boltseal policy assignment show -n deploy-trustedimages -o json
     boltseal policy assignment show -n deploy-trustedimages --query id -o tsv`,
-		Args: frame.CheckArgs(cobra.MaximumNArgs(1)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			name, err := oneName(cmd, f.name, args)
-			if err != nil {
-				return err
-			}
-			if err := f.show.check(cmd); err != nil {
-				return err
-			}
-			h, err := f.hub.open(env)
-			if err != nil {
-				return err
-			}
-			a, err := h.find(cmd.Context(), name, f.scope)
-			if err != nil {
-				return err
-			}
-			return showAssignment(env, f.show, a)
-		},
 	}
-	cmd.Flags().StringVarP(&f.name, "name", "n", "", "its `NAME` or ID")
-	cmd.Flags().StringVar(&f.scope, "scope", "", "`PATH` that it is assigned to")
-	f.hub.register(cmd)
-	f.show.register(cmd)
-	return cmd
+	return oneAssignment(env, cmd, false, assignmentNoun().showOne(env))
 }
 
 func newAssignmentList(env frame.Env) *cobra.Command {
-	var f struct {
-		hub   hubFlags
-		show  showFlags
-		scope string
-	}
+	var at string
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List assignments, and how far their clusters are",
 		Example: `    boltseal policy assignment list
     boltseal policy assignment list --scope /emea`,
-		Args: frame.CheckArgs(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := f.show.check(cmd); err != nil {
-				return err
-			}
-			var within scope.Path
-			if f.scope != "" {
-				var err error
-				if within, err = scope.Parse(f.scope); err != nil {
-					return frame.BadUsage(cmd, "--scope: %w", err)
-				}
-			}
-			h, err := f.hub.open(env)
-			if err != nil {
-				return err
-			}
-			all, err := h.assignments(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if f.scope != "" {
-				all = slices.DeleteFunc(all, func(a v1alpha1.PolicyAssignment) bool {
-					p, err := scope.Parse(a.Spec.Scope)
-					return err != nil || !within.Contains(p)
-				})
-			}
-			shown := []shownAssignment{}
-			for i := range all {
-				shown = append(shown, shownOf(&all[i]))
-			}
-			return f.show.show(env, shown, func(w io.Writer, st frame.Style) error { return writeAssignments(w, st, all) })
-		},
 	}
-	cmd.Flags().StringVar(&f.scope, "scope", "", "only those at this `PATH` and below it")
-	f.hub.register(cmd)
-	f.show.register(cmd)
-	return cmd
+	cmd.Flags().StringVar(&at, "scope", "", "only those at this `PATH` and below it")
+	return assignmentNoun().listVerb(env, cmd, func() (func(*v1alpha1.PolicyAssignment) bool, error) {
+		if at == "" {
+			return nil, nil
+		}
+		within, err := scope.Parse(at)
+		if err != nil {
+			return nil, fmt.Errorf("--scope: %w", err)
+		}
+		return func(a *v1alpha1.PolicyAssignment) bool {
+			p, err := scope.Parse(a.Spec.Scope)
+			return err == nil && within.Contains(p)
+		}, nil
+	})
 }
 
 func newAssignmentDelete(env frame.Env) *cobra.Command {
-	var f struct {
-		hub         hubFlags
-		name, scope string
-	}
 	cmd := &cobra.Command{
 		Use:   "delete --name NAME|ID",
 		Short: "Delete an assignment",
@@ -112,29 +69,6 @@ func newAssignmentDelete(env frame.Env) *cobra.Command {
 until 'boltseal cluster update --disable-image-integrity'. Its exemptions stay, and
 are without effect.`,
 		Example: `    boltseal policy assignment delete --name deploy-trustedimages`,
-		Args:    frame.CheckArgs(cobra.MaximumNArgs(1)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			name, err := oneName(cmd, f.name, args)
-			if err != nil {
-				return err
-			}
-			h, err := f.hub.open(env)
-			if err != nil {
-				return err
-			}
-			a, err := h.find(cmd.Context(), name, f.scope)
-			if err != nil {
-				return err
-			}
-			if err := explainAnswer("deleting the assignment", h.client.Delete(cmd.Context(), a)); err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(env.Stdout, "assignment %s: deleted\n", a.Name)
-			return err
-		},
 	}
-	cmd.Flags().StringVarP(&f.name, "name", "n", "", "its `NAME` or ID")
-	cmd.Flags().StringVar(&f.scope, "scope", "", "`PATH` that it is assigned to")
-	f.hub.register(cmd)
-	return cmd
+	return oneAssignment(env, cmd, true, assignmentNoun().deleteOne(env))
 }

@@ -2,6 +2,7 @@ package govern
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -242,72 +243,21 @@ func exemptedParts(s v1alpha1.PolicyExemptionSpec) string {
 	return cmp.Or(strings.Join(parts, " and "), "whole clusters") + " at " + cmp.Or(s.Scope, "the assignment's scope")
 }
 
+func exemptionNoun() noun[v1alpha1.PolicyExemption, *v1alpha1.PolicyExemption] {
+	return noun[v1alpha1.PolicyExemption, *v1alpha1.PolicyExemption]{name: "exemption", path: "policy exemption",
+		list:  func(ctx context.Context, h *hub) ([]v1alpha1.PolicyExemption, error) { return h.exemptions(ctx) },
+		shape: func(e *v1alpha1.PolicyExemption) any { return exemptionOf(e) }, table: writeExemptions}
+}
+
 func newExemptionList(env frame.Env) *cobra.Command {
-	var f struct {
-		hub  hubFlags
-		show showFlags
-	}
-	cmd := &cobra.Command{
-		Use:     "list",
-		Short:   "List exemptions, and when they end",
-		Example: `    boltseal policy exemption list`,
-		Args:    frame.CheckArgs(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := f.show.check(cmd); err != nil {
-				return err
-			}
-			h, err := f.hub.open(env)
-			if err != nil {
-				return err
-			}
-			all, err := h.exemptions(cmd.Context())
-			if err != nil {
-				return err
-			}
-			shown := []shownExemption{}
-			for i := range all {
-				shown = append(shown, exemptionOf(&all[i]))
-			}
-			return f.show.show(env, shown, func(w io.Writer, st frame.Style) error { return writeExemptions(w, st, all) })
-		},
-	}
-	f.hub.register(cmd)
-	f.show.register(cmd)
-	return cmd
+	cmd := &cobra.Command{Use: "list", Short: "List exemptions, and when they end", Example: `    boltseal policy exemption list`}
+	return exemptionNoun().listVerb(env, cmd, nil)
 }
 
 func newExemptionDelete(env frame.Env) *cobra.Command {
-	var f struct {
-		hub  hubFlags
-		name string
-	}
-	cmd := &cobra.Command{
-		Use:     "delete --name NAME",
-		Short:   "Delete an exemption",
-		Example: `    boltseal policy exemption delete --name legacy`,
-		Args:    frame.CheckArgs(cobra.MaximumNArgs(1)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			name, err := oneName(cmd, f.name, args)
-			if err != nil {
-				return err
-			}
-			h, err := f.hub.open(env)
-			if err != nil {
-				return err
-			}
-			e := &v1alpha1.PolicyExemption{ObjectMeta: metav1.ObjectMeta{Name: name}}
-			err = h.remove(cmd.Context(), e, "exemption", "boltseal policy exemption list", func() ([]string, error) {
-				all, err := h.exemptions(cmd.Context())
-				return namesOf(all), err
-			})
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(env.Stdout, "exemption %s: deleted\n", name)
-			return err
-		},
-	}
-	cmd.Flags().StringVarP(&f.name, "name", "n", "", "its `NAME`")
-	f.hub.register(cmd)
-	return cmd
+	cmd := &cobra.Command{Use: "delete --name NAME", Short: "Delete an exemption", Example: `    boltseal policy exemption delete --name legacy`}
+	return exemptionNoun().oneVerb(env, cmd, verbAbout[v1alpha1.PolicyExemption]{naming: "its `NAME`", quiet: true, do: exemptionNoun().deleteOne(env),
+		find: func(_ context.Context, _ *hub, name string) (*v1alpha1.PolicyExemption, error) { // it need not be read
+			return &v1alpha1.PolicyExemption{ObjectMeta: metav1.ObjectMeta{Name: name}}, nil
+		}})
 }

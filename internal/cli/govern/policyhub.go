@@ -177,10 +177,7 @@ func noSuchName(what, name string, names []string, list string) error {
 }
 
 // namesOf are the names of objects.
-func namesOf[T any, P interface {
-	*T
-	client.Object
-}](items []T) []string {
+func namesOf[T any, P object[T]](items []T) []string {
 	var out []string
 	for i := range items {
 		out = append(out, P(&items[i]).GetName())
@@ -197,19 +194,6 @@ func checkName(flag, name string) error {
 		return fmt.Errorf("%s: %s cannot be a name: small letters, digits, - and . are allowed, such as deploy-trustedimages", flag, strict.Label(name))
 	}
 	return nil
-}
-
-// remove deletes an object; that it is gone already is an error that names the nearest.
-func (h *hub) remove(ctx context.Context, o client.Object, what, list string, names func() ([]string, error)) error {
-	err := h.client.Delete(ctx, o)
-	if apierrors.IsNotFound(err) {
-		all, err := names()
-		if err != nil {
-			return err
-		}
-		return noSuchName(what, o.GetName(), all, list)
-	}
-	return explainAnswer("deleting the "+what, err)
 }
 
 var errNothingToChange = errors.New("nothing to change: see the flags")

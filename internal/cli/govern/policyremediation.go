@@ -278,48 +278,29 @@ func (h *hub) remediation(ctx context.Context, name string) (*v1alpha1.Remediati
 	return &r, explainAnswer("reading the remediation", err)
 }
 
-// onRemediation is a verb about one that is there.
+func remediationNoun() noun[v1alpha1.Remediation, *v1alpha1.Remediation] {
+	return noun[v1alpha1.Remediation, *v1alpha1.Remediation]{name: "remediation", path: "policy remediation",
+		list:  func(ctx context.Context, h *hub) ([]v1alpha1.Remediation, error) { return h.remediations(ctx) },
+		shape: func(r *v1alpha1.Remediation) any { return remediationOf(r) }, table: writeRemediations}
+}
+
+// onRemediation is a verb about one that exists.
 func onRemediation(env frame.Env, use, short string, do func(context.Context, *hub, *v1alpha1.Remediation, showFlags) error) *cobra.Command {
-	var f struct {
-		hub         hubFlags
-		show        showFlags
-		name, group string
-	}
-	cmd := &cobra.Command{
-		Use:     use + " --name NAME",
-		Short:   short,
-		Example: "    boltseal policy remediation " + use + " --name remediation",
-		Args:    frame.CheckArgs(cobra.MaximumNArgs(1)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			name, err := oneName(cmd, f.name, args)
-			if err != nil {
-				return err
+	var group string
+	cmd := &cobra.Command{Use: use + " --name NAME", Short: short, Example: "    boltseal policy remediation " + use + " --name remediation"}
+	cmd.Flags().StringVarP(&group, "resource-group", "g", "", "`NAME` of the resource group that it must be for")
+	return remediationNoun().oneVerb(env, cmd, verbAbout[v1alpha1.Remediation]{naming: "its `NAME`", do: do,
+		find: func(ctx context.Context, h *hub, name string) (*v1alpha1.Remediation, error) {
+			r, err := h.remediation(ctx, name)
+			if err != nil || group == "" {
+				return r, err
 			}
-			if err := f.show.check(cmd); err != nil {
-				return err
+			at, _, err := scope.ParseAssignmentID(r.Spec.PolicyAssignmentID)
+			if in, ok := at.ResourceGroup(); err == nil && (!ok || !strings.EqualFold(in, group)) {
+				return nil, fmt.Errorf("remediation %s is for %s, and not for resource group %s", r.Name, at, strict.Label(group))
 			}
-			h, err := f.hub.open(env)
-			if err != nil {
-				return err
-			}
-			r, err := h.remediation(cmd.Context(), name)
-			if err != nil {
-				return err
-			}
-			if f.group != "" {
-				at, _, err := scope.ParseAssignmentID(r.Spec.PolicyAssignmentID)
-				if group, ok := at.ResourceGroup(); err == nil && (!ok || !strings.EqualFold(group, f.group)) {
-					return fmt.Errorf("remediation %s is for %s, and not for resource group %s", r.Name, at, strict.Label(f.group))
-				}
-			}
-			return do(cmd.Context(), h, r, f.show)
-		},
-	}
-	cmd.Flags().StringVarP(&f.name, "name", "n", "", "its `NAME`")
-	cmd.Flags().StringVarP(&f.group, "resource-group", "g", "", "`NAME` of the resource group that it must be for")
-	f.hub.register(cmd)
-	f.show.register(cmd)
-	return cmd
+			return r, nil
+		}})
 }
 
 func newRemediationShow(env frame.Env) *cobra.Command {
@@ -343,45 +324,10 @@ func newRemediationCancel(env frame.Env) *cobra.Command {
 }
 
 func newRemediationDelete(env frame.Env) *cobra.Command {
-	return onRemediation(env, "delete", "Delete a remediation", func(ctx context.Context, h *hub, r *v1alpha1.Remediation, _ showFlags) error {
-		if err := explainAnswer("deleting the remediation", h.client.Delete(ctx, r)); err != nil {
-			return err
-		}
-		_, err := fmt.Fprintf(env.Stdout, "remediation %s: deleted\n", r.Name)
-		return err
-	})
+	return onRemediation(env, "delete", "Delete a remediation", remediationNoun().deleteOne(env))
 }
 
 func newRemediationList(env frame.Env) *cobra.Command {
-	var f struct {
-		hub  hubFlags
-		show showFlags
-	}
-	cmd := &cobra.Command{
-		Use:     "list",
-		Short:   "List remediations",
-		Example: `    boltseal policy remediation list`,
-		Args:    frame.CheckArgs(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := f.show.check(cmd); err != nil {
-				return err
-			}
-			h, err := f.hub.open(env)
-			if err != nil {
-				return err
-			}
-			all, err := h.remediations(cmd.Context())
-			if err != nil {
-				return err
-			}
-			shown := []shownRemediation{}
-			for i := range all {
-				shown = append(shown, remediationOf(&all[i]))
-			}
-			return f.show.show(env, shown, func(w io.Writer, st frame.Style) error { return writeRemediations(w, st, all) })
-		},
-	}
-	f.hub.register(cmd)
-	f.show.register(cmd)
-	return cmd
+	cmd := &cobra.Command{Use: "list", Short: "List remediations", Example: `    boltseal policy remediation list`}
+	return remediationNoun().listVerb(env, cmd, nil)
 }
