@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"sync"
@@ -389,39 +388,14 @@ func verifyOpen(in *question, m *memo.Memo, open []int, image func(i int) (e *bo
 	ctx, cancel := in.within()
 	defer cancel()
 	ctx = in.traced(ctx)
-	parallel(len(open), func(j int) {
+	alongside(len(open), func(j int) string {
+		_, text, _ := image(open[j])
+		return registryOf(text)
+	}, func(j int) {
 		e, text, namespace := image(open[j])
 		ctx, end := in.imageSpan(ctx, text)
 		a, t := m.Timed(boltseal.WithAsker(ctx, in.asker(namespace)), e, text)
 		end(t != nil && t.Joined)
 		answered(open[j], a, t)
 	})
-}
-
-// parallel runs f for 0 to n-1 side by side, with a bound, and waits. A panic in
-// one of them is the caller's.
-func parallel(n int, f func(i int)) {
-	if n == 1 {
-		f(0)
-		return
-	}
-	var wg sync.WaitGroup
-	var panicked atomic.Pointer[panicAt]
-	slots := make(chan struct{}, maxParallel)
-	for i := range n {
-		slots <- struct{}{}
-		wg.Go(func() {
-			defer func() {
-				if p := recover(); p != nil {
-					panicked.Store(&panicAt{p, debug.Stack()})
-				}
-				<-slots
-			}()
-			f(i)
-		})
-	}
-	wg.Wait()
-	if p := panicked.Load(); p != nil {
-		panic(p)
-	}
 }

@@ -76,6 +76,31 @@ func TestOneKeyOfTenHangs(t *testing.T) {
 	})
 }
 
+// TestOneRegistryHangs: a hundred keys of a registry that never answers stand before
+// three of another, which are trusted nevertheless.
+func TestOneRegistryHangs(t *testing.T) {
+	t.Parallel()
+	silent := testhouse.New(t, testhouse.Options{})
+	t.Cleanup(silent.Registry.Inject(testregistry.Fault{Kind: testregistry.Hang}))
+	testwait.Grow(t, time.Second, func(limit time.Duration) error { // what the three take
+		r := start(t, testhouse.Options{}, service.Options{Server: server.Options{VerifyTimeout: limit}})
+		var keys []string
+		for i := range 100 {
+			keys = append(keys, silent.Registry.Ref("x", fmt.Sprint("v", i)))
+		}
+		for i := range 3 {
+			_, pinned := r.Signed(fmt.Sprint("v", i), r.Signer)
+			keys = append(keys, pinned)
+		}
+		for i, it := range r.gatekeeper(server.PathVerify, keys...) {
+			if it.trusted() != (i >= 100) {
+				return fmt.Errorf("%d: %s %s", i, it.Value, it.Error)
+			}
+		}
+		return nil
+	})
+}
+
 func TestAdmission(t *testing.T) {
 	t.Parallel()
 	r := start(t, testhouse.Options{}, service.Options{Exempt: []string{"boltseal-system"}},
