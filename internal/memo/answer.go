@@ -25,6 +25,8 @@ type Answer struct {
 	Digest   digest.Digest   // of the image's manifest; "" where it could not be resolved
 	Signers  signers.Set
 	Encoded
+	// Refused is set where its verification was not begun, since too many were under way.
+	Refused bool
 	// Expires is when its evidence runs out, at the latest; zero = never.
 	Expires time.Time
 	until   time.Time

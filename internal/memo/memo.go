@@ -223,7 +223,9 @@ func (m *Memo) begin(ctx context.Context, k key, ref boltseal.Reference) (w *wor
 	w, leads, refusal := m.join(ctx, k, ref.Registry)
 	switch {
 	case refusal != nil:
-		return nil, false, m.encode(k.engine, &boltseal.Result{Decision: boltseal.Unknown, Reason: *refusal, Findings: boltseal.Findings{Image: ref.String(), Reference: ref}})
+		a := m.encode(k.engine, &boltseal.Result{Decision: boltseal.Unknown, Reason: *refusal, Findings: boltseal.Findings{Image: ref.String(), Reference: ref}})
+		a.Refused = true
+		return nil, false, a
 	case leads:
 		go m.lead(k, w, ref)
 	default:

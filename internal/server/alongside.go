@@ -2,10 +2,9 @@ package server
 
 import (
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
-
-	"github.com/boltseal/boltseal"
 )
 
 const (
@@ -61,7 +60,7 @@ func alongside(n int, host func(i int) string, f func(i int)) {
 	}
 }
 
-// lanesOf sorts images by their host, at most maxOfRequest lanes of them.
+// lanesOf groups images by their host, at most maxOfRequest lanes of them.
 func lanesOf(n int, host func(i int) string) (lanes []*lane) {
 	byHost := map[string]*lane{}
 	for i := range n {
@@ -81,12 +80,12 @@ func lanesOf(n int, host func(i int) string) (lanes []*lane) {
 	return lanes
 }
 
-// registryOf is the registry host of an image; "" where the reference cannot be read,
-// which is told without asking a registry.
-func registryOf(image string) string {
-	ref, err := boltseal.ParseReference(image)
-	if err != nil {
+// laneOf is what stands for an image's registry: its host where it names one. What is
+// no reference is told without asking a registry.
+func laneOf(image string) string {
+	host, _, ok := strings.Cut(image, "/")
+	if !ok || !strings.ContainsAny(host, ".:") && host != "localhost" {
 		return ""
 	}
-	return ref.Registry
+	return host
 }

@@ -22,7 +22,7 @@ type Metrics struct {
 	decisions *prometheus.CounterVec
 	// The decisions that nearly all are.
 	allowedByGatekeeper, allowedByAdmission prometheus.Counter
-	recalled                                prometheus.Counter
+	recalled, paused                        prometheus.Counter
 	exempted                                *prometheus.CounterVec
 	panics                                  prometheus.Counter
 	reloads                                 *prometheus.CounterVec
@@ -53,6 +53,8 @@ func NewMetrics(s Sources) *Metrics {
 			Help: "Images judged, by who asked, decision and cause."}, []string{"source", "decision", "cause"}),
 		recalled: prometheus.NewCounter(prometheus.CounterOpts{Name: "boltseal_last_known_good_total",
 			Help: "Images decided from memory because their registry did not answer."}),
+		paused: prometheus.NewCounter(prometheus.CounterOpts{Name: "boltseal_second_tries_total",
+			Help: "Requests that waited, and asked once more, since too many verifications were under way."}),
 		exempted: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "boltseal_exempted_images_total",
 			Help: "Images that did not satisfy a policy and were exempt from it, by the exemption's category and what was found; each policy counts."}, []string{"category", "decision"}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{Name: "boltseal_panics_total",
@@ -71,7 +73,7 @@ func NewMetrics(s Sources) *Metrics {
 	}
 	m.allowedByGatekeeper = m.decisions.WithLabelValues(sourceGatekeeper, boltseal.Allow.String(), "")
 	m.allowedByAdmission = m.decisions.WithLabelValues(sourceAdmission, boltseal.Allow.String(), "")
-	m.registry.MustRegister(m.requests, m.duration, m.decisions, m.recalled, m.exempted, m.panics, m.reloads, m.loadedAt, m.configOK,
+	m.registry.MustRegister(m.requests, m.duration, m.decisions, m.recalled, m.paused, m.exempted, m.panics, m.reloads, m.loadedAt, m.configOK,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.sources(s)
 	return m

@@ -377,24 +377,31 @@ func (s *Server) ask(in *question, m *memo.Memo, n int, image func(i int) (e *bo
 		open = append(open, i)
 	}
 	if len(open) > 0 {
-		verifyOpen(in, m, open, image, answered)
+		s.verifyOpen(in, m, open, image, answered)
 		in.spent.Images += s.o.Clock().Sub(now)
 	}
 }
 
 // verifyOpen is the part of ask that waits. It is apart, for what its closures share is
 // memory that an answer that is known does not need.
-func verifyOpen(in *question, m *memo.Memo, open []int, image func(i int) (e *boltseal.Engine, image, namespace string), answered func(i int, a *memo.Answer, t *timing.Times)) {
+func (s *Server) verifyOpen(in *question, m *memo.Memo, open []int, image func(i int) (e *boltseal.Engine, image, namespace string), answered func(i int, a *memo.Answer, t *timing.Times)) {
 	ctx, cancel := in.within()
 	defer cancel()
 	ctx = in.traced(ctx)
+	refused := newPause(in.deadline.Sub(s.o.Clock()), s.o.Metrics.paused)
 	alongside(len(open), func(j int) string {
 		_, text, _ := image(open[j])
-		return registryOf(text)
+		return laneOf(text)
 	}, func(j int) {
 		e, text, namespace := image(open[j])
 		ctx, end := in.imageSpan(ctx, text)
-		a, t := m.Timed(boltseal.WithAsker(ctx, in.asker(namespace)), e, text)
+		ctx = boltseal.WithAsker(ctx, in.asker(namespace))
+		final := refused.isOver()
+		a, t := m.Timed(ctx, e, text)
+		if a.Refused && !final {
+			refused.wait(ctx)
+			a, t = m.Timed(ctx, e, text)
+		}
 		end(t != nil && t.Joined)
 		answered(open[j], a, t)
 	})

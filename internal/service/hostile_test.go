@@ -197,3 +197,37 @@ func TestOneTenantStarvesNobody(t *testing.T) {
 		}
 	}
 }
+
+// TestWhoIsRefusedIsTriedOnceMore: where too many verifications are under way, a request
+// waits once for all of its images, and asks once more for them: few of them are refused
+// before that, and each of them once after it.
+func TestWhoIsRefusedIsTriedOnceMore(t *testing.T) {
+	t.Parallel()
+	const images, most = 200, 64
+	// A quarter of the work, one image, is for a namespace.
+	r := start(t, testhouse.Options{}, service.Options{Memo: memo.Options{MaxWork: 4, WorkTimeout: testwait.Patience}, Server: server.Options{WebhookTimeout: testwait.Patience}}, policy("prod", ""))
+	silent := testhouse.New(t, testhouse.Options{})
+	t.Cleanup(silent.Registry.Inject(testregistry.Fault{Kind: testregistry.Hang}))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	q := r.request(ctx, server.PathValidate, reviewOf(pod("shop", silent.Registry.Ref("x", "first"))))
+	go func() {
+		if resp, err := r.client.Do(q); err == nil {
+			_ = resp.Body.Close()
+		}
+	}()
+	eventually(t, "the namespace has what is its own", func() bool { return r.metric("boltseal_verifications_in_flight") == "1" })
+	var names []string
+	for i := range images {
+		names = append(names, silent.Registry.Ref("x", fmt.Sprint("t", i)))
+	}
+	if v := r.review(server.PathValidate, pod("shop", names...)); v.Allowed || !strings.Contains(v.Result.Message, "being verified") {
+		t.Errorf("%+v", v)
+	}
+	if n := r.metric("boltseal_second_tries_total"); n != "1" {
+		t.Errorf("%s requests waited", n)
+	}
+	if n, _ := strconv.Atoi(r.metric("boltseal_overloaded_total")); n <= images || n > images+most {
+		t.Errorf("%d images were refused, of %d that were asked for twice", n, images)
+	}
+}
