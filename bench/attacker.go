@@ -18,6 +18,7 @@ import (
 func attacker(ctx context.Context, fs *flag.FlagSet, args []string) error {
 	row := fs.String("row", "none", "attack")
 	dir := fs.String("dir", "", "folder that bench registry wrote, for a storm")
+	cycle := fs.Bool("again", false, "a storm goes on with the first image after the last")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -29,7 +30,7 @@ func attacker(ctx context.Context, fs *flag.FlagSet, args []string) error {
 		}
 		images = strings.Fields(string(text))
 	}
-	ended, err := begin(ctx, *row, images)
+	ended, err := begin(ctx, *row, images, *cycle)
 	if err != nil {
 		return err
 	}
@@ -42,8 +43,9 @@ func attacker(ctx context.Context, fs *flag.FlagSet, args []string) error {
 // attackers come from this address.
 var attackers = &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 9)}}
 
-// begin starts an attack; ended waits for its end after ctx.
-func begin(ctx context.Context, row string, images []string) (ended func(), err error) {
+// begin starts an attack; ended waits for its end after ctx. A storm has images,
+// each of them once, or again and again.
+func begin(ctx context.Context, row string, images []string, cycle bool) (ended func(), err error) {
 	var wg sync.WaitGroup
 	c := &http.Client{Transport: &http.Transport{DialContext: attackers.DialContext, MaxIdleConnsPerHost: 64}}
 	ask := func(name string, images []string) {
@@ -127,11 +129,13 @@ func begin(ctx context.Context, row string, images []string) (ended func(), err 
 		next := make(chan string)
 		go func() {
 			defer close(next)
-			for _, i := range images {
-				select {
-				case next <- i:
-				case <-ctx.Done():
-					return
+			for round := 0; round == 0 || cycle; round++ {
+				for _, i := range images {
+					select {
+					case next <- i:
+					case <-ctx.Done():
+						return
+					}
 				}
 			}
 			fmt.Fprintln(os.Stderr, "the storm ended before the probes: all its images are known")

@@ -21,10 +21,11 @@ import (
 )
 
 // bare is the floor: a net/http handler that decodes the request and answers the
-// bytes that the server under test answered to the same request.
+// bytes that the server under test answered to the same request, or, without one,
+// admits whatever it decodes.
 func bare(ctx context.Context, fs *flag.FlagSet, args []string) error {
 	listen := fs.String("listen", "127.0.0.1:0", "address")
-	upstream := fs.String("upstream", "", "URL of the server under test, asked once for each request that is new")
+	upstream := fs.String("upstream", "", "URL of the server under test, asked once for each request that is new; none = every review is answered by allowed")
 	withTLS := fs.Bool("tls", false, "answer over TLS")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -54,7 +55,11 @@ func bare(ctx context.Context, fs *flag.FlagSet, args []string) error {
 		mu.RLock()
 		a, ok := answers[string(body)]
 		mu.RUnlock()
-		if !ok {
+		switch {
+		case ok:
+		case *upstream == "":
+			a = []byte(`{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","response":{"uid":"u","allowed":true}}`)
+		default:
 			resp, err := client.Post(*upstream+r.URL.Path, "application/json", bytes.NewReader(body))
 			if err != nil {
 				http.Error(w, err.Error(), http.StatusBadGateway)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -52,6 +53,18 @@ func start(ctx context.Context, announces bool, name string, args ...string) (*p
 func (p *process) stop() {
 	_ = p.cmd.Process.Signal(os.Interrupt)
 	_ = p.cmd.Wait()
+}
+
+// realTime gives all threads of the process a real-time priority (SCHED_RR), which
+// those that come later inherit. 0 changes nothing.
+func (p *process) realTime(priority int) error {
+	if priority == 0 {
+		return nil
+	}
+	if out, err := exec.Command("chrt", "-a", "-r", "-p", strconv.Itoa(priority), strconv.Itoa(p.pid)).CombinedOutput(); err != nil {
+		return fmt.Errorf("chrt: %w: %s", err, out)
+	}
+	return nil
 }
 
 // cpu is what the process's threads have used of the processors, in nanoseconds
