@@ -197,7 +197,7 @@ func (e *Engine) one(ctx context.Context, store Store, image *Findings, d ocispe
 			r.Subject, r.Failure = d, r.Reason
 		}
 	}()
-	defer e.caught("judging "+ref.String(), &broken)
+	defer e.caught("checking "+ref.String(), &broken)
 	collect := func(ctx context.Context) Result {
 		f := e.newFindings(ref)
 		f.Store = image.Store

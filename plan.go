@@ -52,7 +52,7 @@ func (e *Engine) plan(subject Subject, f *Findings, referrers []ocispec.Descript
 	for i, d := range typed {
 		if i >= e.limits.MaxSignatures {
 			over++
-			f.passOver(d, fmt.Sprintf("only %d signatures are judged, the most promising first", e.limits.MaxSignatures))
+			f.passOver(d, fmt.Sprintf("only %d signatures are checked, the most promising first", e.limits.MaxSignatures))
 			continue
 		}
 		jobs = append(jobs, f.reserve(job{desc: d, likely: as(d.ArtifactType, e.handlers(d.ArtifactType))}))
@@ -73,7 +73,7 @@ func (e *Engine) plan(subject Subject, f *Findings, referrers []ocispec.Descript
 	}
 	switch {
 	case over > 0:
-		f.Truncated = fmt.Sprintf("%d of %d signatures were not judged: the limit is %d", over, len(typed), e.limits.MaxSignatures)
+		f.Truncated = fmt.Sprintf("%d of %d signatures were not checked: the limit is %d", over, len(typed), e.limits.MaxSignatures)
 	case unread > 0:
 		f.Truncated = fmt.Sprintf("%d of %d referrers without a type were not read: the limit is %d", unread, len(later), e.limits.MaxUntyped)
 	}

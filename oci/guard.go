@@ -167,7 +167,7 @@ func judgeProxied(u *url.URL, most addressKind) error {
 	case err == nil:
 		return judge(ip, most)
 	case endsInNumber(name):
-		return refused("cannot judge the address %q", name)
+		return refused("cannot check the address %q", name)
 	case slices.Contains(metadataNames, name):
 		return refused("it leads to %s, a cloud's metadata service", name)
 	case most < privateAddress && isLoopback(name):
@@ -247,7 +247,7 @@ func refuse(most addressKind) func(context.Context, string, string, syscall.RawC
 	return func(_ context.Context, _, address string, _ syscall.RawConn) error {
 		ap, err := netip.ParseAddrPort(address)
 		if err != nil {
-			return refused("cannot judge the address %q", address)
+			return refused("cannot check the address %q", address)
 		}
 		return judge(ap.Addr(), most)
 	}

@@ -112,7 +112,7 @@ func TestDoctor(t *testing.T) {
 	fs, status := examine(t, binary)
 	expect("an empty cluster", fs, "cluster", "problem", "Verifier", "does not know this kind", "boltseal crds")
 	expect("an empty cluster", fs, "configuration", "warning", "no resource")
-	expect("an empty cluster", fs, "demand", "warning", "nothing requires", "every image is admitted")
+	expect("an empty cluster", fs, "requirements", "warning", "nothing requires", "every image is admitted")
 	expect("an empty cluster", fs, "trust", "warning", "no image can be trusted", "no Store and no Verifier")
 	expect("an empty cluster", fs, "admission", "unknown", "nothing was tried")
 	for _, f := range fs {
@@ -191,7 +191,7 @@ func TestDoctor(t *testing.T) {
 		fs, status = examine(t, binary, "--image", d.Image("signed"))
 		return find(fs, "admission", "problem", "would be refused now", "validate.boltseal.dev")
 	}, func() string { return fmt.Sprintf("%+v", fs) })
-	expect("nothing can be trusted", fs, "demand", "ok", "only-trusted-images")
+	expect("nothing can be trusted", fs, "requirements", "ok", "only-trusted-images")
 	expect("nothing can be trusted", fs, "trust", "problem", "every image is refused", "there is no Verifier")
 	if status != 1 {
 		t.Errorf("status %d", status)
@@ -254,7 +254,7 @@ spec: {name: oras, parameters: {authProvider: {name: k8Secrets, secrets: [{secre
 	}
 	fs, status = examine(t, binary, "--kubeconfig", user)
 	expect("few rights", fs, "cluster", "unknown", "may not list")
-	expect("few rights", fs, "demand", "unknown", "not known whether")
+	expect("few rights", fs, "requirements", "unknown", "not known whether")
 	if status != 1 && status != 2 {
 		t.Errorf("status %d", status)
 	}

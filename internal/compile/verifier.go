@@ -44,7 +44,7 @@ func (c *compiler) verifier(r resource[v1beta1.VerifierSpec]) {
 		}
 	}
 	if len(types) > 0 && !slices.Contains(types, "*") && !slices.Contains(types, notation.ArtifactType) {
-		c.out.Warnings = append(c.out.Warnings, r.problem("spec.artifactTypes", "no Notation signature is ever judged by these types: the signatures of today are of type %s%s", notation.ArtifactType, olderTypes(types)))
+		c.out.Warnings = append(c.out.Warnings, r.problem("spec.artifactTypes", "no Notation signature is ever verified by these types: the signatures of today are of type %s%s", notation.ArtifactType, olderTypes(types)))
 	}
 	var p notationParameters
 	if err := r.parameters(&p); err != nil {

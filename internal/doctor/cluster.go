@@ -344,7 +344,7 @@ func (x *clusterCheck) replicas(ctx context.Context) {
 	case 0:
 		x.add(AreaReplicas, subject, Problem, "no replica is ready", "kubectl -n "+x.o.Namespace+" get pods; /readyz?verbose at the health port says what is missing")
 	case 1:
-		x.add(AreaReplicas, subject, Warning, "one replica is ready: while it restarts, nothing is judged", "run two or more")
+		x.add(AreaReplicas, subject, Warning, "one replica is ready: while it restarts, nothing is checked", "run two or more")
 	default:
 		x.add(AreaReplicas, subject, OK, fmt.Sprintf("%d replicas are ready", ready), "")
 	}

@@ -46,7 +46,7 @@ const (
 	AreaPermissions   = "permissions"
 	AreaReplicas      = "replicas"
 	AreaGatekeeper    = "gatekeeper"
-	AreaDemand        = "demand"
+	AreaDemand        = "requirements"
 	AreaTrust         = "trust"
 	AreaAdmission     = "admission"
 )
@@ -170,7 +170,7 @@ func bad(p compile.SurveyedProvider, now time.Time) []Finding {
 		f := Finding{Area: AreaCertificates, Subject: p.Resource}
 		switch {
 		case now.After(c.NotAfter):
-			f.Message = fmt.Sprintf("%q expired on %s: what it vouches for is denied, unless it was signed before and has a timestamp", c.Subject, day(c.NotAfter))
+			f.Message = fmt.Sprintf("%q expired on %s: signatures under it are not trusted, unless it was signed before and has a timestamp", c.Subject, day(c.NotAfter))
 			f.Remedy = "provide its successor; keep it as long as signatures with timestamps rest on it"
 		case now.Before(c.NotBefore):
 			f.Message, f.Remedy = fmt.Sprintf("%q is valid from %s only", c.Subject, day(c.NotBefore)), "see whether the clock here is right, or wait"

@@ -105,7 +105,7 @@ func unreached(f Finding, err error) Finding {
 	var invalid x509.CertificateInvalidError
 	switch {
 	case errors.As(err, &authority):
-		f.Message, f.Remedy = "no CA in its caBundle vouches for the certificate that Boltseal shows: Gatekeeper cannot ask it", "let Boltseal write the caBundle (serve --gatekeeper-provider), or copy the CA of its serving certificate"
+		f.Message, f.Remedy = "no CA in its caBundle issued the certificate that Boltseal shows: Gatekeeper cannot ask it", "let Boltseal write the caBundle (serve --gatekeeper-provider), or copy the CA of its serving certificate"
 	case errors.As(err, &host), errors.As(err, &invalid):
 		f.Message, f.Remedy = "Gatekeeper cannot trust the certificate that Boltseal shows: "+err.Error(), "make the url's host a name of the serving certificate, or let Boltseal make the certificate"
 	case errors.As(err, &dns):

@@ -53,7 +53,7 @@ func (c *checker) store(e *entry) {
 func (c *checker) verifier(e *entry) {
 	p := e.Spec.Parameters
 	if strings.TrimSpace(e.Spec.Artifacts) == "" {
-		c.add(e.document, "spec.artifactTypes", Differs, "judges nothing without it", "judges Notary Project signatures without it", "name the types that are meant")
+		c.add(e.document, "spec.artifactTypes", Differs, "verifies nothing without it", "verifies Notary Project signatures without it", "name the types that are meant")
 	}
 	if len(p.VerificationCerts) == 0 {
 		return
@@ -74,7 +74,7 @@ func (c *checker) policy(e *entry) {
 	}
 	if all {
 		c.add(e.document, "spec.parameters.artifactVerificationPolicies", Differs, "verifies every signature that is listed, and one that fails is enough to deny",
-			"demands the same, and denies an image with more signatures than it checks ("+strconv.Itoa(boltseal.DefaultMaxSignatures)+"): what was not checked cannot be valid", "remove signatures that are no longer needed; or write any, where one trusted signature suffices")
+			"requires the same, and denies an image with more signatures than it checks ("+strconv.Itoa(boltseal.DefaultMaxSignatures)+"): what was not checked cannot be valid", "remove signatures that are no longer needed; or write any, where one trusted signature suffices")
 		return
 	}
 	c.add(e.document, "spec.parameters.artifactVerificationPolicies", OK, "verifies all signatures", "stops at the first trusted one: reports name the signatures that were checked", "")

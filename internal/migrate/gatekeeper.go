@@ -176,7 +176,7 @@ func (c *checker) template(d *document, t rego.Template, asked string) {
 		case strings.Contains(what, nestedReports):
 			c.add(d, "spec.targets", Unsupported, "answers reports of version 1.x where the Policy is rego-policy, with "+nestedReports, "answers reports of version 0.x, which have none", "write it for the reports of config-policy (docs/gatekeeper.md)")
 		case strings.Contains(what, nestedResults):
-			c.add(d, "spec.targets", Differs, "writes into "+nestedResults+" what became of artifacts attached to an artifact", "judges signatures of the image only, and leaves "+nestedResults+" empty", "use a template that needs none")
+			c.add(d, "spec.targets", Differs, "writes into "+nestedResults+" what became of artifacts attached to an artifact", "verifies signatures of the image only, and leaves "+nestedResults+" empty", "use a template that needs none")
 		default:
 			demands = append(demands, printableText(what))
 		}
@@ -193,7 +193,7 @@ func (c *checker) template(d *document, t rego.Template, asked string) {
 			boltseal += "; so it refuses nothing by it"
 		}
 		c.add(d, "spec.targets", Unsupported, "answers it where a plugin, or another Policy, reports it", boltseal,
-			"demand what there is: verifierReports of name and type notation, isSuccess, message, artifactType, extensions Issuer and SN; or use the template of docs/gatekeeper.md")
+			"require only what exists: verifierReports of name and type notation, isSuccess, message, artifactType, extensions Issuer and SN; or use the template of docs/gatekeeper.md")
 	}
 	const never, see = "answers it, and it can never refuse an image: ", "see what it is for; docs/gatekeeper.md has a template that denies what is not trusted"
 	switch {

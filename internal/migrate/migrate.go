@@ -207,7 +207,7 @@ func (c *checker) whole() {
 		}
 	}
 	if !have[v1beta1.KindPolicy] {
-		c.found = append(c.found, Finding{Resource: v1beta1.KindPolicy, Severity: Differs, Ratify: "judges no image before there is a Policy, and every answer is an error",
+		c.found = append(c.found, Finding{Resource: v1beta1.KindPolicy, Severity: Differs, Ratify: "verifies no image before there is a Policy, and every answer is an error",
 			Boltseal: "takes any one trusted signature of each type of artifact as enough" + where, Do: "see whether this is meant; else apply a Policy ratify-policy with default: all"})
 	}
 	for _, ns := range namespaces {
@@ -215,7 +215,7 @@ func (c *checker) whole() {
 		c.found = append(c.found, Finding{Resource: "Namespace " + ns, Severity: Differs,
 			Ratify: "uses " + strings.Join(own[ns], ", ") + " in place of the cluster's where a template asks for [" + ns + "]IMAGE",
 			Boltseal: "does the same, kind by kind, where Gatekeeper asks; one that is broken denies, and the cluster's does not step in. " +
-				"In its own webhook they judge what a NamespacedImageIntegrityPolicy demands, which adds to the cluster's policies and takes nothing away",
+				"In its own webhook they are used for what a NamespacedImageIntegrityPolicy requires, in addition to the cluster's policies",
 			Do: "keep a template that asks so; Boltseal's own asks so where parameters.namespaced is true"})
 	}
 }

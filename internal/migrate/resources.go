@@ -68,7 +68,7 @@ func (c *checker) consequence(e *entry) string {
 		}
 		return "every image is denied"
 	case v1beta1.KindVerifier:
-		return "every artifact that it would judge is rejected"
+		return "every artifact that it would verify is rejected"
 	}
 	return "Verifiers that name it lack its certificates"
 }
@@ -169,7 +169,7 @@ func unknownPart(e *entry, name string) (ratify, do string) {
 		case "cosign":
 			return "verifies cosign signatures", "sign with Notation too, and delete it before the switch"
 		case "sbom", "schemavalidator", "licensechecker", "vulnerabilityreport":
-			return "runs its plugin " + name + ", which judges what is attached to the image", gone
+			return "runs its plugin " + name + ", which verifies what is attached to the image", gone
 		}
 		return "runs the plugin " + strict.Label(name), gone
 	case v1beta1.KindPolicy:

@@ -50,7 +50,7 @@ func NewMetrics(s Sources) *Metrics {
 			Help:    "Time from a request's first byte to its answer.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}}, []string{"endpoint"}),
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "boltseal_image_decisions_total",
-			Help: "Images judged, by who asked, decision and cause."}, []string{"source", "decision", "cause"}),
+			Help: "Decisions about images, by who asked, decision and cause."}, []string{"source", "decision", "cause"}),
 		recalled: prometheus.NewCounter(prometheus.CounterOpts{Name: "boltseal_last_known_good_total",
 			Help: "Images decided from memory because their registry did not answer."}),
 		paused: prometheus.NewCounter(prometheus.CounterOpts{Name: "boltseal_second_tries_total",

@@ -73,7 +73,7 @@ func (s *Server) verdictOn(endpoint, uid string, refused reply) reply {
 	var a admission.Answer
 	switch endpoint {
 	case endpointValidate:
-		a.Message = "Boltseal could not judge this object, and admits nothing that it has not judged: " + text
+		a.Message = "Boltseal could not check this object, and admits nothing that it has not checked: " + text
 	case endpointPin:
 		a.Allowed, a.Warnings = true, []string{"Boltseal could not look for tags, and pinned none: " + text}
 	case endpointAdvise:

@@ -31,7 +31,7 @@ func parameters(q *admission.Request) []string {
 		return nil
 	}
 	p := q.Parameters[0]
-	return []string{fmt.Sprintf("%.100s: image %.100q is a parameter (%d such), and is judged when Pods come that it is filled in for", p.Where(), p.Image, len(q.Parameters))}
+	return []string{fmt.Sprintf("%.100s: image %.100q is a parameter (%d such), and is checked in the Pods, when its value is filled in", p.Where(), p.Image, len(q.Parameters))}
 }
 
 // others reports whether some policy is about a kind of others. Before there is a
@@ -79,7 +79,7 @@ func (s *Server) review(in *question, conclude func(*integrity.Verdict, *admissi
 	case q.Exempt != "":
 		a := admission.Answer{Allowed: true}
 		if q.Unknown && final {
-			a.Warnings = []string{q.Exempt + "; its Pods are judged when they come"}
+			a.Warnings = []string{q.Exempt + "; its Pods are checked when they are created"}
 		}
 		return encode(q.UID, a)
 	}

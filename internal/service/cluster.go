@@ -136,7 +136,7 @@ func (s *Service) askAbout(others []string) {
 		return
 	}
 	if n := len(others) - integrity.MaxOtherKinds; n > 0 {
-		s.o.Log.Error("policies name more kinds of others than are asked about: those after the first are not judged, their Pods are", "most", integrity.MaxOtherKinds, "left out", n, "first left out", others[integrity.MaxOtherKinds])
+		s.o.Log.Error("policies name more third-party kinds than the limit: the ones beyond it are not checked, only their Pods are", "most", integrity.MaxOtherKinds, "left out", n, "first left out", others[integrity.MaxOtherKinds])
 		others = others[:integrity.MaxOtherKinds]
 	}
 	s.reg.registrar.Ask(others)

@@ -81,7 +81,7 @@ Every flag can be set by an environment variable too: --cluster is BOLTSEAL_CLUS
 	fl.BoolVar(&f.from.InCluster, "in-cluster", false, "this cluster is the one that this Pod runs in; the default in a Pod")
 	fl.StringVar(&f.from.Namespace, "namespace", "", "Boltseal's own `NAMESPACE` in this cluster; default: the Pod's, or "+input.DefaultNamespace)
 	fl.StringVar(&f.addOn, "add-on", "", "YAML `FILE` with what is installed where the hub says so, such as the release's boltseal.yaml")
-	fl.StringSliceVar(&f.exempt, "exempt-namespaces", nil, "`NAMESPACES` that Gatekeeper never judges by what is required, beside kube-system and Boltseal's own")
+	fl.StringSliceVar(&f.exempt, "exempt-namespaces", nil, "`NAMESPACES` that Gatekeeper never checks for assignments, in addition to kube-system and Boltseal's own")
 	fl.StringVar(&f.metrics, "metrics-listen", "", "`ADDRESS` of /metrics and /healthz, plain HTTP; empty for none")
 	fl.StringVar(&f.logFormat, "log-format", "text", "`FORMAT`: text or json")
 	fl.StringVar(&f.logLevel, "log-level", "info", "`LEVEL`: debug, info, warn or error")

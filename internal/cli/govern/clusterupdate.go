@@ -112,7 +112,7 @@ func awaitAddOn(ctx context.Context, env frame.Env, h *hub, c *v1alpha1.Cluster,
 		case <-ctx.Done():
 			return "", ctx.Err()
 		case <-limit.C:
-			return fmt.Sprintf("%s has not reported in %s that it is done; 'boltseal cluster show --name %s' tells how far it is", c.Name, timeout, c.Name), nil
+			return fmt.Sprintf("%s has not reported in %s that it is done; 'boltseal cluster show --name %s' shows the progress", c.Name, timeout, c.Name), nil
 		case <-time.After(updatePoll):
 		}
 		if err := explainAnswer("reading the cluster", h.client.Get(ctx, client.ObjectKeyFromObject(c), c)); err != nil {

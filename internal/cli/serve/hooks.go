@@ -39,7 +39,7 @@ func (f *webhookFlags) register(fl *pflag.FlagSet) {
 	fl.StringVar(&f.service, "service", "boltseal:6001", "`NAME:PORT` of the Service, in Boltseal's namespace, that leads here")
 	fl.StringVar(&f.failurePolicy, "webhook-failure-policy", "Fail", "`POLICY`: what becomes of requests that are not answered: Fail refuses, Ignore admits them")
 	fl.Int32Var(&f.timeout, "webhook-timeout-seconds", 10, "`SECONDS`: how long the API server waits for an answer, 1 to 30")
-	fl.StringSliceVar(&f.exempt, "exempt-namespaces", []string{input.DefaultNamespace}, "`NAMESPACES` that the webhook never judges, beside kube-system: Boltseal's own")
+	fl.StringSliceVar(&f.exempt, "exempt-namespaces", []string{input.DefaultNamespace}, "`NAMESPACES` that the webhook never checks, in addition to kube-system: Boltseal's own")
 }
 
 func (f *webhookFlags) options() (service.WebhookOptions, error) {

@@ -94,10 +94,10 @@ func newWebhookRemove(env frame.Env) *cobra.Command {
 	var kubeconfig string
 	cmd := &cobra.Command{
 		Use:   "remove",
-		Short: "Remove them from a cluster: nothing is judged any more",
-		Long: `Remove the webhook configurations from a cluster: its API server asks Boltseal
-nothing any more, and admits Pods unjudged. It waits a moment to see whether a
-server with --webhook=enforce is running, which puts them back.`,
+		Short: "Remove them from a cluster: nothing is checked any more",
+		Long: `Remove the webhook configurations from a cluster. Its API server then admits Pods
+without asking Boltseal. The command waits a moment, and reports if a running
+server with --webhook=enforce has created them again.`,
 		Example: `  kubectl -n boltseal-system scale deployment boltseal --replicas 0
   boltseal webhook remove`,
 		Args: frame.CheckArgs(cobra.NoArgs),

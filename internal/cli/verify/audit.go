@@ -73,7 +73,7 @@ Boltseal's and Ratify's resources too.`,
 	fl := cmd.Flags()
 	f.at.Register(fl, "cluster")
 	fl.StringVarP(&f.namespace, "namespace", "n", "", "check the Pods of one `NAMESPACE` only")
-	fl.StringArrayVarP(&f.config, "config", "c", nil, "YAML `FILE` with a configuration to judge by in place of the cluster's, - for standard input; may be repeated")
+	fl.StringArrayVarP(&f.config, "config", "c", nil, "YAML `FILE` with a configuration to use in place of the cluster's, - for standard input; may be repeated")
 	fl.StringSliceVar(&f.exempt, "exempt-namespaces", nil, "`NAMESPACES` that are not checked, beside kube-system and Boltseal's own")
 	fl.StringVar(&f.own, "boltseal-namespace", input.DefaultNamespace, "Boltseal's own `NAMESPACE`")
 	input.RegisterLentTo(fl, &f.lentTo)
@@ -181,7 +181,7 @@ func (f *auditFlags) snapshot(ctx context.Context, env frame.Env, config *rest.C
 		policies = c.Integrity()
 		if len(compiled.Engines()) == 0 {
 			compiled.Close()
-			return nil, errors.New("the cluster has no Store and Verifier to judge by: apply them, or name a configuration with --config")
+			return nil, errors.New("the cluster has no Store and no Verifier: apply them, or name a configuration with --config")
 		}
 	}
 	for _, w := range compiled.Warnings {

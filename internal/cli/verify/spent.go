@@ -16,7 +16,7 @@ var spentWords = map[string]string{
 	"decode":        "to read it",
 	"podSecrets":    "to read the Pod's pull Secrets",
 	"images":        "to verify images",
-	"memory":        "to judge by what registries said before",
+	"memory":        "to verify with earlier answers of registries",
 	"resolve":       "to ask which image it is",
 	"referrers":     "to list signatures",
 	"fetch":         "to fetch signatures",

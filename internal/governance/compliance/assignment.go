@@ -118,7 +118,7 @@ func ForAssignment(name string, clusters []v1alpha1.Cluster, inScope func(*v1alp
 			if inScope == nil || !inScope(c) {
 				continue
 			}
-			own = append(own, v1alpha1.AssignmentState{State: v1alpha1.Unknown, Reason: ReasonNotJudged, Message: "the cluster was not judged by the assignment yet"})
+			own = append(own, v1alpha1.AssignmentState{State: v1alpha1.Unknown, Reason: ReasonNotJudged, Message: "the cluster has not reported on the assignment yet"})
 		} else {
 			for _, s := range own {
 				definitions[s.PolicyDefinitionReferenceID] = append(definitions[s.PolicyDefinitionReferenceID], s.State)

@@ -121,7 +121,7 @@ func (s *Site) totals() []card {
 		below = p + " % of those that are known"
 	}
 	out := []card{{"", grouped(int64(len(s.order))), strings.TrimPrefix(count(len(s.order), "cluster"), grouped(int64(len(s.order)))+" "), "registered at the hub"}, {"good", grouped(int64(n["compliant"])), "compliant", below},
-		{"bad", grouped(int64(n["non-compliant"])), "non-compliant", "in at least one assignment"}, {"warn", grouped(int64(n["unknown"])), "unknown", "silent, not judged yet, or nothing assigned"}}
+		{"bad", grouped(int64(n["non-compliant"])), "non-compliant", "in at least one assignment"}, {"warn", grouped(int64(n["unknown"])), "unknown", "silent, not reported yet, or nothing assigned"}}
 	for _, w := range []string{"exempt", "conflict", "error"} {
 		if n[w] > 0 {
 			out = append(out, card{map[string]string{"exempt": "calm", "conflict": "warn", "error": "bad"}[w], grouped(int64(n[w])), w, ""})

@@ -15,7 +15,7 @@ import (
 func (s *Site) clusterTable(to address, of []*cluster, assignment string) table {
 	t := table{Title: "Clusters", Header: []string{"Cluster", "State", "Why, and what to do", "Last report", "Pods"}, Empty: "No cluster is registered. Register one with 'boltseal cluster register'."}
 	if assignment != "" {
-		t.Empty = "No cluster in the scope of this assignment has been judged."
+		t.Empty = "No cluster in the scope of this assignment has reported."
 	}
 	for _, c := range of {
 		state, reason, message := c.state, c.reason, c.message

@@ -280,7 +280,7 @@ func prepare(demands []v1alpha1.Demand, now time.Time, r *Result) []*item {
 func (i *item) check() {
 	d := i.d
 	if d.AssignmentID == "" || d.Name == "" {
-		i.fail(InvalidConstraint, "the demand %q has no name or no assignment", d.Name)
+		i.fail(InvalidConstraint, "the requirement %q has no name or no assignment", d.Name)
 	}
 	switch d.EnforcementAction {
 	case integrityv1.Deny:
@@ -390,7 +390,7 @@ func (r *Result) policies(items []*item) error {
 		i.exempt(func(e *v1alpha1.BundleExemption) (RefusalReason, error) {
 			x, err := Exemption(e)
 			if err == nil && len(exemptions) == integrity.MaxExemptions {
-				return OverLimit, fmt.Errorf("the demand has %d exemptions already", integrity.MaxExemptions)
+				return OverLimit, fmt.Errorf("the requirement has %d exemptions already", integrity.MaxExemptions)
 			}
 			exemptions = append(exemptions, x)
 			return InvalidExemption, err
@@ -425,7 +425,7 @@ func (i *item) meta(name string) metav1.ObjectMeta {
 func (r *Result) add(i *item, object any) error {
 	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(object)
 	if err != nil {
-		return fmt.Errorf("demand %s: %w", i.d.Name, err)
+		return fmt.Errorf("requirement %s: %w", i.d.Name, err)
 	}
 	u := &unstructured.Unstructured{Object: content}
 	unstructured.RemoveNestedField(u.Object, "status")

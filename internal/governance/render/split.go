@@ -37,7 +37,7 @@ func (i *item) gatekeeperExempt() {
 		}
 		namespaces, excluded := union(d.Match.ExcludedNamespaces, w.Namespaces), union(d.ExcludedImages, w.Images)
 		if len(namespaces) > maxNamespaces || len(excluded) > integrity.MaxList {
-			return OverLimit, fmt.Errorf("the demand already takes out as much as it may: %d namespaces, %d images", maxNamespaces, integrity.MaxList)
+			return OverLimit, fmt.Errorf("the requirement has as many exemptions as it may: %d namespaces, %d images", maxNamespaces, integrity.MaxList)
 		}
 		d.Match.ExcludedNamespaces, d.ExcludedImages = namespaces, excluded
 		return "", nil
