@@ -251,7 +251,7 @@ func (x *clusterCheck) webhooks(ctx context.Context) {
 			x.failed(AreaWebhooks, subject, err)
 			continue
 		case u == nil:
-			x.add(AreaWebhooks, subject, x.withoutWebhook(), "it does not exist: ImageIntegrityPolicies are not enforced at admission", "let Boltseal make it (serve --webhook enforce), unless Gatekeeper does the work")
+			x.out = append(x.out, x.withoutWebhook(subject))
 			continue
 		}
 		hooks, _, _ := unstructured.NestedSlice(u.Object, "webhooks")
@@ -267,13 +267,17 @@ func (x *clusterCheck) webhooks(ctx context.Context) {
 	}
 }
 
-// withoutWebhook is how much it matters that a webhook does not exist: a policy that
-// refuses nothing looks as if it did.
-func (x *clusterCheck) withoutWebhook() Level {
-	if x.demands.policies {
-		return Problem
+// withoutWebhook says how much it matters that a webhook configuration does not exist: a policy that
+// refuses nothing looks as if it did. Where only Gatekeeper's constraints refuse, none is needed.
+func (x *clusterCheck) withoutWebhook(subject string) Finding {
+	f := Finding{Area: AreaWebhooks, Subject: subject, Level: Warning, Message: "it does not exist: ImageIntegrityPolicies are not enforced at admission", Remedy: "let Boltseal create it (serve --webhook enforce), unless Gatekeeper does the work"}
+	switch d := &x.demands; {
+	case d.policies:
+		f.Level = Problem
+	case !d.anyPolicy && len(d.deny) > 0:
+		f.Level, f.Message, f.Remedy = OK, "it does not exist, and is not needed: Gatekeeper denies, and there is no ImageIntegrityPolicy", ""
 	}
-	return Warning
+	return f
 }
 
 // bundle looks at the CAs that a caller trusts, and reports whether any is good.

@@ -21,8 +21,9 @@ import (
 type demands struct {
 	deny   []string // those that refuse, by kind and name
 	others int      // those that warn or record
-	// policies is true where an ImageIntegrityPolicy is among those that refuse.
-	policies bool
+	// policies is true where an ImageIntegrityPolicy is among those that refuse, and
+	// anyPolicy where there is one at all.
+	policies, anyPolicy bool
 	// unknown is true where not everything could be read.
 	unknown bool
 }
@@ -44,7 +45,7 @@ func (d *demands) demandOf(u *unstructured.Unstructured) {
 		action, _, _ := unstructured.NestedString(u.Object, "spec", "enforcementAction")
 		before := len(d.deny)
 		d.add(u.GetKind()+" "+strings.TrimPrefix(u.GetNamespace()+"/"+u.GetName(), "/"), action)
-		d.policies = d.policies || len(d.deny) > before
+		d.policies, d.anyPolicy = d.policies || len(d.deny) > before, true
 	}
 }
 
