@@ -10,7 +10,7 @@ import (
 
 func badTime(format string, a ...any) boltseal.Reason {
 	return boltseal.Reason{Cause: boltseal.CauseTimestamp, Message: fmt.Sprintf(format, a...),
-		Remedy: "sign the image again with a timestamp of a trusted authority, or with an entry of a log that tells the time"}
+		Remedy: "sign the image again with a timestamp of a trusted authority, or with an entry of a log that shows the time"}
 }
 
 // timed finds out when the signature was made, and that signer and authorities were

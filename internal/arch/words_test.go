@@ -29,7 +29,6 @@ var notUsed = []struct {
 	{"judge, judged, unjudged", regexp.MustCompile(`(?i)\b((un)?judg(es|ed|ing|ements?)|judge)([^\[.\w]|\.\W|\.?$)`)}, // not a name of code, such as judged[x]
 	{"demands", regexp.MustCompile(`(?i)\bdemands\b`)},
 	{"tells", regexp.MustCompile(`(?i)\btells\b`)},
-	{"vouches for", regexp.MustCompile(`(?i)\bvouch(es)?\b`)},
 	{"of account", regexp.MustCompile(`(?i)\bof (no )?account\b`)},
 	{"has its say", regexp.MustCompile(`(?i)\b(its|no|a) say\b`)},
 	{"does not hold, the signature holds", regexp.MustCompile(`(?i)\b(do|does|did) not hold\b|\bsignatures? holds?\b`)},
