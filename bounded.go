@@ -31,9 +31,9 @@ func (e *countError) Error() string {
 
 func (e *countError) Unwrap() error { return ErrLimit }
 
-// counted is a decoder's error, without the decoder's words where the document is
+// countedError is a decoder's error, without the decoder's words where the document is
 // longer than it may be.
-func counted(err error) error {
+func countedError(err error) error {
 	var ce *countError
 	if errors.As(err, &ce) {
 		return ce
@@ -44,7 +44,7 @@ func counted(err error) error {
 // decodeArray calls each for every member of an array, of which there may be at
 // most most; null has none.
 func decodeArray(d *jsontext.Decoder, most int, what string, each func() error) error {
-	if ok, err := enter(d, '[', what); !ok {
+	if ok, err := enterValue(d, '[', what); !ok {
 		return err
 	}
 	for n := 0; d.PeekKind() != ']'; n++ {
@@ -59,8 +59,8 @@ func decodeArray(d *jsontext.Decoder, most int, what string, each func() error) 
 	return err
 }
 
-// enter goes into an array or an object. It reports false for null and errors.
-func enter(d *jsontext.Decoder, kind jsontext.Kind, what string) (bool, error) {
+// enterValue goes into an array or an object. It reports false for null and errors.
+func enterValue(d *jsontext.Decoder, kind jsontext.Kind, what string) (bool, error) {
 	switch got := d.PeekKind(); got {
 	case kind, 'n', 0: // 0 is text that is no JSON, or ends here
 		_, err := d.ReadToken()
@@ -76,7 +76,7 @@ type annotations map[string]string
 // UnmarshalJSONFrom reads an object, or null for none.
 func (m *annotations) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	*m = nil
-	if ok, err := enter(d, '{', "annotations"); !ok {
+	if ok, err := enterValue(d, '{', "annotations"); !ok {
 		return err
 	}
 	*m = annotations{}

@@ -83,8 +83,8 @@ type kept struct {
 	ended bool
 }
 
-// holding returns a context for the work on one signature; done ends it.
-func holding(ctx context.Context) (_ context.Context, done func()) {
+// holdBudget returns a context for the work on one signature; done ends it.
+func holdBudget(ctx context.Context) (_ context.Context, done func()) {
 	k := &kept{}
 	return context.WithValue(ctx, keepKey{}, k), func() {
 		k.mu.Lock()

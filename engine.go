@@ -222,13 +222,13 @@ func (e *Engine) CollectResolved(ctx context.Context, ref Reference, desc ocispe
 
 // Decide turns findings into a result by the engine's policy. It uses nothing
 // but its argument, so findings that were recorded can be decided again.
-func (e *Engine) Decide(f Findings) Result { return decide(e.policy, f) }
+func (e *Engine) Decide(f Findings) Result { return decideFindings(e.policy, f) }
 
-func decide(p Policy, f Findings) Result {
+func decideFindings(p Policy, f Findings) Result {
 	r := Result{Findings: f}
 	if f.Failure != (Reason{}) {
 		r.Reason = f.Failure
-		if undetermined(f.Failure.Cause) {
+		if causeUndetermined(f.Failure.Cause) {
 			r.Decision = Unknown
 		}
 		return r

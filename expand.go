@@ -201,7 +201,7 @@ func (e *Engine) one(ctx context.Context, store Store, image *Findings, d ocispe
 	collect := func(ctx context.Context) Result {
 		f := e.newFindings(ref)
 		f.Store = image.Store
-		return decide(e.alone, e.listed(ctx, store, f, d))
+		return decideFindings(e.alone, e.listed(ctx, store, f, d))
 	}
 	if e.share == nil {
 		return collect(ctx)

@@ -98,7 +98,7 @@ func ParseIndex(mediaType string, b []byte) (Index, error) {
 		func() error { return json.Unmarshal(b, &folded, json.MatchCaseInsensitiveNames(true)) },
 	} {
 		if err := read(); err != nil {
-			return Index{}, fmt.Errorf("index: %w", counted(err))
+			return Index{}, fmt.Errorf("index: %w", countedError(err))
 		}
 	}
 	malformed := func(format string, a ...any) (Index, error) {

@@ -55,7 +55,7 @@ func ParseArtifactManifest(mediaType string, b []byte) (ArtifactManifest, error)
 		return ArtifactManifest{}, fmt.Errorf("manifest: %w: %d bytes, at most %d", ErrLimit, len(b), MaxArtifactManifest)
 	}
 	if err := json.Unmarshal(b, &doc); err != nil {
-		return ArtifactManifest{}, fmt.Errorf("manifest: %w", counted(err))
+		return ArtifactManifest{}, fmt.Errorf("manifest: %w", countedError(err))
 	}
 	if doc.MediaType != "" && doc.MediaType != mediaType {
 		return ArtifactManifest{}, fmt.Errorf("manifest: %w: it calls itself %q and was served as %q", ErrMalformed, doc.MediaType, mediaType)

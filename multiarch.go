@@ -112,7 +112,7 @@ type PassedOverManifest struct {
 
 // Undetermined tells causes that leave the question open, as outages do, from
 // those that answer it with no.
-func (c Cause) Undetermined() bool { return undetermined(c) }
+func (c Cause) Undetermined() bool { return causeUndetermined(c) }
 
 // AllEvidence calls yield for all evidence, that of an index's manifests included,
 // until it returns false.
@@ -185,7 +185,7 @@ func (m MultiArch) choose(ix Index, most int, f *IndexFindings) ([]entry, error)
 
 func (m MultiArch) sought() string {
 	const most = 6
-	switch names := names(m.Platforms); {
+	switch names := platformNames(m.Platforms); {
 	case len(names) == 0:
 		return "a platform"
 	case len(names) > most:
@@ -195,7 +195,7 @@ func (m MultiArch) sought() string {
 	}
 }
 
-func names(ps []Platform) (out []string) {
+func platformNames(ps []Platform) (out []string) {
 	for _, p := range ps {
 		out = append(out, p.String())
 	}

@@ -39,7 +39,7 @@ func (e *Engine) plan(subject Subject, f *Findings, referrers []ocispec.Descript
 	over, unread := 0, 0
 	var typed, later []ocispec.Descriptor
 	for _, d := range referrers {
-		switch handled := slices.ContainsFunc(e.verifiers, func(v Verifier) bool { return handles(v, d.ArtifactType) }); {
+		switch handled := slices.ContainsFunc(e.verifiers, func(v Verifier) bool { return verifierHandles(v, d.ArtifactType) }); {
 		case !handled && Untyped(d.ArtifactType):
 			later = append(later, d)
 		case !handled:
@@ -55,7 +55,7 @@ func (e *Engine) plan(subject Subject, f *Findings, referrers []ocispec.Descript
 			f.passOver(d, fmt.Sprintf("only %d signatures are checked, the most promising first", e.limits.MaxSignatures))
 			continue
 		}
-		jobs = append(jobs, f.reserve(job{desc: d, likely: as(d.ArtifactType, e.handlers(d.ArtifactType))}))
+		jobs = append(jobs, f.reserve(job{desc: d, likely: likelyFor(d.ArtifactType, e.handlers(d.ArtifactType))}))
 	}
 	for i, d := range later {
 		if i >= e.limits.MaxUntyped {
@@ -104,14 +104,14 @@ func (f *Findings) passOver(d ocispec.Descriptor, why string) {
 // handlers are the verifiers for an artifact type.
 func (e *Engine) handlers(artifactType string) (vs []Verifier) {
 	for _, v := range e.verifiers {
-		if handles(v, artifactType) {
+		if verifierHandles(v, artifactType) {
 			vs = append(vs, v)
 		}
 	}
 	return vs
 }
 
-func as(artifactType string, vs []Verifier) []likely {
+func likelyFor(artifactType string, vs []Verifier) []likely {
 	out := make([]likely, len(vs))
 	for i, v := range vs {
 		out[i] = likely{v, artifactType}
@@ -119,7 +119,7 @@ func as(artifactType string, vs []Verifier) []likely {
 	return out
 }
 
-func handles(v Verifier, artifactType string) bool {
+func verifierHandles(v Verifier, artifactType string) bool {
 	for _, t := range v.ArtifactTypes() {
 		if t == artifactType || t == "*" {
 			return true

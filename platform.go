@@ -39,7 +39,7 @@ func ParsePlatform(s string) (Platform, error) {
 	}
 	if len(parts) == 3 {
 		p.Variant = parts[2]
-		if _, ok := version(p.Variant); !ok {
+		if _, ok := variantVersion(p.Variant); !ok {
 			return Platform{}, fmt.Errorf("%w: the platform %.80q: the variant %q is not v and a number, such as v8", ErrConfiguration, s, p.Variant)
 		}
 	}
@@ -85,8 +85,8 @@ func (p Platform) mayRun(entry *ocispec.Platform) bool {
 	case p.Variant == "":
 		return true
 	}
-	most, ok := version(p.Variant)
-	needs, understood := version(normalVariant(arch, entry))
+	most, ok := variantVersion(p.Variant)
+	needs, understood := variantVersion(normalVariant(arch, entry))
 	return !ok || !understood || needs <= most
 }
 
@@ -143,8 +143,8 @@ func normalVariant(arch string, entry *ocispec.Platform) string {
 	return ""
 }
 
-// version reads "v8" and "v8.2" as numbers that can be compared.
-func version(variant string) (n int, ok bool) {
+// variantVersion reads "v8" and "v8.2" as numbers that can be compared.
+func variantVersion(variant string) (n int, ok bool) {
 	const most = 999
 	rest, ok := strings.CutPrefix(variant, "v")
 	major, minor, dotted := strings.Cut(rest, ".")

@@ -34,7 +34,7 @@ func (e *Engine) rankCandidates(subject Subject, listed []ocispec.Descriptor) (p
 // promise is the best that any verifier expects of a candidate.
 func (e *Engine) promise(subject Subject, d ocispec.Descriptor) (best Promise) {
 	for _, v := range e.verifiers {
-		if !handles(v, d.ArtifactType) {
+		if !verifierHandles(v, d.ArtifactType) {
 			continue
 		}
 		expected := Unstated

@@ -68,9 +68,9 @@ func noStore(ref Reference) Reason {
 		Remedy: "add a Store whose scopes cover " + ref.Registry}
 }
 
-// undetermined tells the causes that leave the question open from those that
+// causeUndetermined tells the causes that leave the question open from those that
 // answer it with no.
-func undetermined(c Cause) bool {
+func causeUndetermined(c Cause) bool {
 	return c.Outage() || c == CauseUnauthorized || c == CauseIncomplete
 }
 

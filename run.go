@@ -98,7 +98,7 @@ func (r *run) do(ctx context.Context, j job) {
 		}
 	}()
 	defer r.engine.caught("the policy", &broken)
-	ctx, release := holding(ctx)
+	ctx, release := holdBudget(ctx)
 	defer release()
 	candidate, subject, err := r.fetch(ctx, j)
 	found := j.likely
@@ -107,7 +107,7 @@ func (r *run) do(ctx context.Context, j job) {
 		return
 	} else if err == nil {
 		artifactType := candidate.Manifest.ArtifactType
-		if found = as(artifactType, r.engine.handlers(artifactType)); len(found) == 0 {
+		if found = likelyFor(artifactType, r.engine.handlers(artifactType)); len(found) == 0 {
 			r.passOver(j, artifactType, notHandled)
 			return
 		}
@@ -120,7 +120,7 @@ func (r *run) do(ctx context.Context, j job) {
 		}
 		if verr != nil {
 			ev = Evidence{Reason: ReasonOf(verr)}
-			if undetermined(ev.Reason.Cause) {
+			if causeUndetermined(ev.Reason.Cause) {
 				ev.Outcome = Undetermined
 			}
 		}

@@ -27,13 +27,13 @@ func loadAny(ctx context.Context, fs *flag.FlagSet, args []string) error {
 	if err != nil {
 		return err
 	}
-	l := load{url: *url + verifyPath, at: *at, total: *total, check: trusted(*per)}
+	l := load{url: *url + verifyPath, at: *at, total: *total, check: checkTrusted(*per)}
 	switch *kind {
 	case "verify":
-		l.bodies = batches(strings.Fields(string(text)), *per)
+		l.bodies = verifyBatches(strings.Fields(string(text)), *per)
 	case "pod":
-		l.url, l.check = *url+validatePath, allowed
-		l.bodies = pods(strings.Fields(string(text)), *per)
+		l.url, l.check = *url+validatePath, checkAllowed
+		l.bodies = podReviews(strings.Fields(string(text)), *per)
 	default:
 		return fmt.Errorf("-kind %q is not verify or pod", *kind)
 	}
@@ -41,7 +41,7 @@ func loadAny(ctx context.Context, fs *flag.FlagSet, args []string) error {
 		return fmt.Errorf("fewer than %d images in %s", *per, *dir)
 	}
 	p := &process{pid: *pid}
-	o, err := l.run(ctx, client(*at), p)
+	o, err := l.run(ctx, loadClient(*at), p)
 	if err != nil {
 		return err
 	}

@@ -12,12 +12,12 @@ import (
 	"time"
 )
 
-// attack measures what others notice while somebody attacks 'boltseal serve', and
+// runAttack measures what others notice while somebody attacks 'boltseal serve', and
 // the most memory that it takes. Those who attack come from an address of their own.
 // They, and the registries that they bring, are processes of their own that come after
 // the server: on machines of their own they would take no processor from the
 // server, and what is to be measured is the server.
-func attack(ctx context.Context, fs *flag.FlagSet, args []string) error {
+func runAttack(ctx context.Context, fs *flag.FlagSet, args []string) error {
 	b := &bench{ctx: ctx}
 	fs.StringVar(&b.binary, "boltseal", "bin/boltseal", "the program to measure")
 	rows := fs.String("rows", "none,bombs,strangers,silent,withheld,slow,storm", "attacks to measure")
@@ -85,7 +85,7 @@ func (a *attackRun) measure(row string, floor bool) error {
 	args := []string{"-images", strconv.Itoa(honest + 1), "-chains", "leaf"}
 	if row == "storm" {
 		// Their registry is not that of the honest ones, and makes way as they do.
-		theirs, err := behind(a.ctx, a.niceness(), a.self, "registry", "-dir", dir, "-images", strconv.Itoa(stormImages), "-chains", "leaf")
+		theirs, err := startBehind(a.ctx, a.niceness(), a.self, "registry", "-dir", dir, "-images", strconv.Itoa(stormImages), "-chains", "leaf")
 		if err != nil {
 			return err
 		}
@@ -109,7 +109,7 @@ func (a *attackRun) measure(row string, floor bool) error {
 		return err
 	}
 	s.server.stop()
-	bare, err := start(a.ctx, true, a.self, "bare", "-listen", listen)
+	bare, err := startProcess(a.ctx, true, a.self, "bare", "-listen", listen)
 	if err != nil {
 		return err
 	}
@@ -123,12 +123,12 @@ func (a *attackRun) measure(row string, floor bool) error {
 // attacked measures what the images' namespace notices of an attack on p: of the first
 // image, which is known then, and of the others, where there are any.
 func (a *attackRun) attacked(p *process, images []string, row, dir string) error {
-	c := client(1)
+	c := loadClient(1)
 	probe := func(images []string, n int) *probes {
 		found := &probes{}
 		for i := range n {
 			began := time.Now()
-			err := load{url: "http://" + listen + validatePath + "?timeout=10s", check: allowed}.one(a.ctx, c, pods(images[i%len(images):i%len(images)+1], 1)[0])
+			err := load{url: "http://" + listen + validatePath + "?timeout=10s", check: checkAllowed}.one(a.ctx, c, podReviews(images[i%len(images):i%len(images)+1], 1)[0])
 			found.took = append(found.took, time.Since(began))
 			if err != nil {
 				found.wrong++
@@ -155,7 +155,7 @@ func (a *attackRun) attacked(p *process, images []string, row, dir string) error
 	if len(fresh) == 0 {
 		args, what = append(args, "-again"), "the floor"
 	}
-	attacker, err := behind(a.ctx, a.niceness(), a.self, args...)
+	attacker, err := startBehind(a.ctx, a.niceness(), a.self, args...)
 	if err != nil {
 		return err
 	}
@@ -184,10 +184,10 @@ func (a *attackRun) niceness() int {
 	return 19
 }
 
-// behind starts a program that gets the processors that the server leaves: by the usual
+// startBehind starts a program that gets the processors that the server leaves: by the usual
 // rules of the scheduler, whatever those of this process are.
-func behind(ctx context.Context, nice int, name string, args ...string) (*process, error) {
-	return start(ctx, true, "chrt", append([]string{"--other", "0", "nice", "-n", strconv.Itoa(nice), name}, args...)...)
+func startBehind(ctx context.Context, nice int, name string, args ...string) (*process, error) {
+	return startProcess(ctx, true, "chrt", append([]string{"--other", "0", "nice", "-n", strconv.Itoa(nice), name}, args...)...)
 }
 
 // highWater is the most memory that was ever resident, in MiB.

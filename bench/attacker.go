@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// attacker attacks a server until it is interrupted.
-func attacker(ctx context.Context, fs *flag.FlagSet, args []string) error {
+// runAttacker attacks a server until it is interrupted.
+func runAttacker(ctx context.Context, fs *flag.FlagSet, args []string) error {
 	row := fs.String("row", "none", "attack")
 	dir := fs.String("dir", "", "folder that bench registry wrote, for a storm")
 	cycle := fs.Bool("again", false, "a storm goes on with the first image after the last")
@@ -30,7 +30,7 @@ func attacker(ctx context.Context, fs *flag.FlagSet, args []string) error {
 		}
 		images = strings.Fields(string(text))
 	}
-	ended, err := begin(ctx, *row, images, *cycle)
+	ended, err := beginAttack(ctx, *row, images, *cycle)
 	if err != nil {
 		return err
 	}
@@ -43,9 +43,9 @@ func attacker(ctx context.Context, fs *flag.FlagSet, args []string) error {
 // attackers come from this address.
 var attackers = &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 9)}}
 
-// begin starts an attack; ended waits for its end after ctx. A storm has images,
+// beginAttack starts an attack; ended waits for its end after ctx. A storm has images,
 // each of them once, or again and again.
-func begin(ctx context.Context, row string, images []string, cycle bool) (ended func(), err error) {
+func beginAttack(ctx context.Context, row string, images []string, cycle bool) (ended func(), err error) {
 	var wg sync.WaitGroup
 	c := &http.Client{Transport: &http.Transport{DialContext: attackers.DialContext, MaxIdleConnsPerHost: 64}}
 	ask := func(name string, images []string) {
@@ -76,7 +76,7 @@ func begin(ctx context.Context, row string, images []string, cycle bool) (ended 
 		}
 		var names []string
 		for n := range hosts {
-			h, err := hostile(ctx, row, fmt.Sprintf("127.0.1.%d:0", n+1))
+			h, err := serveHostile(ctx, row, fmt.Sprintf("127.0.1.%d:0", n+1))
 			if err != nil {
 				return nil, err
 			}

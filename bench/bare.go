@@ -20,10 +20,10 @@ import (
 	"github.com/boltseal/boltseal/internal/tlsfiles"
 )
 
-// bare is the floor: a net/http handler that decodes the request and answers the
+// serveBare is the floor: a net/http handler that decodes the request and answers the
 // bytes that the server under test answered to the same request, or, without one,
 // admits whatever it decodes.
-func bare(ctx context.Context, fs *flag.FlagSet, args []string) error {
+func serveBare(ctx context.Context, fs *flag.FlagSet, args []string) error {
 	listen := fs.String("listen", "127.0.0.1:0", "address")
 	upstream := fs.String("upstream", "", "URL of the server under test, asked once for each request that is new; none = every review is answered by allowed")
 	withTLS := fs.Bool("tls", false, "answer over TLS")

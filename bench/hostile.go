@@ -15,10 +15,10 @@ import (
 	"github.com/boltseal/boltseal/notation"
 )
 
-// hostile serves a registry in which every tag is an image of its own: bombs has four
+// serveHostile serves a registry in which every tag is an image of its own: bombs has four
 // signatures of 4 MiB each, strangers fifty with a chain of ten that nobody trusts,
 // and withheld keeps the last piece of 4 MiB of referrers back.
-func hostile(ctx context.Context, kind, listen string) (host string, err error) {
+func serveHostile(ctx context.Context, kind, listen string) (host string, err error) {
 	l, err := net.Listen("tcp", listen)
 	if err != nil {
 		return "", err
@@ -63,7 +63,7 @@ func hostile(ctx context.Context, kind, listen string) (host string, err error) 
 			var list []string
 			if kind == "bombs" {
 				for d, b := range bombs {
-					list = append(list, described(notation.ArtifactType, ocispec.MediaTypeImageManifest, digest.Digest(d), len(b)))
+					list = append(list, descriptorJSON(notation.ArtifactType, ocispec.MediaTypeImageManifest, digest.Digest(d), len(b)))
 				}
 			} else {
 				list = tags.sign(last, chain)
@@ -81,6 +81,6 @@ func hostile(ctx context.Context, kind, listen string) (host string, err error) 
 	return l.Addr().String(), nil
 }
 
-func described(artifactType, mediaType string, d digest.Digest, size int) string {
+func descriptorJSON(artifactType, mediaType string, d digest.Digest, size int) string {
 	return fmt.Sprintf(`{"mediaType":%q,"artifactType":%q,"digest":%q,"size":%d}`, mediaType, artifactType, d, size)
 }

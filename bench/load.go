@@ -41,7 +41,7 @@ func (o outcome) quantile(q float64) time.Duration {
 	return o.latencies[int(q*float64(len(o.latencies)-1))]
 }
 
-func client(at int) *http.Client {
+func loadClient(at int) *http.Client {
 	return &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
 		MaxIdleConnsPerHost: at, DisableCompression: true, ForceAttemptHTTP2: true,
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // our own server on loopback
@@ -108,8 +108,8 @@ func (l load) one(ctx context.Context, c *http.Client, body []byte) error {
 	return nil
 }
 
-// batches makes verify requests of n keys each.
-func batches(images []string, n int) (bodies [][]byte) {
+// verifyBatches makes verify requests of n keys each.
+func verifyBatches(images []string, n int) (bodies [][]byte) {
 	for i := 0; i+n <= len(images); i += n {
 		b, _ := json.Marshal(map[string]any{"apiVersion": "externaldata.gatekeeper.sh/v1beta1", "kind": "ProviderRequest", "request": map[string]any{"keys": images[i : i+n]}})
 		bodies = append(bodies, b)
@@ -117,8 +117,8 @@ func batches(images []string, n int) (bodies [][]byte) {
 	return bodies
 }
 
-// trusted checks that n images of an answer are trusted.
-func trusted(n int) func([]byte) error {
+// checkTrusted checks that n images of an answer are trusted.
+func checkTrusted(n int) func([]byte) error {
 	return func(answer []byte) error {
 		if got := bytes.Count(answer, []byte(`"version":"0.2.0","isSuccess":true`)); got != n {
 			return fmt.Errorf("%d of %d images are trusted: %.600s", got, n, answer)
@@ -127,8 +127,8 @@ func trusted(n int) func([]byte) error {
 	}
 }
 
-// pods makes reviews of Pods with n containers each.
-func pods(images []string, n int) (bodies [][]byte) {
+// podReviews makes reviews of Pods with n containers each.
+func podReviews(images []string, n int) (bodies [][]byte) {
 	for i := 0; i+n <= len(images); i += n {
 		var cs []map[string]any
 		for j, image := range images[i : i+n] {
@@ -149,7 +149,7 @@ func pods(images []string, n int) (bodies [][]byte) {
 	return bodies
 }
 
-func allowed(answer []byte) error {
+func checkAllowed(answer []byte) error {
 	if !bytes.Contains(answer, []byte(`"allowed":true`)) {
 		return fmt.Errorf("not allowed: %.600s", answer)
 	}

@@ -12,7 +12,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
+	if err := runCommand(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -27,26 +27,26 @@ const usage = `Usage:
   bench attack [flags]     attack 'boltseal serve', and measure what others notice and the memory
 Run each with -h for its flags.`
 
-func run(ctx context.Context, args []string) error {
+func runCommand(ctx context.Context, args []string) error {
 	if len(args) == 0 {
 		return fmt.Errorf("%s", usage)
 	}
 	fs := flag.NewFlagSet(args[0], flag.ExitOnError)
 	switch args[0] {
 	case "registry":
-		return registry(ctx, fs, args[1:])
+		return serveRegistry(ctx, fs, args[1:])
 	case "verify":
-		return verify(ctx, fs, args[1:])
+		return measureVerify(ctx, fs, args[1:])
 	case "load":
 		return loadAny(ctx, fs, args[1:])
 	case "bare":
-		return bare(ctx, fs, args[1:])
+		return serveBare(ctx, fs, args[1:])
 	case "serve":
-		return serve(ctx, fs, args[1:])
+		return measureServe(ctx, fs, args[1:])
 	case "attack":
-		return attack(ctx, fs, args[1:])
+		return runAttack(ctx, fs, args[1:])
 	case "attacker": // a part of attack
-		return attacker(ctx, fs, args[1:])
+		return runAttacker(ctx, fs, args[1:])
 	}
 	return fmt.Errorf("%s", usage)
 }

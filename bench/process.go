@@ -20,9 +20,9 @@ type process struct {
 	addr string // where it answers
 }
 
-// start runs a program until stop; where it says "ready ADDRESS" on its
+// startProcess runs a program until stop; where it says "ready ADDRESS" on its
 // standard output, start waits for that.
-func start(ctx context.Context, announces bool, name string, args ...string) (*process, error) {
+func startProcess(ctx context.Context, announces bool, name string, args ...string) (*process, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stderr = os.Stderr
 	if !announces {
@@ -117,13 +117,13 @@ func (p *process) rss() int {
 	return resident * os.Getpagesize() >> 20
 }
 
-// server starts `boltseal serve` and waits until it is ready.
-func server(ctx context.Context, binary, dir, listen string, args ...string) (p *process, ready time.Duration, err error) {
+// startServer starts `boltseal serve` and waits until it is ready.
+func startServer(ctx context.Context, binary, dir, listen string, args ...string) (p *process, ready time.Duration, err error) {
 	const health = "127.0.0.1:6199"
 	began := time.Now()
 	args = append([]string{"serve", "--config", filepath.Join(dir, "config.yaml"), "--listen", listen, "--health-listen", health,
 		"--metrics-listen", "", "--log-level", "error", "--audit-log", filepath.Join(dir, "audit.jsonl")}, args...)
-	if p, err = start(ctx, false, binary, args...); err != nil {
+	if p, err = startProcess(ctx, false, binary, args...); err != nil {
 		return nil, 0, err
 	}
 	p.addr = listen

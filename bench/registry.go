@@ -18,9 +18,9 @@ import (
 // rootsFile has the root of the first image's signer.
 const rootsFile = "root.pem"
 
-// registry serves images, each signed once, and writes what a load needs to a
+// serveRegistry serves images, each signed once, and writes what a load needs to a
 // folder: config.yaml, and images.txt with a digest reference a line.
-func registry(ctx context.Context, fs *flag.FlagSet, args []string) error {
+func serveRegistry(ctx context.Context, fs *flag.FlagSet, args []string) error {
 	n := fs.Int("images", 500, "number of images")
 	dir := fs.String("dir", "", "folder for config.yaml and images.txt")
 	chains := fs.String("chains", "distinct", "distinct: a chain of three for each image; leaf: one CA, a leaf for each image; shared: one signer")
@@ -56,7 +56,7 @@ func registry(ctx context.Context, fs *flag.FlagSet, args []string) error {
 					if err != nil {
 						break
 					}
-					err = sign(reg, repo, image, signer)
+					err = signImage(reg, repo, image, signer)
 				}
 				if err != nil {
 					errs <- err
@@ -87,7 +87,7 @@ func registry(ctx context.Context, fs *flag.FlagSet, args []string) error {
 		}
 		roots = append(roots, string(b))
 	}
-	if err := os.WriteFile(filepath.Join(*dir, "config.yaml"), config(roots), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(*dir, "config.yaml"), trustConfig(roots), 0o644); err != nil {
 		return err
 	}
 	// The list comes last: whoever waits for it finds everything.
@@ -99,7 +99,7 @@ func registry(ctx context.Context, fs *flag.FlagSet, args []string) error {
 	return nil
 }
 
-func sign(reg *testregistry.Registry, repo string, image ocispec.Descriptor, by *testca.Chain) error {
+func signImage(reg *testregistry.Registry, repo string, image ocispec.Descriptor, by *testca.Chain) error {
 	a, err := by.Attach(image, testca.SignOptions{})
 	if err == nil {
 		reg.PushArtifact(repo, a)
@@ -119,27 +119,27 @@ func newSeed(kind string) (*seed, error) {
 	default:
 		return nil, fmt.Errorf("-chains %q is not distinct, leaf or shared", kind)
 	}
-	c, err := chain("bench")
+	c, err := newChain("bench")
 	return &seed{kind: kind, shared: c}, err
 }
 
-// chain is P-256, with one CA between root and leaf.
-func chain(name string) (*testca.Chain, error) {
+// newChain is P-256, with one CA between root and leaf.
+func newChain(name string) (*testca.Chain, error) {
 	return testca.New(testca.Options{Leaf: testca.Spec{CommonName: name}, Intermediates: []testca.Spec{{CommonName: name + " CA"}}, Root: testca.Spec{CommonName: name + " root"}})
 }
 
 func (s *seed) signer(i int) (*testca.Chain, error) {
 	switch s.kind {
 	case "distinct":
-		return chain(fmt.Sprintf("signer %d", i))
+		return newChain(fmt.Sprintf("signer %d", i))
 	case "leaf":
 		return s.shared.IssueLeaf(testca.Spec{CommonName: fmt.Sprintf("signer %d", i)})
 	}
 	return s.shared, nil
 }
 
-// config trusts the roots, spread over providers that each hold a bounded number.
-func config(roots []string) []byte {
+// trustConfig trusts the roots, spread over providers that each hold a bounded number.
+func trustConfig(roots []string) []byte {
 	const perProvider = 500
 	seen := map[string]bool{}
 	var distinct []string

@@ -20,9 +20,9 @@ type bench struct {
 	dir    string
 }
 
-// serve measures `boltseal serve` row by row, each against a registry in a
+// measureServe measures `boltseal serve` row by row, each against a registry in a
 // process of its own, and against the floor where a row says so.
-func serve(ctx context.Context, fs *flag.FlagSet, args []string) error {
+func measureServe(ctx context.Context, fs *flag.FlagSet, args []string) error {
 	b := &bench{ctx: ctx}
 	fs.StringVar(&b.binary, "boltseal", "bin/boltseal", "the program to measure")
 	rows := fs.String("rows", "cold,warm,batch,pod,far,hang,many,memory", "rows to measure")
@@ -72,13 +72,13 @@ func (b *bench) set(serverArgs []string, registryArgs ...string) (*setting, erro
 		return nil, err
 	}
 	s := &setting{}
-	if s.registry, err = start(b.ctx, true, b.self, append([]string{"registry", "-dir", dir}, registryArgs...)...); err != nil {
+	if s.registry, err = startProcess(b.ctx, true, b.self, append([]string{"registry", "-dir", dir}, registryArgs...)...); err != nil {
 		return nil, err
 	}
 	text, err := os.ReadFile(filepath.Join(dir, "images.txt"))
 	if err == nil {
 		s.images = strings.Fields(string(text))
-		s.server, s.ready, err = server(b.ctx, b.binary, dir, listen, serverArgs...)
+		s.server, s.ready, err = startServer(b.ctx, b.binary, dir, listen, serverArgs...)
 	}
 	if err != nil {
 		s.stop()
@@ -106,7 +106,7 @@ func (b *bench) coldWith(chains string) error {
 	}
 	defer s.stop()
 	idle := s.server.rss()
-	o, err := load{url: "http://" + listen + verifyPath, bodies: batches(s.images, 1), at: 32, total: n, check: trusted(1)}.run(b.ctx, client(32), s.server)
+	o, err := load{url: "http://" + listen + verifyPath, bodies: verifyBatches(s.images, 1), at: 32, total: n, check: checkTrusted(1)}.run(b.ctx, loadClient(32), s.server)
 	if err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func (b *bench) coldWith(chains string) error {
 // against compares the server to the floor, in turns, so that both have the same
 // noise around them.
 func (b *bench) against(s *setting, scheme, path string, bodies [][]byte, per, total int, check func([]byte) error) (string, error) {
-	floor, err := start(b.ctx, true, b.self, append([]string{"bare", "-upstream", scheme + "://" + listen}, map[string][]string{"https": {"-tls"}}[scheme]...)...)
+	floor, err := startProcess(b.ctx, true, b.self, append([]string{"bare", "-upstream", scheme + "://" + listen}, map[string][]string{"https": {"-tls"}}[scheme]...)...)
 	if err != nil {
 		return "", err
 	}
@@ -126,7 +126,7 @@ func (b *bench) against(s *setting, scheme, path string, bodies [][]byte, per, t
 	ours := load{url: scheme + "://" + listen + path, bodies: bodies, at: 32, total: total, check: check}
 	base := ours
 	base.url = scheme + "://" + floor.addr + path
-	c := client(32)
+	c := loadClient(32)
 	for _, warm := range []load{ours, base} { // not measured
 		warm.total = len(bodies)
 		if _, err := warm.run(b.ctx, c, s.server); err != nil {
@@ -145,7 +145,7 @@ func (b *bench) against(s *setting, scheme, path string, bodies [][]byte, per, t
 		}
 		ratios = append(ratios, a.cpuPer(total)/z.cpuPer(total))
 	}
-	return fmt.Sprintf("CPU %.2f × the floor (%s); last round %.1f µs against %.1f µs, %.0f/s against %.0f/s, p99 %s", median(ratios), spread(ratios),
+	return fmt.Sprintf("CPU %.2f × the floor (%s); last round %.1f µs against %.1f µs, %.0f/s against %.0f/s, p99 %s", medianOf(ratios), spreadOf(ratios),
 		a.cpuPer(total*per), z.cpuPer(total*per), a.perSecond(total*per), z.perSecond(total*per), a.quantile(.99).Round(10*time.Microsecond)), nil
 }
 
@@ -155,7 +155,7 @@ func (b *bench) warm() error {
 		return err
 	}
 	defer s.stop()
-	text, err := b.against(s, "http", verifyPath, batches(s.images, 1), 1, 20_000, trusted(1))
+	text, err := b.against(s, "http", verifyPath, verifyBatches(s.images, 1), 1, 20_000, checkTrusted(1))
 	fmt.Println("warm, one key each, 32 at a time:", text)
 	return err
 }
@@ -166,7 +166,7 @@ func (b *bench) batch() error {
 		return err
 	}
 	defer s.stop()
-	text, err := b.against(s, "http", verifyPath, batches(s.images, 50), 50, 4_000, trusted(50))
+	text, err := b.against(s, "http", verifyPath, verifyBatches(s.images, 50), 50, 4_000, checkTrusted(50))
 	fmt.Println("warm, batches of 50, per key:", text)
 	return err
 }
@@ -177,7 +177,7 @@ func (b *bench) pod() error {
 		return err
 	}
 	defer s.stop()
-	text, err := b.against(s, "https", validatePath, pods(s.images, 5), 1, 10_000, allowed)
+	text, err := b.against(s, "https", validatePath, podReviews(s.images, 5), 1, 10_000, checkAllowed)
 	fmt.Println("warm AdmissionReview, 5 containers, TLS:", text)
 	return err
 }
@@ -189,7 +189,7 @@ func (b *bench) far() error {
 	}
 	defer s.stop()
 	for i, what := range []string{"first contact", "connections open"} {
-		o, err := load{url: "http://" + listen + verifyPath, bodies: batches(s.images[i*30:i*30+30], 30), at: 1, total: 1, check: trusted(30)}.run(b.ctx, client(1), s.server)
+		o, err := load{url: "http://" + listen + verifyPath, bodies: verifyBatches(s.images[i*30:i*30+30], 30), at: 1, total: 1, check: checkTrusted(30)}.run(b.ctx, loadClient(1), s.server)
 		if err != nil {
 			return err
 		}
@@ -204,7 +204,7 @@ func (b *bench) hang() error {
 		return err
 	}
 	defer s.stop()
-	o, err := load{url: "http://" + listen + verifyPath, bodies: batches(s.images, 10), at: 1, total: 1, check: trusted(9)}.run(b.ctx, client(1), s.server)
+	o, err := load{url: "http://" + listen + verifyPath, bodies: verifyBatches(s.images, 10), at: 1, total: 1, check: checkTrusted(9)}.run(b.ctx, loadClient(1), s.server)
 	fmt.Printf("one key of ten hangs: nine trusted, the answer after %d ms\n", o.wall.Milliseconds())
 	return err
 }
@@ -216,7 +216,7 @@ func (b *bench) many() error {
 	}
 	defer s.stop()
 	for i, what := range []string{"first contact", "again with another image"} {
-		o, err := load{url: "http://" + listen + verifyPath, bodies: batches(s.images[i:i+1], 1), at: 1, total: 1, check: trusted(1)}.run(b.ctx, client(1), s.server)
+		o, err := load{url: "http://" + listen + verifyPath, bodies: verifyBatches(s.images[i:i+1], 1), at: 1, total: 1, check: checkTrusted(1)}.run(b.ctx, loadClient(1), s.server)
 		if err != nil {
 			return err
 		}
@@ -246,9 +246,9 @@ func (b *bench) memoryWith(chains string) error {
 	idle := s.server.rss()
 	var first, at5000 float64
 	var line bytes.Buffer
-	c := client(32)
+	c := loadClient(32)
 	for i := 0; i < n; i += step {
-		o, err := load{url: "http://" + listen + verifyPath, bodies: batches(s.images[i:i+step], 1), at: 32, total: step, check: trusted(1)}.run(b.ctx, c, s.server)
+		o, err := load{url: "http://" + listen + verifyPath, bodies: verifyBatches(s.images[i:i+step], 1), at: 32, total: step, check: checkTrusted(1)}.run(b.ctx, c, s.server)
 		if err != nil {
 			return err
 		}

@@ -51,12 +51,12 @@ func (t *tags) sign(image string, by *testca.Chain) (list []string) {
 	if err != nil {
 		return nil
 	}
-	blob := described("", env.MediaType, t.put(env.Content), len(env.Content))
+	blob := descriptorJSON("", env.MediaType, t.put(env.Content), len(env.Content))
 	for i := range 50 {
 		m := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"artifactType":%q,"config":%s,"layers":[%s],"subject":%s,"annotations":{"i":"%d"}}`,
-			ocispec.MediaTypeImageManifest, notation.ArtifactType, described("", ocispec.MediaTypeEmptyJSON, t.put([]byte("{}")), 2), blob,
-			described("", subject.MediaType, subject.Digest, int(subject.Size)), i)
-		list = append(list, described(notation.ArtifactType, ocispec.MediaTypeImageManifest, t.put(m), len(m)))
+			ocispec.MediaTypeImageManifest, notation.ArtifactType, descriptorJSON("", ocispec.MediaTypeEmptyJSON, t.put([]byte("{}")), 2), blob,
+			descriptorJSON("", subject.MediaType, subject.Digest, int(subject.Size)), i)
+		list = append(list, descriptorJSON(notation.ArtifactType, ocispec.MediaTypeImageManifest, t.put(m), len(m)))
 	}
 	return list
 }

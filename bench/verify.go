@@ -18,8 +18,8 @@ import (
 	"github.com/boltseal/boltseal/oci"
 )
 
-// verify runs the engine over a folder that `bench registry` wrote.
-func verify(ctx context.Context, fs *flag.FlagSet, args []string) error {
+// measureVerify runs the engine over a folder that `bench registry` wrote.
+func measureVerify(ctx context.Context, fs *flag.FlagSet, args []string) error {
 	dir := fs.String("dir", "", "folder that bench registry wrote")
 	at := fs.Int("at", 32, "images at a time")
 	rounds := fs.Int("rounds", 1, "times over the images, with one engine; nothing is cached between rounds but chains and connections")
@@ -57,14 +57,14 @@ func verify(ctx context.Context, fs *flag.FlagSet, args []string) error {
 		defer pprof.StopCPUProfile()
 	}
 	for round := range *rounds {
-		if err := measure(ctx, compiled.EngineFor(""), images, *at, round); err != nil {
+		if err := measureRound(ctx, compiled.EngineFor(""), images, *at, round); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func measure(ctx context.Context, e *boltseal.Engine, images []string, at, round int) error {
+func measureRound(ctx context.Context, e *boltseal.Engine, images []string, at, round int) error {
 	var next, bad atomic.Int64
 	cpu, start := cpuTime(), time.Now()
 	var wg sync.WaitGroup

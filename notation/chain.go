@@ -154,7 +154,7 @@ func checkRules(chain []*x509.Certificate, purpose x509.ExtKeyUsage) error {
 	}
 	for i, cert := range chain {
 		if err := checkCommon(cert); err != nil {
-			return named(cert, err)
+			return namedError(cert, err)
 		}
 		var err error
 		if i == 0 {
@@ -163,7 +163,7 @@ func checkRules(chain []*x509.Certificate, purpose x509.ExtKeyUsage) error {
 			err = checkCA(cert, i-1, i == last, purpose)
 		}
 		if err != nil {
-			return named(cert, err)
+			return namedError(cert, err)
 		}
 	}
 	for i, cert := range chain {
@@ -172,9 +172,9 @@ func checkRules(chain []*x509.Certificate, purpose x509.ExtKeyUsage) error {
 			continue
 		}
 		if i == last {
-			return named(cert, fmt.Errorf("ends the chain and is not self-signed; the chain must reach its root"))
+			return namedError(cert, fmt.Errorf("ends the chain and is not self-signed; the chain must reach its root"))
 		}
-		return named(cert, fmt.Errorf("was not issued by the next certificate, %q", parent.Subject))
+		return namedError(cert, fmt.Errorf("was not issued by the next certificate, %q", parent.Subject))
 	}
 	return nil
 }
@@ -191,13 +191,13 @@ func (c *ChainCache) checkSignatures(ctx context.Context, chain []*x509.Certific
 		cert, parent := chain[i], chain[min(i+1, last)]
 		if i < last && bytes.Equal(cert.RawIssuer, cert.RawSubject) {
 			if err := c.signed(ctx, cert, cert); err == nil {
-				return named(cert, fmt.Errorf("is self-signed and not the last of the chain"))
+				return namedError(cert, fmt.Errorf("is self-signed and not the last of the chain"))
 			} else if !errors.Is(err, errWrongSignature) {
 				return err
 			}
 		}
 		if err := c.signed(ctx, cert, parent); errors.Is(err, errWrongSignature) {
-			return named(cert, err)
+			return namedError(cert, err)
 		} else if err != nil {
 			return err
 		}
@@ -220,7 +220,7 @@ func (c *ChainCache) checkSignatures(ctx context.Context, chain []*x509.Certific
 // its issuers (RFC 5280 section 4.2.1.10), as the standard library reads them.
 func checkNames(chain []*x509.Certificate) error {
 	leaf := chain[0]
-	if !slices.ContainsFunc(chain[1:], constrained) ||
+	if !slices.ContainsFunc(chain[1:], nameConstrained) ||
 		len(leaf.DNSNames)+len(leaf.EmailAddresses)+len(leaf.IPAddresses)+len(leaf.URIs) == 0 {
 		return nil
 	}
@@ -235,17 +235,17 @@ func checkNames(chain []*x509.Certificate) error {
 		opts.Intermediates.AddCert(c)
 	}
 	if _, err := leaf.Verify(opts); err != nil {
-		return named(leaf, fmt.Errorf("does not meet the name constraints of its issuers: %v", err))
+		return namedError(leaf, fmt.Errorf("does not meet the name constraints of its issuers: %v", err))
 	}
 	return nil
 }
 
-func constrained(c *x509.Certificate) bool {
+func nameConstrained(c *x509.Certificate) bool {
 	return len(c.PermittedDNSDomains)+len(c.ExcludedDNSDomains)+len(c.PermittedIPRanges)+len(c.ExcludedIPRanges)+
 		len(c.PermittedEmailAddresses)+len(c.ExcludedEmailAddresses)+len(c.PermittedURIDomains)+len(c.ExcludedURIDomains) > 0
 }
 
-func named(c *x509.Certificate, err error) error {
+func namedError(c *x509.Certificate, err error) error {
 	return fmt.Errorf("the certificate %q %w", c.Subject, err)
 }
 
@@ -262,7 +262,7 @@ func checkCommon(c *x509.Certificate) error {
 	if len(c.UnhandledCriticalExtensions) > 0 {
 		return fmt.Errorf("has a critical extension that is not known here (%v)", c.UnhandledCriticalExtensions[0])
 	}
-	if critical, ok := extension(c, oidKeyUsage); !ok || !critical {
+	if critical, ok := findExtension(c, oidKeyUsage); !ok || !critical {
 		return fmt.Errorf("lacks a key usage that is marked critical")
 	}
 	return nil
@@ -289,7 +289,7 @@ func checkKey(c *x509.Certificate) error {
 	return nil
 }
 
-func extension(c *x509.Certificate, id asn1.ObjectIdentifier) (critical, ok bool) {
+func findExtension(c *x509.Certificate, id asn1.ObjectIdentifier) (critical, ok bool) {
 	for i := range c.Extensions {
 		if c.Extensions[i].Id.Equal(id) {
 			return c.Extensions[i].Critical, true
@@ -300,7 +300,7 @@ func extension(c *x509.Certificate, id asn1.ObjectIdentifier) (critical, ok bool
 
 // checkCA checks an issuer with below further issuers between it and the leaf.
 func checkCA(c *x509.Certificate, below int, root bool, purpose x509.ExtKeyUsage) error {
-	critical, _ := extension(c, oidBasicConstraints)
+	critical, _ := findExtension(c, oidBasicConstraints)
 	switch {
 	case !c.BasicConstraintsValid || !c.IsCA || !critical:
 		return fmt.Errorf("issues another and is no CA (basic constraints must be critical and say so)")
@@ -353,7 +353,7 @@ func checkTimestamper(c *x509.Certificate) error {
 	if err := checkLeaf(c); err != nil {
 		return err
 	}
-	critical, _ := extension(c, oidExtKeyUsage)
+	critical, _ := findExtension(c, oidExtKeyUsage)
 	if !critical || len(c.UnknownExtKeyUsage) > 0 || len(c.ExtKeyUsage) != 1 || c.ExtKeyUsage[0] != x509.ExtKeyUsageTimeStamping {
 		return fmt.Errorf("must have time stamping as its only extended key usage, marked critical")
 	}

@@ -36,12 +36,12 @@ func (s *statement) addIdentities(texts []string) error {
 		if !ok || prefix != subjectPrefix {
 			return notSubject(t, prefix)
 		}
-		attrs, err := attributes(value)
+		attrs, err := nameAttributes(value)
 		if err != nil {
-			return fmt.Errorf("trustedIdentities: %q: %v%s", t, err, instead(value))
+			return fmt.Errorf("trustedIdentities: %q: %v%s", t, err, suggestName(value))
 		}
 		for _, other := range s.identities {
-			if subset(attrs, other.attrs) || subset(other.attrs, attrs) {
+			if isSubset(attrs, other.attrs) || isSubset(other.attrs, attrs) {
 				return fmt.Errorf("trustedIdentities: %q and %q overlap; keep the one that is meant", other.text, t)
 			}
 		}
@@ -50,9 +50,9 @@ func (s *statement) addIdentities(texts []string) error {
 	return nil
 }
 
-// attributes reads a distinguished name by the rules for trusted identities:
+// nameAttributes reads a distinguished name by the rules for trusted identities:
 // each attribute once, with C, ST and O. Types are known by one name each.
-func attributes(text string) (map[string]string, error) {
+func nameAttributes(text string) (map[string]string, error) {
 	list, err := dn.Parse(text)
 	if err != nil {
 		return nil, err
@@ -72,14 +72,14 @@ func attributes(text string) (map[string]string, error) {
 	return attrs, nil
 }
 
-// instead says what to write in place of a name that is refused; "" where that is
+// suggestName says what to write in place of a name that is refused; "" where that is
 // not known.
-func instead(text string) string {
+func suggestName(text string) string {
 	better := dn.Instead(text)
 	if better == "" {
 		return ""
 	}
-	if _, err := attributes(better); err != nil {
+	if _, err := nameAttributes(better); err != nil {
 		return ""
 	}
 	return "; write '" + strings.ReplaceAll(subjectPrefix+": "+better, "'", "''") + "' (commas between the attributes, no slashes and no quotes around values, a \\ before a comma that is part of a value)"
@@ -92,13 +92,13 @@ func notSubject(text, prefix string) error {
 		return fmt.Errorf("trustedIdentities: %q is an ARN, by which AWS Signer's plugin for Notation knows signing profiles: Boltseal runs no plugin and trusts no signature by it. "+
 			"Name the subject of a certificate of your own (\"%s:\"), or keep what AWS Signer signed with what verifies it now", text, subjectPrefix)
 	}
-	if better := instead(text); better != "" {
+	if better := suggestName(text); better != "" {
 		return fmt.Errorf("%v%s", what, better)
 	}
 	return what
 }
 
-func subset(a, b map[string]string) bool {
+func isSubset(a, b map[string]string) bool {
 	for k, v := range a {
 		if got, ok := b[k]; !ok || got != v {
 			return false
@@ -128,7 +128,7 @@ func (s *statement) trusts(leaf *x509.Certificate) error {
 	var want []string
 	unclear := ""
 	for _, id := range s.identities {
-		if subset(id.attrs, have) {
+		if isSubset(id.attrs, have) {
 			return nil
 		}
 		want = append(want, fmt.Sprintf("%q", id.text))
@@ -161,7 +161,7 @@ func ownIdentity(leaf *x509.Certificate) string {
 		}
 	}
 	text = strings.TrimPrefix(text, ", ")
-	if _, err := attributes(text); err != nil {
+	if _, err := nameAttributes(text); err != nil {
 		return remedyAnyIdentity
 	}
 	return "'" + strings.ReplaceAll(subjectPrefix+": "+text, "'", "''") + "'"

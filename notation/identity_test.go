@@ -47,12 +47,12 @@ func TestAttributes(t *testing.T) {
 		{"C=US,ST=WA,O=Example,CN=https://a.example/b?c=d", with("CN", "https://a.example/b?c=d")},
 		{"C=US,ST=WA,O=Example,CN=", with("CN", "")},
 	} {
-		if got, err := attributes(c.in); err != nil || !maps.Equal(got, c.want) {
+		if got, err := nameAttributes(c.in); err != nil || !maps.Equal(got, c.want) {
 			t.Errorf("%q: %q, %v", c.in, got, err)
 		}
 	}
 	long := func(n int) string { return "C=US,ST=WA,O=" + strings.Repeat("a", n-len("C=US,ST=WA,O=")) }
-	if _, err := attributes(long(dn.MaxLength)); err != nil {
+	if _, err := nameAttributes(long(dn.MaxLength)); err != nil {
 		t.Error(err)
 	}
 	for _, c := range []struct{ in, says string }{
@@ -71,7 +71,7 @@ func TestAttributes(t *testing.T) {
 		{strings.Repeat(`\`, 4000), ""}, {strings.Repeat("=", 4000), ""}, {strings.Repeat(",", 4000), ""}, {strings.Repeat("+", 4000), ""},
 		{"C=US,ST=WA,O=Exam\x00ple\xff", ""},
 	} {
-		if got, err := attributes(c.in); c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)) {
+		if got, err := nameAttributes(c.in); c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)) {
 			t.Errorf("%.60q: %q, %v; want %q", c.in, got, err, c.says)
 		} else if err != nil && len(err.Error()) > 2*dn.MaxLength {
 			t.Errorf("%.60q: an error of %d bytes", c.in, len(err.Error()))
@@ -174,8 +174,8 @@ func FuzzParseDN(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		weight.Bound{Floor: 16 << 10, Times: 64}.Check(t, len(s), func() { _, _ = attributes(s) })
-		attrs, err := attributes(s)
+		weight.Bound{Floor: 16 << 10, Times: 64}.Check(t, len(s), func() { _, _ = nameAttributes(s) })
+		attrs, err := nameAttributes(s)
 		if err != nil {
 			if attrs != nil {
 				t.Fatal("attributes beside an error")
@@ -197,7 +197,7 @@ func FuzzParseDN(f *testing.F) {
 		more["9.9.9.9"] = "x"
 		other := maps.Clone(attrs)
 		other["O"] += "x"
-		if !subset(attrs, attrs) || !subset(attrs, more) || subset(more, attrs) || subset(attrs, other) {
+		if !isSubset(attrs, attrs) || !isSubset(attrs, more) || isSubset(more, attrs) || isSubset(attrs, other) {
 			t.Fatalf("%q", attrs)
 		}
 	})

@@ -31,7 +31,7 @@ type responderClient struct {
 func newResponderClient(o RevocationOptions) *responderClient {
 	d := &net.Dialer{Timeout: o.CRLTimeout, ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
 		ap, err := netip.ParseAddrPort(address)
-		if err != nil || !allowed(ap.Addr().Unmap(), o.AllowedNetworks) {
+		if err != nil || !allowedAddress(ap.Addr().Unmap(), o.AllowedNetworks) {
 			return fmt.Errorf("%w: %s", errPrivateResponder, address)
 		}
 		return nil
@@ -62,7 +62,7 @@ var (
 	nat64 = netip.MustParsePrefix("64:ff9b::/96") // RFC 6052
 )
 
-func allowed(ip netip.Addr, networks []netip.Prefix) bool {
+func allowedAddress(ip netip.Addr, networks []netip.Prefix) bool {
 	ip = ip.WithZone("")
 	in := func(list []netip.Prefix) bool {
 		for _, n := range list {
@@ -77,7 +77,7 @@ func allowed(ip netip.Addr, networks []netip.Prefix) bool {
 	}
 	if nat64.Contains(ip) {
 		b := ip.As16()
-		return allowed(netip.AddrFrom4([4]byte(b[12:])), networks)
+		return allowedAddress(netip.AddrFrom4([4]byte(b[12:])), networks)
 	}
 	return ip.IsGlobalUnicast() && !ip.IsPrivate() && !in(notPublic)
 }
@@ -125,8 +125,8 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// answered is a response as if it had come from the network.
-func answered(req *http.Request, b []byte) *http.Response {
+// localResponse is a response as if it had come from the network.
+func localResponse(req *http.Request, b []byte) *http.Response {
 	return &http.Response{Status: "200 OK", StatusCode: http.StatusOK, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(b)), ContentLength: int64(len(b)), Request: req}
 }

@@ -380,13 +380,13 @@ func TestAllowedAddresses(t *testing.T) {
 		"::": false, "::1": false, "fe80::1": false, "fe80::1%eth0": false, "fd00:ec2::254": false, "fc00::1": false, "ff02::1": false, "::ffff:10.0.0.1": false, "::ffff:169.254.169.254": false,
 		"64:ff9b::a9fe:a9fe": false, "64:ff9b::7f00:1": false, "64:ff9b:1::a00:1": false, "2002:7f00:1::": false, "2002:a9fe:a9fe::": false, "2001:0:a00:1::": false, "fec0::1": false,
 	} {
-		if got := allowed(netip.MustParseAddr(text).Unmap(), nil); got != want {
+		if got := allowedAddress(netip.MustParseAddr(text).Unmap(), nil); got != want {
 			t.Errorf("%s: %v", text, got)
 		}
 	}
 	networks := []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("fd00:1::/32")}
 	for text, want := range map[string]bool{"10.1.2.3": true, "10.2.0.1": false, "fd00:1::5": true, "fd00:2::5": false, "64:ff9b::a01:203": true, "169.254.169.254": false, "8.8.8.8": true} {
-		if got := allowed(netip.MustParseAddr(text), networks); got != want {
+		if got := allowedAddress(netip.MustParseAddr(text), networks); got != want {
 			t.Errorf("%s with allowed networks: %v", text, got)
 		}
 	}

@@ -182,7 +182,7 @@ func (s *session) ocsp(req *http.Request) (*http.Response, error) {
 	a, cert, known := s.remembered(key.question)
 	if known && s.r.clock().Before(a.fresh) {
 		s.noteUse(use{cert: cert, question: key.question, answer: a, kept: true})
-		return answered(req, a.ocsp), nil
+		return localResponse(req, a.ocsp), nil
 	}
 	v, err := s.once(req.Context(), req.URL.Host, key, func(ctx context.Context) (any, error) {
 		ctx, cancel := context.WithTimeout(ctx, s.r.client.ocsp)
@@ -204,7 +204,7 @@ func (s *session) ocsp(req *http.Request) (*http.Response, error) {
 	switch {
 	case err != nil && known:
 		s.noteUse(use{cert: cert, question: key.question, answer: a, kept: true})
-		return answered(req, a.ocsp), nil
+		return localResponse(req, a.ocsp), nil
 	case err != nil:
 		return nil, err
 	}
@@ -212,7 +212,7 @@ func (s *session) ocsp(req *http.Request) (*http.Response, error) {
 	if err := s.vetOCSP(key.question, b); err != nil {
 		return nil, err
 	}
-	return answered(req, b), nil
+	return localResponse(req, b), nil
 }
 
 // vetOCSP notes what an answer says, and refuses one whose signer may not
@@ -319,5 +319,5 @@ func (s *session) list(req *http.Request) (*http.Response, error) {
 	if !signedByOne(b, s.chain[1:]) {
 		return nil, errors.New("not a CRL that an issuer in the chain has signed")
 	}
-	return answered(req, b), nil
+	return localResponse(req, b), nil
 }

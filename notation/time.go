@@ -15,7 +15,7 @@ import (
 	"github.com/boltseal/boltseal/trust"
 )
 
-func join(names []string) string { return strings.Join(names, ", ") }
+func joinNames(names []string) string { return strings.Join(names, ", ") }
 
 // authenticTime is the time that a signing authority vouches for, zero in the
 // other scheme.
@@ -146,7 +146,7 @@ func (w *work) readToken(stores []*trust.Store) (at *tspclient.Timestamp, chain 
 	if at, err = info.Validate(w.env.Signature); err != nil {
 		return nil, nil, err
 	}
-	if err := affordable(token, stores); err != nil {
+	if err := checkAffordable(token, stores); err != nil {
 		return nil, nil, err
 	}
 	// The library looks for a chain among the certificates: about one check for each.
@@ -168,10 +168,10 @@ func (w *work) readToken(stores []*trust.Store) (at *tspclient.Timestamp, chain 
 	return at, chain, err
 }
 
-// affordable refuses a token whose verification costs more than a token may, and
+// checkAffordable refuses a token whose verification costs more than a token may, and
 // one that cannot lead to any of the stores, before a signature of it is checked:
 // a signature's timestamp is not a part of what was signed.
-func affordable(token *tspclient.SignedToken, stores []*trust.Store) error {
+func checkAffordable(token *tspclient.SignedToken, stores []*trust.Store) error {
 	// RFC 3161 section 2.4.2: there is no other signature than the authority's.
 	if n := len(token.SignerInfos); n != 1 {
 		return fmt.Errorf("it has %d signatures; a token has one", n)
@@ -182,7 +182,7 @@ func affordable(token *tspclient.SignedToken, stores []*trust.Store) error {
 	known := false
 	for _, c := range token.Certificates {
 		if err := checkKey(c); err != nil {
-			return named(c, err)
+			return namedError(c, err)
 		}
 		for _, s := range stores {
 			known = known || slices.ContainsFunc(s.Certificates(), func(root *x509.Certificate) bool { return bytes.Equal(root.RawSubject, c.RawIssuer) })
@@ -199,5 +199,5 @@ func joinStores(stores []*trust.Store) string {
 	for i, s := range stores {
 		names[i] = s.String()
 	}
-	return join(names)
+	return joinNames(names)
 }

@@ -301,7 +301,7 @@ func (w *work) read(mediaType string, b []byte) boltseal.Reason {
 	}
 	w.env = env
 	w.ev.Scheme, w.ev.SignedAt, w.ev.Expiry = env.Scheme, env.SigningTime.UTC(), env.Expiry
-	w.ev.Signer = describe(env.Chain)
+	w.ev.Signer = describeSigner(env.Chain)
 	t := env.Target
 	if t.Digest != w.subject.Digest {
 		return boltseal.Reason{Cause: boltseal.CauseOtherImage, Message: fmt.Sprintf("the signature is of another image, %s", t.Digest),
@@ -395,7 +395,7 @@ func (w *work) authenticity() (anchor int, bad boltseal.Reason) {
 	}
 	r := boltseal.Reason{Cause: boltseal.CauseUntrustedSigner, Remedy: "sign with a certificate that leads to a trusted root, or add this signer's root to a trust store"}
 	root := w.env.Chain[len(w.env.Chain)-1]
-	r.Message = fmt.Sprintf("signed by %q, who is not trusted: its root %q is not in %s", dn.Text(w.env.Chain[0].Subject), dn.Text(root.Subject), join(asked))
+	r.Message = fmt.Sprintf("signed by %q, who is not trusted: its root %q is not in %s", dn.Text(w.env.Chain[0].Subject), dn.Text(root.Subject), joinNames(asked))
 	if len(lacks) > 0 {
 		// Whether the signer is to be trusted cannot be said, and so it is not.
 		r.Cause, r.Remedy = boltseal.CauseConfiguration, "fix where the certificates come from; the provider's status says more"
@@ -427,7 +427,7 @@ func (w *work) expiry() boltseal.Reason {
 	return boltseal.Reason{}
 }
 
-func describe(chain []*x509.Certificate) *boltseal.Signer {
+func describeSigner(chain []*x509.Certificate) *boltseal.Signer {
 	leaf := chain[0]
 	s := &boltseal.Signer{Subject: dn.Text(leaf.Subject), Issuer: dn.Text(leaf.Issuer), Serial: leaf.SerialNumber.Text(16),
 		Fingerprint: trust.Fingerprint(leaf), NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC()}

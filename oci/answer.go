@@ -15,8 +15,8 @@ import (
 	"github.com/boltseal/boltseal"
 )
 
-// advise adds what to do next to an error.
-func advise(err error, remedy string) error {
+// withRemedy adds what to do next to an error.
+func withRemedy(err error, remedy string) error {
 	return &boltseal.Advised{Err: err, Remedy: remedy}
 }
 
@@ -26,10 +26,10 @@ func isHTML(resp *http.Response) bool {
 	return t == "text/html" || t == "application/xhtml+xml"
 }
 
-// strange is the error of an answer that is not what was asked for.
-func strange(resp *http.Response, wanted string) error {
+// unexpectedAnswer is the error of an answer that is not what was asked for.
+func unexpectedAnswer(resp *http.Response, wanted string) error {
 	if isHTML(resp) {
-		return advise(fmt.Errorf("%w: a web page where %s should be", boltseal.ErrUnusable, wanted),
+		return withRemedy(fmt.Errorf("%w: a web page where %s should be", boltseal.ErrUnusable, wanted),
 			"a sign-in or error page answers in the registry's place: see what is between it and here (a proxy, a firewall, its own sign-in), and let Boltseal reach the registry's API")
 	}
 	return fmt.Errorf("%w: something of type %.100q where %s should be", boltseal.ErrUnusable, contentType(resp), wanted)

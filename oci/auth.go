@@ -210,7 +210,7 @@ func (t *tokens) once(ctx context.Context, h *host, k tokenKey, fetch func(conte
 		}
 		return res.Val.(tokenEntry), nil
 	case <-ctx.Done():
-		return tokenEntry{}, unavailable(ctx.Err())
+		return tokenEntry{}, unavailableError(ctx.Err())
 	}
 }
 
@@ -229,14 +229,14 @@ func (t *tokens) fetch(ctx context.Context, h *host, c challenge, repository str
 		if cred.AccessToken != "" {
 			e := tokenEntry{key: k, token: cred.AccessToken, until: now.Add(defaultTokenLife), as: cred}
 			if !cred.Expires.IsZero() {
-				e.until = ahead(now, min(cred.Expires.Sub(now), maxTokenLife))
+				e.until = renewalTime(now, min(cred.Expires.Sub(now), maxTokenLife))
 			}
 			return e, nil
 		}
 		e, err := t.ask(ctx, h, c, repository, cred)
 		if err == nil {
 			e.key = k
-			if end := ahead(now, cred.Expires.Sub(now)); !cred.Expires.IsZero() && end.Before(e.until) {
+			if end := renewalTime(now, cred.Expires.Sub(now)); !cred.Expires.IsZero() && end.Before(e.until) {
 				e.until = end
 			}
 			return e, nil
@@ -254,8 +254,8 @@ func (t *tokens) fetch(ctx context.Context, h *host, c challenge, repository str
 	}
 }
 
-// ahead is when something that lives so long from now on is renewed.
-func ahead(now time.Time, life time.Duration) time.Time {
+// renewalTime is when something that lives so long from now on is renewed.
+func renewalTime(now time.Time, life time.Duration) time.Time {
 	return now.Add(life - min(renewAhead, life/4))
 }
 
@@ -313,9 +313,9 @@ func (t *tokens) exchange(h *host, req *http.Request, transport *http.Transport,
 	defer end()
 	resp, err := observedRoundTrip(transport, req.WithContext(ctx), false)
 	if err != nil {
-		return tokenEntry{}, fail(0, classify(err))
+		return tokenEntry{}, fail(0, classifyError(err))
 	}
-	defer drain(resp)
+	defer drainBody(resp)
 	var entry tokenEntry
 	t.opts.Room.reading(ctx, h.name, end, resp, func(resp *http.Response) { entry, err = t.granted(resp, fail, secrets) })
 	return entry, err
@@ -334,14 +334,14 @@ func (t *tokens) granted(resp *http.Response, fail func(status int, err error) e
 		return tokenEntry{}, fail(code, t.refusal(resp, secrets))
 	}
 	if isHTML(resp) {
-		return tokenEntry{}, fail(resp.StatusCode, strange(resp, "a token"))
+		return tokenEntry{}, fail(resp.StatusCode, unexpectedAnswer(resp, "a token"))
 	}
 	b, err := readBody(resp, t.opts.Limits.TokenBytes)
 	if errors.Is(err, boltseal.ErrLimit) {
 		err = fmt.Errorf("%w: the token server's answer is too long", boltseal.ErrUnusable)
 	}
 	if err != nil {
-		return tokenEntry{}, fail(resp.StatusCode, classify(err))
+		return tokenEntry{}, fail(resp.StatusCode, classifyError(err))
 	}
 	var doc struct {
 		Token       string         `json:"token"`
@@ -360,22 +360,22 @@ func (t *tokens) granted(resp *http.Response, fail func(status int, err error) e
 		return tokenEntry{}, fail(resp.StatusCode, fmt.Errorf("%w: the token server's answer has no token", boltseal.ErrUnusable))
 	}
 	life := defaultTokenLife
-	if seconds := seconds(doc.ExpiresIn); seconds > 0 {
+	if seconds := readSeconds(doc.ExpiresIn); seconds > 0 {
 		life = time.Duration(min(seconds, maxTokenLife.Seconds()) * float64(time.Second))
 	}
 	now := t.opts.Clock()
-	if issued, ok := moment(doc.IssuedAt); ok {
+	if issued, ok := readMoment(doc.IssuedAt); ok {
 		// One that was kept for us has part of its life behind it. What cannot
 		// be is a clock that goes wrong.
 		if age := now.Sub(issued); age > 0 && age < life {
 			life -= age
 		}
 	}
-	return tokenEntry{token: doc.Token, until: ahead(now, life)}, nil
+	return tokenEntry{token: doc.Token, until: renewalTime(now, life)}, nil
 }
 
-// scalar is the text of a JSON string or number.
-func scalar(v jsontext.Value) string {
+// scalarText is the text of a JSON string or number.
+func scalarText(v jsontext.Value) string {
 	var s string
 	if json.Unmarshal(v, &s) == nil {
 		return strings.TrimSpace(s)
@@ -383,9 +383,9 @@ func scalar(v jsontext.Value) string {
 	return string(v)
 }
 
-// seconds reads a lifetime, 0 where there is none.
-func seconds(v jsontext.Value) float64 {
-	text := scalar(v)
+// readSeconds reads a lifetime, 0 where there is none.
+func readSeconds(v jsontext.Value) float64 {
+	text := scalarText(v)
 	if n, err := strconv.ParseFloat(text, 64); err == nil && n > 0 {
 		return n
 	}
@@ -395,9 +395,9 @@ func seconds(v jsontext.Value) float64 {
 	return 0
 }
 
-// moment reads when a token was issued, in the forms that servers write.
-func moment(v jsontext.Value) (t time.Time, ok bool) {
-	text := scalar(v)
+// readMoment reads when a token was issued, in the forms that servers write.
+func readMoment(v jsontext.Value) (t time.Time, ok bool) {
+	text := scalarText(v)
 	if n, err := strconv.ParseInt(text, 10, 64); err == nil {
 		return time.Unix(n, 0), n > 0 && n < 1<<40
 	}
@@ -426,14 +426,14 @@ func (h *host) realm(ctx context.Context, text string, credentials bool) (*url.U
 	case err != nil || u.Hostname() == "" || u.Fragment != "":
 		return nil, nil, fmt.Errorf("%w: %s names a token server that is no URL", boltseal.ErrUnusable, h.name)
 	case u.User != nil:
-		return nil, nil, advise(refused("%s names a token server with credentials in its URL", h.name), "take the user and password out of the address that "+h.name+" gives of its token server")
+		return nil, nil, withRemedy(refusedError("%s names a token server with credentials in its URL", h.name), "take the user and password out of the address that "+h.name+" gives of its token server")
 	case u.Scheme != "https" && (u.Scheme != "http" || h.scheme != "http"):
-		return nil, nil, advise(refused("%s sends to a token server without TLS: %s://%s", h.name, u.Scheme, u.Host),
+		return nil, nil, withRemedy(refusedError("%s sends to a token server without TLS: %s://%s", h.name, u.Scheme, u.Host),
 			"correct the address that "+h.name+" gives of its token server: its external URL must begin with https:// (external_url of Harbor, auth.token.realm of distribution), or the proxy before it must send X-Forwarded-Proto: https")
-	case strings.EqualFold(u.Hostname(), hostname(h.address)), slices.Contains(h.opts.AuthRealms, u.Host):
+	case strings.EqualFold(u.Hostname(), hostName(h.address)), slices.Contains(h.opts.AuthRealms, u.Host):
 		return u, h.transport, h.allowed(u)
 	case credentials:
-		return nil, nil, advise(refused("%s wants its credentials sent to %s; list that host in authRealms of the Store's parameters if it is right", h.name, u.Host),
+		return nil, nil, withRemedy(refusedError("%s wants its credentials sent to %s; list that host in authRealms of the Store's parameters if it is right", h.name, u.Host),
 			"if "+u.Host+" is the token server of "+h.name+", list it in authRealms of that host's entry in registries, in the Store's parameters")
 	}
 	transport, err := h.elsewhere(ctx, u)

@@ -40,7 +40,7 @@ func parseChallenges(headers []string) (best challenge, ok bool) {
 // parseChallenge reads one challenge and returns what follows it. One that
 // states a parameter twice is not valid.
 func parseChallenge(s string) (c challenge, rest string, ok bool) {
-	scheme, s := token(strings.TrimLeft(s, " \t,"))
+	scheme, s := readToken(strings.TrimLeft(s, " \t,"))
 	if scheme == "" {
 		return c, "", false
 	}
@@ -51,12 +51,12 @@ func parseChallenge(s string) (c challenge, rest string, ok bool) {
 	var realm, service bool
 	for {
 		s = strings.TrimLeft(s, " \t,")
-		name, after := token(s)
+		name, after := readToken(s)
 		after = strings.TrimLeft(after, " \t")
 		if name == "" || !strings.HasPrefix(after, "=") {
 			return c, s, true // the next challenge starts here, or nothing
 		}
-		value, after, ok := value(strings.TrimLeft(after[1:], " \t"))
+		value, after, ok := readValue(strings.TrimLeft(after[1:], " \t"))
 		if !ok {
 			return c, "", false
 		}
@@ -78,7 +78,7 @@ func parseChallenge(s string) (c challenge, rest string, ok bool) {
 func skipToken68(s string) (rest string, ok bool) {
 	s = strings.TrimLeft(s, " \t")
 	i := 0
-	for i < len(s) && (alphanumeric(s[i]) || strings.IndexByte("-._~+/", s[i]) >= 0) {
+	for i < len(s) && (isAlphanumeric(s[i]) || strings.IndexByte("-._~+/", s[i]) >= 0) {
 		i++
 	}
 	after := strings.TrimLeft(s[i:], "=")
@@ -91,22 +91,22 @@ func skipToken68(s string) (rest string, ok bool) {
 	return after, true
 }
 
-func alphanumeric(c byte) bool {
+func isAlphanumeric(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
 }
 
-// token reads a token and value a token or a quoted string (RFC 9110, section 5.6).
-func token(s string) (tok, rest string) {
+// readToken reads a token and value a token or a quoted string (RFC 9110, section 5.6).
+func readToken(s string) (tok, rest string) {
 	i := 0
-	for i < len(s) && (alphanumeric(s[i]) || strings.IndexByte("!#$%&'*+-.^_`|~", s[i]) >= 0) {
+	for i < len(s) && (isAlphanumeric(s[i]) || strings.IndexByte("!#$%&'*+-.^_`|~", s[i]) >= 0) {
 		i++
 	}
 	return s[:i], s[i:]
 }
 
-func value(s string) (v, rest string, ok bool) {
+func readValue(s string) (v, rest string, ok bool) {
 	if !strings.HasPrefix(s, `"`) {
-		v, rest = token(s)
+		v, rest = readToken(s)
 		return v, rest, v != ""
 	}
 	var b strings.Builder

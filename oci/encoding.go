@@ -28,7 +28,7 @@ func readBody(resp *http.Response, limit int64) ([]byte, error) {
 		return readAll(resp, limit)
 	case "gzip", "x-gzip", "deflate":
 	default:
-		return nil, advise(fmt.Errorf("%w: it is encoded as %.40q, which nobody asked for", boltseal.ErrUnusable, coding),
+		return nil, withRemedy(fmt.Errorf("%w: it is encoded as %.40q, which nobody asked for", boltseal.ErrUnusable, coding),
 			"let the registry, or the proxy before it, send its content without a Content-Encoding, or as gzip")
 	}
 	if resp.ContentLength > limit {
@@ -38,7 +38,7 @@ func readBody(resp *http.Response, limit int64) ([]byte, error) {
 	if held, ok := resp.Body.(*heldBody); ok {
 		body = &heldBody{ReadCloser: io.NopCloser(body), ctx: held.ctx, share: held.share, beside: inflaterBytes}
 	}
-	b, err := arriving(body, -1, limit)
+	b, err := readArriving(body, -1, limit)
 	switch {
 	case err != nil:
 		return nil, err

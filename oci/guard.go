@@ -52,11 +52,11 @@ var (
 func kindOf(ip netip.Addr) addressKind {
 	ip = ip.Unmap().WithZone("")
 	switch {
-	case ip.IsLinkLocalUnicast(), ip.IsMulticast(), ip.IsUnspecified(), within(ip, internalPrefixes):
+	case ip.IsLinkLocalUnicast(), ip.IsMulticast(), ip.IsUnspecified(), withinPrefixes(ip, internalPrefixes):
 		return internalAddress
 	case ip.IsLoopback(), ip.IsPrivate(), carrierNAT.Contains(ip), siteLocal.Contains(ip):
 		return privateAddress
-	case within(ip, embedding):
+	case withinPrefixes(ip, embedding):
 		b := ip.As16()
 		return kindOf(netip.AddrFrom4([4]byte(b[12:])))
 	case sixToFour.Contains(ip):
@@ -66,7 +66,7 @@ func kindOf(ip netip.Addr) addressKind {
 	return publicAddress
 }
 
-func within(ip netip.Addr, prefixes []netip.Prefix) bool {
+func withinPrefixes(ip netip.Addr, prefixes []netip.Prefix) bool {
 	for _, p := range prefixes {
 		if p.Contains(ip) {
 			return true
@@ -90,7 +90,7 @@ func (h *host) addressKind(ctx context.Context) addressKind {
 }
 
 func lookUpKind(ctx context.Context, address string) (kind addressKind, ok bool) {
-	name := hostname(address)
+	name := hostName(address)
 	if ip, err := netip.ParseAddr(name); err == nil {
 		return kindOf(ip), true
 	}
@@ -134,7 +134,7 @@ func (o Options) guarded(most addressKind) *http.Transport {
 }
 
 func (o Options) guardedDial(most addressKind) func(context.Context, string, string) (net.Conn, error) {
-	return (&net.Dialer{Timeout: o.Limits.RequestTimeout, ControlContext: refuse(most)}).DialContext
+	return (&net.Dialer{Timeout: o.Limits.RequestTimeout, ControlContext: refuseAddresses(most)}).DialContext
 }
 
 // elsewhere is the transport for a URL that the registry named.
@@ -165,13 +165,13 @@ func judgeProxied(u *url.URL, most addressKind) error {
 	ip, err := netip.ParseAddr(name)
 	switch {
 	case err == nil:
-		return judge(ip, most)
+		return checkAddress(ip, most)
 	case endsInNumber(name):
-		return refused("cannot check the address %q", name)
+		return refusedError("cannot check the address %q", name)
 	case slices.Contains(metadataNames, name):
-		return refused("it leads to %s, a cloud's metadata service", name)
+		return refusedError("it leads to %s, a cloud's metadata service", name)
 	case most < privateAddress && isLoopback(name):
-		return refused("it leads to %s, a private address", name)
+		return refusedError("it leads to %s, a private address", name)
 	}
 	return nil
 }
@@ -211,7 +211,7 @@ func Guarded(t *http.Transport) *http.Transport {
 			return nil, err
 		}
 		if at, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
-			if err := judge(at.AddrPort().Addr(), privateAddress); err != nil {
+			if err := checkAddress(at.AddrPort().Addr(), privateAddress); err != nil {
 				_ = conn.Close()
 				return nil, err
 			}
@@ -241,29 +241,29 @@ func endsInNumber(name string) bool {
 	return strings.Trim(last, "0123456789") == "" || strings.HasPrefix(strings.ToLower(last), "0x")
 }
 
-// refuse is a dialer's control function: addresses further inside than most are
+// refuseAddresses is a dialer's control function: addresses further inside than most are
 // not connected to.
-func refuse(most addressKind) func(context.Context, string, string, syscall.RawConn) error {
+func refuseAddresses(most addressKind) func(context.Context, string, string, syscall.RawConn) error {
 	return func(_ context.Context, _, address string, _ syscall.RawConn) error {
 		ap, err := netip.ParseAddrPort(address)
 		if err != nil {
-			return refused("cannot check the address %q", address)
+			return refusedError("cannot check the address %q", address)
 		}
-		return judge(ap.Addr(), most)
+		return checkAddress(ap.Addr(), most)
 	}
 }
 
-func judge(ip netip.Addr, most addressKind) error {
+func checkAddress(ip netip.Addr, most addressKind) error {
 	switch kind := kindOf(ip); {
 	case kind <= most:
 		return nil
 	case kind == internalAddress:
-		return advise(refused("it leads to %s, a link-local or metadata address", ip), "see who wrote that address: no registry is at that address, and no setting lets Boltseal connect to it")
+		return withRemedy(refusedError("it leads to %s, a link-local or metadata address", ip), "see who wrote that address: no registry is at that address, and no setting lets Boltseal connect to it")
 	}
-	return advise(refused("it leads to %s, a private address", ip),
+	return withRemedy(refusedError("it leads to %s, a private address", ip),
 		"a registry with a public address may not lead to a private one: let it serve its content itself (storage.redirect.disable of distribution), or reach it by its private address")
 }
 
-func refused(format string, a ...any) error {
+func refusedError(format string, a ...any) error {
 	return fmt.Errorf("%w: %s", boltseal.ErrRefused, fmt.Sprintf(format, a...))
 }

@@ -53,7 +53,7 @@ func (t *tokens) guest(ctx context.Context, h *host, at *url.URL, c challenge, r
 		case err != nil || u.Hostname() == "" || u.Fragment != "" || u.User != nil:
 			return tokenEntry{}, fmt.Errorf("%w: %s names a token server that is no URL", boltseal.ErrUnusable, at.Host)
 		case u.Scheme != "https" && (u.Scheme != "http" || at.Scheme != "http"):
-			return tokenEntry{}, refused("%s sends to a token server without TLS", at.Host)
+			return tokenEntry{}, refusedError("%s sends to a token server without TLS", at.Host)
 		}
 		transport, err := h.elsewhere(ctx, u)
 		if err != nil {

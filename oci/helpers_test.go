@@ -32,8 +32,8 @@ var sentinels = []error{
 	boltseal.ErrMalformed, boltseal.ErrLimit, boltseal.ErrRefused, boltseal.ErrConfiguration,
 }
 
-// within ends a test that hangs.
-func within(t testing.TB) context.Context { return testwait.Context(t) }
+// withinPrefixes ends a test that hangs.
+func withinPrefixes(t testing.TB) context.Context { return testwait.Context(t) }
 
 func newRegistry(t testing.TB, o oci.Options) *oci.Registry {
 	t.Helper()

@@ -138,7 +138,7 @@ func (h *host) close() {
 	h.proxied.CloseIdleConnections()
 }
 
-func hostname(address string) string {
+func hostName(address string) string {
 	if h, _, err := net.SplitHostPort(address); err == nil {
 		return h
 	}
@@ -146,7 +146,7 @@ func hostname(address string) string {
 }
 
 func isLoopback(address string) bool {
-	h := hostname(address)
+	h := hostName(address)
 	ip, err := netip.ParseAddr(h)
 	return h == "localhost" || strings.HasSuffix(h, ".localhost") || err == nil && ip.IsLoopback()
 }

@@ -227,7 +227,7 @@ func (l *Layout) blob(d ocispec.Descriptor, limit int64) ([]byte, error) {
 	defer f.Close()
 	b, err := readExactly(f, d, boltseal.ErrMalformed)
 	if err != nil {
-		return nil, classify(err)
+		return nil, classifyError(err)
 	}
 	return b, nil
 }
@@ -240,7 +240,7 @@ func (l *Layout) file(name string, limit int64) ([]byte, error) {
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, unavailableError(err)
 	}
 	if int64(len(b)) > limit {
 		return nil, fmt.Errorf("%w: %s has more than %d bytes", boltseal.ErrLimit, name, limit)
@@ -276,7 +276,7 @@ func fileError(name string, err error) error {
 		return fmt.Errorf("%w: %w", boltseal.ErrNotFound, err)
 	case !errors.As(err, &number):
 		// Not the system's own error: os.Root does not go there.
-		return refused("%s leads out of the layout", name)
+		return refusedError("%s leads out of the layout", name)
 	}
-	return unavailable(err)
+	return unavailableError(err)
 }

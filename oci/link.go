@@ -61,14 +61,14 @@ func parseLink(s string) (target string, next bool, rest string, ok bool) {
 		if s[0] != ';' {
 			return "", false, "", false
 		}
-		name, after := token(strings.TrimLeft(s[1:], " \t"))
+		name, after := readToken(strings.TrimLeft(s[1:], " \t"))
 		after = strings.TrimLeft(after, " \t")
 		if !strings.HasPrefix(after, "=") {
 			s = after // a parameter without a value, or an empty one
 			continue
 		}
 		var v string
-		if v, s, ok = value(strings.TrimLeft(after[1:], " \t")); !ok || name == "" {
+		if v, s, ok = readValue(strings.TrimLeft(after[1:], " \t")); !ok || name == "" {
 			return "", false, "", false
 		}
 		// Of several, the first counts.

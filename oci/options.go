@@ -31,29 +31,29 @@ type Limits struct {
 	Tokens         int64         // bytes of bearer tokens that are kept; default 8 MiB
 }
 
-func or[T int | int64 | time.Duration](v *T, def T) {
+func defaultTo[T int | int64 | time.Duration](v *T, def T) {
 	if *v <= 0 {
 		*v = def
 	}
 }
 
 func (l Limits) withDefaults() Limits {
-	or(&l.ManifestBytes, 4<<20)
-	or(&l.BlobBytes, 1<<20)
-	or(&l.IndexBytes, 4<<20)
-	or(&l.TokenBytes, 256<<10)
-	or(&l.HeaderBytes, 64<<10)
-	or(&l.ListBytes, 16<<20)
-	or(&l.Referrers, 2000)
-	or(&l.Redirects, 3)
-	or(&l.Attempts, 3)
-	or(&l.Throttled, 8)
+	defaultTo(&l.ManifestBytes, 4<<20)
+	defaultTo(&l.BlobBytes, 1<<20)
+	defaultTo(&l.IndexBytes, 4<<20)
+	defaultTo(&l.TokenBytes, 256<<10)
+	defaultTo(&l.HeaderBytes, 64<<10)
+	defaultTo(&l.ListBytes, 16<<20)
+	defaultTo(&l.Referrers, 2000)
+	defaultTo(&l.Redirects, 3)
+	defaultTo(&l.Attempts, 3)
+	defaultTo(&l.Throttled, 8)
 	l.Throttled = max(l.Throttled, l.Attempts)
-	or(&l.RequestTimeout, 10*time.Second)
-	or(&l.RetryAfter, 30*time.Second)
-	or(&l.HostRequests, 64)
-	or(&l.Hosts, 512)
-	or(&l.Tokens, 8<<20)
+	defaultTo(&l.RequestTimeout, 10*time.Second)
+	defaultTo(&l.RetryAfter, 30*time.Second)
+	defaultTo(&l.HostRequests, 64)
+	defaultTo(&l.Hosts, 512)
+	defaultTo(&l.Tokens, 8<<20)
 	return l
 }
 

@@ -34,7 +34,7 @@ func (a *asking) api(filter bool) (t told) {
 		var linkErr error
 		err := q.do(func(resp *http.Response) error {
 			if isHTML(resp) {
-				return strange(resp, "a list of referrers")
+				return unexpectedAnswer(resp, "a list of referrers")
 			}
 			b, err := readBody(resp, min(a.r.opts.Limits.IndexBytes, left))
 			if err != nil {
@@ -67,7 +67,7 @@ func (a *asking) api(filter bool) (t told) {
 			return t
 		}
 		if err != nil {
-			c.listing.Incomplete = advise(q.fail(http.StatusOK, err), "ask who runs "+a.h.name+", or a proxy before it, why its list of referrers cannot be read to the end")
+			c.listing.Incomplete = withRemedy(q.fail(http.StatusOK, err), "ask who runs "+a.h.name+", or a proxy before it, why its list of referrers cannot be read to the end")
 			t.Listing = c.listing
 			return t
 		}
@@ -106,7 +106,7 @@ func (a *asking) tag(attempts int) told {
 	q.attempts = attempts
 	err := q.do(func(resp *http.Response) error {
 		if isHTML(resp) {
-			return strange(resp, "a list of referrers")
+			return unexpectedAnswer(resp, "a list of referrers")
 		}
 		stated, err := statedDigest(resp, "")
 		if err != nil {
@@ -122,7 +122,7 @@ func (a *asking) tag(attempts int) told {
 			}
 		}
 		if !jsontext.Value(b).IsValid(jsontext.AllowDuplicateNames(true)) {
-			return strange(resp, "a list of referrers")
+			return unexpectedAnswer(resp, "a list of referrers")
 		}
 		kind := boltseal.ManifestMediaType(contentType(resp), b)
 		if boltseal.IsManifest(kind) && !boltseal.IsIndex(kind) || verifyDigest(a.ref.Digest, b, boltseal.ErrUnusable) == nil {

@@ -73,7 +73,7 @@ func (a *asking) referrers() (boltseal.Listing, error) {
 	case api.err == nil && a.candidates(api.Listing):
 		a.h.habits.hasAPI()
 		return api.Listing, nil
-	case api.err != nil && !answered(api.err), errors.Is(api.err, boltseal.ErrLimit):
+	case api.err != nil && !isAnswer(api.err), errors.Is(api.err, boltseal.ErrLimit):
 		return boltseal.Listing{}, api.err // nobody to ask, or more than may be read
 	case known != nil && known.why == nil && errors.Is(api.err, boltseal.ErrNotFound) && tag.nothing():
 		return boltseal.Listing{}, nil
@@ -93,7 +93,7 @@ func (a *asking) referrers() (boltseal.Listing, error) {
 			a.h.habits.refusesFilter(now)
 		}
 		api = plain
-	} else if plain.err != nil && api.err == nil && passing(plain.err) {
+	} else if plain.err != nil && api.err == nil && isPassing(plain.err) {
 		api.Incomplete = plain.err
 	}
 	return a.both(api, tag)
@@ -105,7 +105,7 @@ func (a *asking) refusesFilter(api told) bool {
 	if api.err == nil {
 		return true
 	}
-	return !errors.Is(api.err, boltseal.ErrNotFound) && !errors.Is(api.err, boltseal.ErrUnauthorized) && !passing(api.err)
+	return !errors.Is(api.err, boltseal.ErrNotFound) && !errors.Is(api.err, boltseal.ErrUnauthorized) && !isPassing(api.err)
 }
 
 // both makes one answer of what API and tag say, where the API has no candidates.
@@ -125,7 +125,7 @@ func (a *asking) both(api, tag told) (boltseal.Listing, error) {
 			if api.Truncated == "" {
 				api.Truncated = tag.Truncated
 			}
-		case passing(tag.err):
+		case isPassing(tag.err):
 			api.Incomplete = tag.err
 		}
 		return a.orFailure(api.Listing)
@@ -145,13 +145,13 @@ func (a *asking) both(api, tag told) (boltseal.Listing, error) {
 		}
 		return a.orFailure(api.Listing)
 	case tag.err == nil && len(tag.Listing.Referrers) > 0:
-		if !passing(api.err) {
+		if !isPassing(api.err) {
 			a.h.habits.lacksAPI(now, api.err)
 		}
 		tag.Incomplete = api.err
 		return tag.Listing, nil
 	}
-	return boltseal.Listing{}, advise(api.err, "ask who runs "+a.h.name+", or a proxy before it, why the referrers API answers so; nothing is under the tag that replaces it, so sign the image if it is not signed")
+	return boltseal.Listing{}, withRemedy(api.err, "ask who runs "+a.h.name+", or a proxy before it, why the referrers API answers so; nothing is under the tag that replaces it, so sign the image if it is not signed")
 }
 
 // orFailure is a listing, or the reason why it is empty.
@@ -177,9 +177,9 @@ func (t told) nothing() bool {
 	return errors.Is(t.err, boltseal.ErrNotFound) || t.err == nil && len(t.Listing.Referrers) == 0
 }
 
-// answered reports whether a failure is an answer: of a registry that answers
+// isAnswer reports whether a failure is an answer: of a registry that answers
 // nothing, or asks to be left alone, nothing else is asked.
-func answered(err error) bool {
+func isAnswer(err error) bool {
 	if in := (*signIn)(nil); errors.As(err, &in) {
 		return false
 	}
@@ -187,8 +187,8 @@ func answered(err error) bool {
 		!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
 }
 
-// passing reports whether a failure may be gone at the next try.
-func passing(err error) bool {
+// isPassing reports whether a failure may be gone at the next try.
+func isPassing(err error) bool {
 	switch statusOf(err) {
 	case 0, http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return errors.Is(err, boltseal.ErrUnavailable) && !errors.Is(err, boltseal.ErrUnusable)
@@ -199,7 +199,7 @@ func passing(err error) bool {
 // attemptsAfter is how often the next question is asked: of a registry that answered
 // none of the tries before, once.
 func attemptsAfter(err error, most int) int {
-	if err != nil && passing(err) {
+	if err != nil && isPassing(err) {
 		return 1
 	}
 	return most

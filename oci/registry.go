@@ -91,7 +91,7 @@ func (r *Registry) content(ctx context.Context, op string, ref boltseal.Referenc
 			b, err = readExactly(resp.Body, d, boltseal.ErrUnusable)
 		}
 		if err != nil && isHTML(resp) && errors.Is(err, boltseal.ErrUnusable) {
-			return strange(resp, "content of an image")
+			return unexpectedAnswer(resp, "content of an image")
 		}
 		return err
 	})
@@ -114,7 +114,7 @@ func checkSize(d ocispec.Descriptor, limit int64) error {
 // readExactly reads what d describes: not a byte more or less, and verified. What is
 // something else is an error that wraps wrong.
 func readExactly(body io.Reader, d ocispec.Descriptor, wrong error) ([]byte, error) {
-	b, err := arriving(body, d.Size, d.Size)
+	b, err := readArriving(body, d.Size, d.Size)
 	switch {
 	case err != nil:
 		return nil, err
@@ -162,7 +162,7 @@ func readAll(resp *http.Response, limit int64) ([]byte, error) {
 	if resp.ContentLength > limit {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d", boltseal.ErrLimit, resp.ContentLength, limit)
 	}
-	b, err := arriving(resp.Body, resp.ContentLength, limit)
+	b, err := readArriving(resp.Body, resp.ContentLength, limit)
 	switch {
 	case err != nil:
 		return nil, err

@@ -28,7 +28,7 @@ func (t *tokens) renew(ctx context.Context, h *host, repository string, refused 
 	case h.renewing <- struct{}{}:
 		defer func() { <-h.renewing }()
 	case <-ctx.Done():
-		return false, unavailable(ctx.Err())
+		return false, unavailableError(ctx.Err())
 	}
 	other := func() (bool, error) {
 		c, err := t.credential(ctx, h, repository)

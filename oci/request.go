@@ -123,7 +123,7 @@ func (q *request) enter() (status int, err error) {
 			return http.StatusTooManyRequests, fmt.Errorf("%w, and leaves no time for this request", err)
 		}
 		if err := q.h.slots.Take(q.ctx, boltseal.AskerOf(q.ctx)); err != nil {
-			return 0, fmt.Errorf("waiting for one of %d requests to the registry to end: %w", q.r.opts.Limits.HostRequests, unavailable(err))
+			return 0, fmt.Errorf("waiting for one of %d requests to the registry to end: %w", q.r.opts.Limits.HostRequests, unavailableError(err))
 		}
 		if q.h.paused() <= 0 {
 			return 0, nil
@@ -149,7 +149,7 @@ func (q *request) pause(d time.Duration) error {
 	case <-t.C:
 		return nil
 	case <-q.ctx.Done():
-		return unavailable(q.ctx.Err())
+		return unavailableError(q.ctx.Err())
 	}
 }
 
@@ -187,7 +187,7 @@ func (q *request) try(consume func(*http.Response) error) (status int, wait time
 		shown, err := q.r.auth.show(ctx, q.h, q.ref.Repository)
 		if err != nil {
 			q.misled = shown.challenge
-			return statusOf(err), retryable(err), &signIn{err}
+			return statusOf(err), retryDelay(err), &signIn{err}
 		}
 		q.misled = nil
 		if shown.header != "" {
@@ -195,21 +195,21 @@ func (q *request) try(consume func(*http.Response) error) (status int, wait time
 		}
 		resp, err := q.send(ctx, header)
 		if err != nil {
-			return 0, retryable(err), q.led(classify(err))
+			return 0, retryDelay(err), q.led(classifyError(err))
 		}
 		if resp.StatusCode == http.StatusOK {
 			if err := q.held(ctx, cancel, resp, consume); err != nil {
 				resp.Body.Close() // what is left of it may be long, or never come
-				return resp.StatusCode, retryable(err), q.led(classify(err))
+				return resp.StatusCode, retryDelay(err), q.led(classifyError(err))
 			}
-			drain(resp)
+			drainBody(resp)
 			return resp.StatusCode, 0, nil
 		}
 		if q.away == "" && resp.StatusCode == http.StatusUnauthorized {
 			denied := q.failure(ctx, cancel, resp).add(boltseal.ErrUnauthorized, shown.secrets()...)
 			again := q.r.auth.refused(q.h, resp, q.ref.Repository, shown)
 			leave(true)
-			drain(resp)
+			drainBody(resp)
 			if again && !q.authorized {
 				q.authorized = true
 				continue
@@ -226,7 +226,7 @@ func (q *request) try(consume func(*http.Response) error) (status int, wait time
 			q.renewed = true
 			fresh, err := q.r.auth.renew(ctx, q.h, q.ref.Repository, shown.as)
 			if err != nil {
-				return resp.StatusCode, retryable(err), err
+				return resp.StatusCode, retryDelay(err), err
 			}
 			if !fresh {
 				return resp.StatusCode, final, denied
@@ -238,15 +238,15 @@ func (q *request) try(consume func(*http.Response) error) (status int, wait time
 			// of one that has ended.
 			q.r.auth.forget(q.h, q.ref.Repository, shown)
 			if fresh, err := q.refresh(ctx, shown); err != nil {
-				drain(resp)
-				return resp.StatusCode, retryable(err), err
+				drainBody(resp)
+				return resp.StatusCode, retryDelay(err), err
 			} else if fresh {
-				drain(resp)
+				drainBody(resp)
 				continue
 			}
 		}
 		wait, err = q.refusal(q.failure(ctx, cancel, resp), resp, shown)
-		drain(resp)
+		drainBody(resp)
 		return resp.StatusCode, wait, q.led(err)
 	}
 }
@@ -272,7 +272,7 @@ func (q *request) led(err error) error {
 	}
 	err = fmt.Errorf("it redirects to %s: %w", q.away, err)
 	if errors.Is(err, boltseal.ErrUnauthorized) {
-		return advise(err, "name the image by "+q.away+", and give the Store credentials for that: those of "+q.h.name+" do not go there")
+		return withRemedy(err, "name the image by "+q.away+", and give the Store credentials for that: those of "+q.h.name+" do not go there")
 	}
 	return err
 }
@@ -302,20 +302,20 @@ func (q *request) send(ctx context.Context, header http.Header) (*http.Response,
 			guest = true
 			token, err := q.guestToken(ctx, u, resp)
 			if err != nil {
-				drain(resp)
+				drainBody(resp)
 				return nil, err
 			}
 			if token == "" {
 				return resp, nil
 			}
-			drain(resp)
+			drainBody(resp)
 			header = asGuest(header, token)
 			redirects-- // the same question again
 			continue
 		default:
 			return resp, nil
 		}
-		drain(resp)
+		drainBody(resp)
 		next, err := u.Parse(resp.Header.Get("Location"))
 		switch {
 		case err != nil || resp.Header.Get("Location") == "" || next.Hostname() == "":
@@ -323,9 +323,9 @@ func (q *request) send(ctx context.Context, header http.Header) (*http.Response,
 		case redirects >= q.r.opts.Limits.Redirects:
 			return nil, fmt.Errorf("%w: more than %d redirects", boltseal.ErrUnusable, q.r.opts.Limits.Redirects)
 		case next.User != nil:
-			return nil, advise(refused("a redirect that carries credentials"), "let "+u.Host+" redirect without a user and password in the address")
+			return nil, withRemedy(refusedError("a redirect that carries credentials"), "let "+u.Host+" redirect without a user and password in the address")
 		case next.Scheme != "https" && (next.Scheme != "http" || u.Scheme != "http"):
-			return nil, advise(refused("a redirect to %.20s://%.200s, without TLS", next.Scheme, next.Host),
+			return nil, withRemedy(refusedError("a redirect to %.20s://%.200s, without TLS", next.Scheme, next.Host),
 				"let "+u.Host+" redirect to https:// (its external URL, or X-Forwarded-Proto of the proxy before it), or serve its content itself")
 		}
 		if next.Host != u.Host || next.Scheme != u.Scheme {
@@ -374,7 +374,7 @@ func (q *request) refusal(f failure, resp *http.Response, s shown) (wait time.Du
 		err = fmt.Errorf("%w: neither the content nor \"it is not there\"", boltseal.ErrUnusable)
 	}
 	if err = f.add(err, s.secrets()...); resp.StatusCode == http.StatusProxyAuthRequired {
-		err = advise(err, "a proxy asks for a user and a password: set HTTPS_PROXY of Boltseal's Pod, with them, from a Secret, or name a proxy that asks for none in the Store's parameters")
+		err = withRemedy(err, "a proxy asks for a user and a password: set HTTPS_PROXY of Boltseal's Pod, with them, from a Secret, or name a proxy that asks for none in the Store's parameters")
 	}
 	return wait, err
 }
@@ -395,17 +395,17 @@ func retryAfter(resp *http.Response, now time.Time) time.Duration {
 	return 0
 }
 
-// drain lets the connection be used again where little is left of the body.
-func drain(resp *http.Response) {
+// drainBody lets the connection be used again where little is left of the body.
+func drainBody(resp *http.Response) {
 	const most = 64 << 10
 	_, _ = io.CopyN(io.Discard, resp.Body, most)
 	_ = resp.Body.Close()
 }
 
-func unavailable(err error) error { return fmt.Errorf("%w: %w", boltseal.ErrUnavailable, err) }
+func unavailableError(err error) error { return fmt.Errorf("%w: %w", boltseal.ErrUnavailable, err) }
 
-// classify finds the sentinel of an error that came from the network.
-func classify(err error) error {
+// classifyError finds the sentinel of an error that came from the network.
+func classifyError(err error) error {
 	for _, known := range []error{boltseal.ErrRefused, boltseal.ErrUnusable, boltseal.ErrMalformed, boltseal.ErrLimit, boltseal.ErrUnauthorized,
 		boltseal.ErrNotFound, boltseal.ErrUnavailable, boltseal.ErrConfiguration} {
 		if errors.Is(err, known) {
@@ -426,7 +426,7 @@ func classify(err error) error {
 	case errors.As(err, &record):
 		return fmt.Errorf("%w: it does not speak TLS (useHttp in the Store's parameters allows plain HTTP): %v", boltseal.ErrUnavailable, err)
 	}
-	return unavailable(err)
+	return unavailableError(err)
 }
 
 // signIn is an error of signing in: nobody was asked the question itself.
@@ -444,10 +444,10 @@ type later struct {
 func (l *later) Error() string { return l.err.Error() }
 func (l *later) Unwrap() error { return l.err }
 
-// retryable tells whether an error of the network may be gone at the next try,
+// retryDelay tells whether an error of the network may be gone at the next try,
 // and after how long.
-func retryable(err error) time.Duration {
-	if err := classify(err); !errors.Is(err, boltseal.ErrUnavailable) || errors.Is(err, boltseal.ErrUnusable) {
+func retryDelay(err error) time.Duration {
+	if err := classifyError(err); !errors.Is(err, boltseal.ErrUnavailable) || errors.Is(err, boltseal.ErrUnusable) {
 		return final
 	}
 	var cert *tls.CertificateVerificationError

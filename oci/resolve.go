@@ -63,7 +63,7 @@ func (r *Registry) resolve(ctx context.Context, ref boltseal.Reference, target s
 		switch {
 		case err == nil && complete:
 			return desc, nil
-		case err != nil && (!answered(err) || passing(err) || statusOf(err) == http.StatusUnauthorized || statusOf(err) == 0 || errors.Is(err, boltseal.ErrRefused)):
+		case err != nil && (!isAnswer(err) || isPassing(err) || statusOf(err) == http.StatusUnauthorized || statusOf(err) == 0 || errors.Is(err, boltseal.ErrRefused)):
 			return ocispec.Descriptor{}, err
 		}
 	}
@@ -115,13 +115,13 @@ func (r *Registry) getDescriptor(resp *http.Response, want digest.Digest) (desc 
 		desc.Digest = digest.FromBytes(b)
 	} else if err := verifyDigest(desc.Digest, b, boltseal.ErrUnusable); err != nil {
 		if isHTML(resp) {
-			err = strange(resp, "a manifest")
+			err = unexpectedAnswer(resp, "a manifest")
 		}
 		return ocispec.Descriptor{}, err
 	}
 	err = checkImageType(desc.MediaType)
 	if err != nil && !proven && !strings.HasPrefix(desc.MediaType, "application/vnd.") {
-		return ocispec.Descriptor{}, strange(resp, "a manifest") // whatever it is, nobody says that it is the image
+		return ocispec.Descriptor{}, unexpectedAnswer(resp, "a manifest") // whatever it is, nobody says that it is the image
 	}
 	return desc, err
 }

@@ -154,7 +154,7 @@ func (s *roomShare) grow(ctx context.Context, n int64) error {
 		case <-t.C:
 		case <-ctx.Done():
 			t.Stop()
-			return unavailable(ctx.Err())
+			return unavailableError(ctx.Err())
 		}
 		t.Stop()
 	}
@@ -237,9 +237,9 @@ func (r *Room) reading(ctx context.Context, host string, end context.CancelFunc,
 	read(&held)
 }
 
-// take is to be called before a buffer of n bytes is made for what a body holds, while
+// takeRoom is to be called before a buffer of n bytes is made for what a body holds, while
 // there is another one of beside bytes.
-func take(body io.Reader, n, beside int64) error {
+func takeRoom(body io.Reader, n, beside int64) error {
 	b, ok := body.(*heldBody)
 	if !ok {
 		return nil
@@ -256,10 +256,10 @@ func take(body io.Reader, n, beside int64) error {
 // firstChunk is the buffer that an answer begins with, whatever it says of its size.
 const firstChunk = 16 << 10
 
-// arriving reads a body to its end, or to one byte over limit. size is what is said
+// readArriving reads a body to its end, or to one byte over limit. size is what is said
 // of it, negative where nothing is: the buffer grows with what has come, and where it
 // is as long as was said there is no byte to spare.
-func arriving(body io.Reader, size, limit int64) ([]byte, error) {
+func readArriving(body io.Reader, size, limit int64) ([]byte, error) {
 	b, err := gatherBody(body, size, limit)
 	if held, ok := body.(*heldBody); ok {
 		held.share.shrink(int64(cap(b)))
@@ -274,7 +274,7 @@ func gatherBody(body io.Reader, size, limit int64) ([]byte, error) {
 			n = min(n, size)
 		}
 		n = min(n, limit+1)
-		if err := take(body, n, int64(len(b))); err != nil {
+		if err := takeRoom(body, n, int64(len(b))); err != nil {
 			return nil, err
 		}
 		b = append(make([]byte, 0, n), b...)

@@ -105,7 +105,7 @@ func TestArriving(t *testing.T) {
 				r := NewRoom(64 << 20)
 				share := r.enter("h", func() {})
 				body := &heldBody{ReadCloser: io.NopCloser(iotest.HalfReader(bytes.NewReader(content))), ctx: t.Context(), share: share}
-				b, err := arriving(body, size, limit)
+				b, err := readArriving(body, size, limit)
 				if err != nil || int64(len(b)) != min(int64(n), limit+1) || int64(cap(b)) > 4*int64(n)+firstChunk+8 || share.held+1 < int64(len(b)) {
 					t.Errorf("%d bytes, said to be %d, at most %d: %d bytes (cap %d), held %d, %v", n, size, limit, len(b), cap(b), share.held, err)
 				}
@@ -116,7 +116,7 @@ func TestArriving(t *testing.T) {
 	share := NewRoom(64<<20).enter("h", func() {})
 	for i := range 3 {
 		body := &heldBody{ReadCloser: io.NopCloser(bytes.NewReader(make([]byte, 400<<10))), ctx: ctx, share: share}
-		if _, err := arriving(body, 400<<10, 1<<20); errors.Is(err, boltseal.ErrLimit) != (i == 2) {
+		if _, err := readArriving(body, 400<<10, 1<<20); errors.Is(err, boltseal.ErrLimit) != (i == 2) {
 			t.Errorf("body %d: %v", i, err)
 		}
 	}

@@ -61,7 +61,7 @@ func (p *indexed) Decide(f *boltseal.Findings) (boltseal.Decision, boltseal.Reas
 // with it has no say.
 func (p *policy) one(r *boltseal.PlatformResult) verdict {
 	if r.Failure != (boltseal.Reason{}) {
-		return failed(r.Failure)
+		return failedVerdict(r.Failure)
 	}
 	if r.Subject.Digest == "" {
 		return verdict{reason: boltseal.Reason{Cause: boltseal.CauseInternal, Message: "findings without a subject", Remedy: "this is a fault in Boltseal; please report it"}}
@@ -70,7 +70,7 @@ func (p *policy) one(r *boltseal.PlatformResult) verdict {
 	return verdict{d, reason}
 }
 
-func failed(r boltseal.Reason) verdict {
+func failedVerdict(r boltseal.Reason) verdict {
 	if r.Cause.Undetermined() {
 		return verdict{boltseal.Unknown, r}
 	}
@@ -82,7 +82,7 @@ func failed(r boltseal.Reason) verdict {
 func (p *policy) every(f *boltseal.Findings, rest []boltseal.PlatformResult) verdict {
 	v := p.all(f, rest)
 	if why := f.Index.Failure; why != (boltseal.Reason{}) {
-		if broken := failed(why); len(rest) == 0 || broken.decision == boltseal.Deny && v.decision != boltseal.Deny || v.decision == boltseal.Allow {
+		if broken := failedVerdict(why); len(rest) == 0 || broken.decision == boltseal.Deny && v.decision != boltseal.Deny || v.decision == boltseal.Allow {
 			return broken
 		}
 	}
@@ -111,8 +111,8 @@ func (p *policy) all(f *boltseal.Findings, rest []boltseal.PlatformResult) verdi
 	case first[boltseal.Deny] != nil:
 		r := first[boltseal.Deny]
 		out = verdicts[boltseal.Deny]
-		out.reason.Message = fmt.Sprintf("%s not trusted, and the Policy requires %s: %s (%s)", isOrAre(denied), each(platforms(rest)), out.reason.Message, r.Subject.Digest)
-		out.reason.Remedy = remedy(f, r, out.reason)
+		out.reason.Message = fmt.Sprintf("%s not trusted, and the Policy requires %s: %s (%s)", isOrAre(denied), eachName(platformNames(rest)), out.reason.Message, r.Subject.Digest)
+		out.reason.Remedy = remedyFor(f, r, out.reason)
 	case first[boltseal.Unknown] != nil:
 		// What was cut off tells less than what cut it off.
 		for i := range rest {
@@ -125,7 +125,7 @@ func (p *policy) all(f *boltseal.Findings, rest []boltseal.PlatformResult) verdi
 		out.reason.Message = first[boltseal.Unknown].Platform + ": " + out.reason.Message
 	default:
 		out = verdicts[boltseal.Allow]
-		out.reason.Message = few(platforms(rest)) + ": " + out.reason.Message
+		out.reason.Message = firstFew(platformNames(rest)) + ": " + out.reason.Message
 	}
 	return out
 }
@@ -134,11 +134,11 @@ func isOrAre(denied []string) string {
 	if len(denied) == 1 {
 		return denied[0] + " is"
 	}
-	return few(denied) + " are"
+	return firstFew(denied) + " are"
 }
 
-// remedy says what to do about a manifest that is not trusted.
-func remedy(f *boltseal.Findings, r *boltseal.PlatformResult, why boltseal.Reason) string {
+// remedyFor says what to do about a manifest that is not trusted.
+func remedyFor(f *boltseal.Findings, r *boltseal.PlatformResult, why boltseal.Reason) string {
 	if why.Cause != boltseal.CauseNothingSigned && why.Cause != boltseal.CauseMissingSignature {
 		return why.Remedy
 	}
@@ -149,22 +149,22 @@ func remedy(f *boltseal.Findings, r *boltseal.PlatformResult, why boltseal.Reaso
 	return "sign that platform (notation sign " + image + "), or set the Policy's multiArch to named or either"
 }
 
-func platforms(rs []boltseal.PlatformResult) (out []string) {
+func platformNames(rs []boltseal.PlatformResult) (out []string) {
 	for i := range rs {
 		out = append(out, rs[i].Platform)
 	}
 	return out
 }
 
-func each(names []string) string {
+func eachName(names []string) string {
 	if len(names) == 1 {
 		return "it"
 	}
-	return "each of " + few(names)
+	return "each of " + firstFew(names)
 }
 
-// few names the first of many.
-func few(names []string) string {
+// firstFew names the first of many.
+func firstFew(names []string) string {
 	const most = 4
 	switch n := len(names); {
 	case n == 1:

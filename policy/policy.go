@@ -49,14 +49,14 @@ type requirement struct {
 // New checks the options. Errors wrap [boltseal.ErrConfiguration].
 func New(o Options) (boltseal.Policy, error) {
 	p := &policy{fallback: o.Default}
-	if err := check("default", o.Default); err != nil {
+	if err := checkRule("default", o.Default); err != nil {
 		return nil, err
 	}
 	for t, r := range o.ByType {
 		if t == "" {
 			return nil, fmt.Errorf("%w: a rule without an artifact type", boltseal.ErrConfiguration)
 		}
-		if err := check(t, r); err != nil {
+		if err := checkRule(t, r); err != nil {
 			return nil, err
 		}
 		p.required = append(p.required, requirement{t, r})
@@ -72,7 +72,7 @@ func New(o Options) (boltseal.Policy, error) {
 	return p, nil
 }
 
-func check(what string, r Rule) error {
+func checkRule(what string, r Rule) error {
 	if r != Any && r != All {
 		return fmt.Errorf("%w: the rule for %q is %q; it must be %q or %q", boltseal.ErrConfiguration, what, r, Any, All)
 	}
@@ -115,14 +115,14 @@ func (p *policy) Decide(f *boltseal.Findings) (boltseal.Decision, boltseal.Reaso
 	var buf [4]group
 	groups := p.group(buf[:0], f)
 	if len(f.Evidence) == 0 && len(p.required) == 0 {
-		if incomplete(f) {
+		if isIncomplete(f) {
 			return boltseal.Unknown, f.Incomplete
 		}
 		return boltseal.Deny, nothingSigned(f)
 	}
 	decision, reason := boltseal.Allow, boltseal.Reason{}
 	for i := range groups {
-		d := groups[i].decide(f.Truncated != "", incomplete(f))
+		d := groups[i].decide(f.Truncated != "", isIncomplete(f))
 		switch {
 		case d == boltseal.Deny:
 			return d, groups[i].explain(f, d)

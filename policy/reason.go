@@ -34,8 +34,8 @@ func (g *group) nearest(f *boltseal.Findings, o boltseal.Outcome) *boltseal.Evid
 	return best
 }
 
-// incomplete reports whether the registry may have more than it listed.
-func incomplete(f *boltseal.Findings) bool { return f.Incomplete != (boltseal.Reason{}) }
+// isIncomplete reports whether the registry may have more than it listed.
+func isIncomplete(f *boltseal.Findings) bool { return f.Incomplete != (boltseal.Reason{}) }
 
 func nothingSigned(f *boltseal.Findings) boltseal.Reason {
 	if f.Truncated != "" {
@@ -46,7 +46,7 @@ func nothingSigned(f *boltseal.Findings) boltseal.Reason {
 	types := otherTypes(f)
 	switch {
 	case len(f.Clues.SignedPlatforms) > 0:
-		r.Message = "nothing signed: no signature refers to this index, while signatures refer to what is in it (" + few(f.Clues.SignedPlatforms) + ")"
+		r.Message = "nothing signed: no signature refers to this index, while signatures refer to what is in it (" + firstFew(f.Clues.SignedPlatforms) + ")"
 		r.Remedy = "sign the index (notation sign " + f.Reference.Name() + "@" + f.Subject.Digest.String() + "), or set the Policy's multiArch to platforms or either, which asks for the signatures of platforms"
 	case slices.Contains(types, notationType):
 		r.Message = "no signature was checked: a Notation signature refers to this image, and no Verifier's artifactTypes name its type, " + notationType

@@ -16,15 +16,15 @@ import (
 // maxWrapped is how many layers of base64 are looked through.
 const maxWrapped = 3
 
-// damage says what became of a text that is no PEM as it is, by what is known to
+// describeDamage says what became of a text that is no PEM as it is, by what is known to
 // happen on the way: shells, editors, Secrets, other formats. nil where there is no
 // telling. n is the number of the block that could not be read. The cost is that of
 // reading the text a few times; nothing of the text is repeated.
-func damage(b []byte, n int) error {
+func describeDamage(b []byte, n int) error {
 	if hasPrivateKey(b) {
 		return privateKey("it")
 	}
-	if d := wrapped(b); d != nil {
+	if d := checkWrapped(b); d != nil {
 		return d
 	}
 	kind := ErrNoCertificate
@@ -32,7 +32,7 @@ func damage(b []byte, n int) error {
 	if bytes.Contains(b, begin) {
 		kind, where = ErrBadCertificate, fmt.Sprintf("block %d is ", n)
 	}
-	if what := mangled(b); what != "" {
+	if what := describeMangled(b); what != "" {
 		return fmt.Errorf("%w: %s%w: %s", boltseal.ErrConfiguration, where, kind, what)
 	}
 	return nil
@@ -61,8 +61,8 @@ const (
 	oneALine   = "BEGIN, END and the base64 between them are on lines of their own"
 )
 
-// mangled says what happened to a PEM text; "" where that is not known.
-func mangled(b []byte) string {
+// describeMangled says what happened to a PEM text; "" where that is not known.
+func describeMangled(b []byte) string {
 	text := string(b)
 	trimmed := strings.TrimSpace(text)
 	switch {
@@ -121,13 +121,13 @@ func brokenLines(text string) string {
 	return ""
 }
 
-// wrapped looks through base64, and at what other formats there are.
-func wrapped(b []byte) error {
+// checkWrapped looks through base64, and at what other formats there are.
+func checkWrapped(b []byte) error {
 	for layers := 0; layers <= maxWrapped; layers++ {
 		if err := foreignFormat(b, layers); err != nil {
 			return err
 		}
-		next, ok := unwrapped(b)
+		next, ok := decodeWrapped(b)
 		if !ok {
 			return nil
 		}
@@ -136,15 +136,15 @@ func wrapped(b []byte) error {
 	return nil
 }
 
-// within is wrapped for what stands in a block that holds no certificate.
-func within(b []byte, n int) error {
+// checkWithin is wrapped for what stands in a block that holds no certificate.
+func checkWithin(b []byte, n int) error {
 	for layers := 1; layers <= maxWrapped; layers++ {
 		if err := foreignFormat(b, layers-1); layers == 1 && err != nil {
 			return err
 		} else if err := foreignFormat(b, layers); err != nil {
 			return fmt.Errorf("%w (in block %d)", err, n)
 		}
-		next, ok := unwrapped(b)
+		next, ok := decodeWrapped(b)
 		if !ok {
 			return nil
 		}
@@ -153,9 +153,9 @@ func within(b []byte, n int) error {
 	return nil
 }
 
-// unwrapped decodes a text that is base64 as a whole; line breaks and quotes around
+// decodeWrapped decodes a text that is base64 as a whole; line breaks and quotes around
 // are passed over.
-func unwrapped(b []byte) ([]byte, bool) {
+func decodeWrapped(b []byte) ([]byte, bool) {
 	text := strings.Trim(strings.TrimSpace(strings.TrimPrefix(string(b), "\ufeff")), `'"`)
 	text = strings.NewReplacer("\r", "", "\n", "", " ", "", "\t", "", "-", "+", "_", "/").Replace(text)
 	text = strings.TrimRight(text, "=")

@@ -47,7 +47,7 @@ func ParseCertificates(b []byte) ([]*x509.Certificate, error) {
 	for n := 1; ; n++ {
 		block, rest := pem.Decode(b)
 		if block == nil {
-			return certs, finish(b, n, certs)
+			return certs, finishParsing(b, n, certs)
 		}
 		// The decoder passes over blocks that it cannot read, and a trust store
 		// must not silently lack one of its certificates.
@@ -60,7 +60,7 @@ func ParseCertificates(b []byte) ([]*x509.Certificate, error) {
 		}
 		c, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			if other := within(block.Bytes, n); other != nil {
+			if other := checkWithin(block.Bytes, n); other != nil {
 				return nil, other
 			}
 			return nil, fmt.Errorf("%w: block %d is %w: it says CERTIFICATE, but its content is not one (%.*s)", boltseal.ErrConfiguration, n, ErrBadCertificate, maxDetail, err)
@@ -83,7 +83,7 @@ func brokenBlock(b []byte, n int) error {
 			b = b[:first+len(begin)+next]
 		}
 	}
-	if err := damage(b, n); err != nil {
+	if err := describeDamage(b, n); err != nil {
 		return err
 	}
 	return fmt.Errorf("%w: block %d is %w: it is cut off or its base64 is broken", boltseal.ErrConfiguration, n, ErrBadCertificate)
@@ -107,14 +107,14 @@ func wrongBlock(kind string, n int) error {
 	return fmt.Errorf("%w: block %d is %w but %q", boltseal.ErrConfiguration, n, ErrBadCertificate, kind)
 }
 
-// finish judges what is left when no further block is found: a block that was
+// finishParsing judges what is left when no further block is found: a block that was
 // cut off must not be passed over as text.
-func finish(rest []byte, n int, certs []*x509.Certificate) error {
+func finishParsing(rest []byte, n int, certs []*x509.Certificate) error {
 	if bytes.Contains(rest, begin) {
 		return brokenBlock(rest, n)
 	}
 	if len(certs) == 0 {
-		if err := damage(rest, n); err != nil {
+		if err := describeDamage(rest, n); err != nil {
 			return err
 		}
 		return fmt.Errorf("%w: %w: it has no \"-----BEGIN CERTIFICATE-----\"", boltseal.ErrConfiguration, ErrNoCertificate)

@@ -28,7 +28,7 @@ type list[T any] []T
 // UnmarshalJSONFrom reads an array, or null for none.
 func (l *list[T]) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	*l = nil
-	if ok, err := open(d, '['); !ok {
+	if ok, err := openValue(d, '['); !ok {
 		return err
 	}
 	for d.PeekKind() != ']' {
@@ -51,7 +51,7 @@ type texts []string
 // UnmarshalJSONFrom reads an array, or null for none.
 func (l *texts) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	*l = nil
-	if ok, err := open(d, '['); !ok {
+	if ok, err := openValue(d, '['); !ok {
 		return err
 	}
 	for d.PeekKind() != ']' {
@@ -74,7 +74,7 @@ type labels map[string]string
 // UnmarshalJSONFrom reads an object, or null for none.
 func (m *labels) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	*m = nil
-	if ok, err := open(d, '{'); !ok {
+	if ok, err := openValue(d, '{'); !ok {
 		return err
 	}
 	*m = make(labels)
@@ -95,8 +95,8 @@ func (m *labels) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return err
 }
 
-// open goes into an array or an object. It reports false for null.
-func open(d *jsontext.Decoder, kind jsontext.Kind) (bool, error) {
+// openValue goes into an array or an object. It reports false for null.
+func openValue(d *jsontext.Decoder, kind jsontext.Kind) (bool, error) {
 	switch got := d.PeekKind(); got {
 	case kind, 'n', 0: // 0 is text that is no JSON, or ends here
 		_, err := d.ReadToken()
@@ -121,7 +121,7 @@ type owners []owner
 // UnmarshalJSONFrom reads an array, or null for none.
 func (l *owners) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	*l = nil
-	if ok, err := open(d, '['); !ok {
+	if ok, err := openValue(d, '['); !ok {
 		return err
 	}
 	for d.PeekKind() != ']' {

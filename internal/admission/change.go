@@ -52,7 +52,7 @@ func DecodeChange(body []byte) (Change, error) {
 	}
 	switch {
 	case err != nil:
-		return c, unread("", err)
+		return c, unreadableText("", err)
 	case rv.Kind != "AdmissionReview" || rv.APIVersion != Version:
 		return c, fmt.Errorf("%w of %s: kind %.60q, apiVersion %.60q", ErrMalformed, Version, rv.Kind, rv.APIVersion)
 	case r.UID == "":
@@ -72,7 +72,7 @@ func fewTokens(text []byte) error {
 		if _, err := d.ReadToken(); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
-			return unread("", err)
+			return unreadableText("", err)
 		}
 	}
 	return fmt.Errorf("%w: more than %d names and values", ErrLimit, MaxTokens)

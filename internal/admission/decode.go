@@ -79,9 +79,9 @@ func (i Image) Where() string {
 		return i.what()
 	}
 	if i.Container == "" {
-		return path(i.pointer)
+		return placePath(i.pointer)
 	}
-	return i.what() + " at " + path(i.pointer)
+	return i.what() + " at " + placePath(i.pointer)
 }
 
 // place is the JSON Pointer to the value. It is made when it is needed, which is seldom.
@@ -211,14 +211,16 @@ func (v volume) image(drivers integrity.Drivers) (image, pointer, driver string,
 		return v.Image.Reference, "/image/reference", "", true
 	case v.CSI != nil:
 		if attribute, ok := drivers.Attribute(v.CSI.Driver); ok {
-			return v.CSI.Attributes[attribute], "/csi/volumeAttributes/" + escaped(attribute), v.CSI.Driver, true
+			return v.CSI.Attributes[attribute], "/csi/volumeAttributes/" + escapePointer(attribute), v.CSI.Driver, true
 		}
 	}
 	return "", "", "", false
 }
 
-// escaped is a name as a part of a JSON Pointer (RFC 6901 section 3).
-func escaped(name string) string { return strings.NewReplacer("~", "~0", "/", "~1").Replace(name) }
+// escapePointer is a name as a part of a JSON Pointer (RFC 6901 section 3).
+func escapePointer(name string) string {
+	return strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
+}
 
 // place says where the pod spec of a kind stands.
 type place uint8
@@ -273,7 +275,7 @@ func (o Options) Decode(body []byte) (Request, error) {
 	switch {
 	case err != nil:
 		q.Namespace = "" // a second one may have followed
-		return q, unread("", err)
+		return q, unreadableText("", err)
 	case rv.Kind != "AdmissionReview" || rv.APIVersion != Version:
 		q.Namespace = "" // it may mean something else there
 		return q, fmt.Errorf("%w of %s: kind %.60q, apiVersion %.60q", ErrMalformed, Version, rv.Kind, rv.APIVersion)
@@ -307,7 +309,7 @@ func (q *Request) read(r *request, o Options) error {
 	}
 	q.Labels, q.Owner = obj.Metadata.Labels, obj.Metadata.Owners.controller()
 	q.named(obj.Metadata)
-	if q.Kind == "Pod" && mirror(obj, r.UserInfo) {
+	if q.Kind == "Pod" && isMirrorPod(obj, r.UserInfo) {
 		q.Exempt = "a mirror of a Pod that the node runs already"
 		return nil
 	}
@@ -329,7 +331,7 @@ func (q *Request) read(r *request, o Options) error {
 		if err != nil {
 			return err
 		}
-		q.Images = changed(q.Images, before)
+		q.Images = changedImages(q.Images, before)
 	}
 	if len(q.Images) == 0 {
 		q.Exempt = "no image was added or changed"
@@ -354,14 +356,14 @@ func decodeObject(b jsontext.Value, name string) (*object, error) {
 	var o object
 	// That no name stands twice was seen to when the whole review was read.
 	if err := json.Unmarshal(b, &o, jsontext.AllowDuplicateNames(true)); err != nil {
-		return nil, unread("request."+name+": ", err)
+		return nil, unreadableText("request."+name+": ", err)
 	}
 	return &o, nil
 }
 
-// mirror reports whether the Pod stands for one that a node has started from a
+// isMirrorPod reports whether the Pod stands for one that a node has started from a
 // file of its own. Only a node may say so: anybody could write the annotation.
-func mirror(o *object, u user) bool {
+func isMirrorPod(o *object, u user) bool {
 	return len(o.Metadata.Annotations.Mirror) > 0 && strings.HasPrefix(u.Username, "system:node:") && slices.Contains(u.Groups, "system:nodes")
 }
 
@@ -408,9 +410,9 @@ func (o *object) images(at place, pointer string, drivers integrity.Drivers) ([]
 	return out, nil
 }
 
-// changed leaves the images that the object did not have before in the same
+// changedImages leaves the images that the object did not have before in the same
 // container.
-func changed(now, before []Image) []Image {
+func changedImages(now, before []Image) []Image {
 	type key struct{ list, container, pointer string }
 	of := func(i Image) key {
 		if i.other {
@@ -431,16 +433,16 @@ func changed(now, before []Image) []Image {
 	return out
 }
 
-// unread says why a text could not be read, and whether for a limit.
-func unread(where string, err error) error {
+// unreadableText says why a text could not be read, and whether for a limit.
+func unreadableText(where string, err error) error {
 	if limit, ok := errors.AsType[*limitError](err); ok {
 		return fmt.Errorf("%s%w", where, limit)
 	}
-	return fmt.Errorf("%w: %s%s", ErrMalformed, where, clean(err))
+	return fmt.Errorf("%w: %s%s", ErrMalformed, where, cleanError(err))
 }
 
-// clean is the error without the input that it may quote.
-func clean(err error) string {
+// cleanError is the error without the input that it may quote.
+func cleanError(err error) string {
 	s := err.Error()
 	if len(s) > 300 {
 		s = strings.ToValidUTF8(s[:300], "") + "…"

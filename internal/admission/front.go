@@ -16,7 +16,7 @@ const FrontBytes = 1 << 10
 // for a yes.
 func FrontUID(beginning []byte) string {
 	d := jsontext.NewDecoder(bytes.NewReader(beginning))
-	if !enter(d, "request") || !enter(d, "uid") {
+	if !enterMember(d, "request") || !enterMember(d, "uid") {
 		return ""
 	}
 	t, err := d.ReadToken()
@@ -26,8 +26,8 @@ func FrontUID(beginning []byte) string {
 	return t.String()
 }
 
-// enter reads an object up to the value of a member.
-func enter(d *jsontext.Decoder, member string) bool {
+// enterMember reads an object up to the value of a member.
+func enterMember(d *jsontext.Decoder, member string) bool {
 	if t, err := d.ReadToken(); err != nil || t.Kind() != '{' {
 		return false
 	}

@@ -28,26 +28,26 @@ func (q *Request) readOther(r *request, o Options) error {
 		Metadata metadata `json:"metadata"`
 	}
 	if err := json.Unmarshal(r.Object, &obj, jsontext.AllowDuplicateNames(true)); err != nil {
-		return unread("request.object: ", err)
+		return unreadableText("request.object: ", err)
 	}
 	q.Labels, q.Owner = obj.Metadata.Labels, obj.Metadata.Owners.controller()
 	q.named(obj.Metadata)
-	now, err := find(r.Object, o.Drivers)
+	now, err := findImages(r.Object, o.Drivers)
 	if err != nil {
-		return unread("request.object: ", err)
+		return unreadableText("request.object: ", err)
 	}
 	q.Images, q.PullSecrets, q.ServiceAccount = now.images, now.secrets, now.account
 	if r.Operation == "UPDATE" && len(r.OldObject) > 0 && r.OldObject.Kind() == '{' {
-		before, err := find(r.OldObject, o.Drivers)
+		before, err := findImages(r.OldObject, o.Drivers)
 		if err != nil {
-			return unread("request.oldObject: ", err)
+			return unreadableText("request.oldObject: ", err)
 		}
-		q.Images = changed(q.Images, before.images)
+		q.Images = changedImages(q.Images, before.images)
 	}
 	// What a parameter stands for is known when something is made of the object.
 	judged := q.Images[:0:0]
 	for _, i := range q.Images {
-		if parameter(i.Image) {
+		if isParameter(i.Image) {
 			q.Parameters = append(q.Parameters, i)
 		} else {
 			judged = append(judged, i)
@@ -59,9 +59,9 @@ func (q *Request) readOther(r *request, o Options) error {
 	return nil
 }
 
-// parameter reports whether an image is still to be filled in: {{…}} as in Argo's
+// isParameter reports whether an image is still to be filled in: {{…}} as in Argo's
 // Workflows, $(…) as in Tekton's Tasks.
-func parameter(image string) bool {
+func isParameter(image string) bool {
 	return strings.Contains(image, "{{") || strings.Contains(image, "$(")
 }
 
@@ -87,9 +87,9 @@ const (
 	imagesOf       // a list that is called image: its texts are images
 )
 
-// find reads an object. Every text that is called image is an image, wherever it
+// findImages reads an object. Every text that is called image is an image, wherever it
 // stands, and every text in a list that is; so are the references of image volumes, and what CSI drivers mount.
-func find(object []byte, drivers integrity.Drivers) (*finder, error) {
+func findImages(object []byte, drivers integrity.Drivers) (*finder, error) {
 	f := &finder{d: jsontext.NewDecoder(bytes.NewReader(object), jsontext.AllowDuplicateNames(true)), drivers: drivers}
 	return f, f.walk(whole, 0)
 }
@@ -266,8 +266,8 @@ func (f *finder) add(list, container, driver string, image text) error {
 	return nil
 }
 
-// path is a JSON Pointer as people write a place: spec.template.spec.containers[0].
-func path(pointer string) string {
+// placePath is a JSON Pointer as people write a place: spec.template.spec.containers[0].
+func placePath(pointer string) string {
 	var b strings.Builder
 	for part := range strings.SplitSeq(strings.TrimPrefix(pointer, "/"), "/") {
 		part = strings.NewReplacer("~1", "/", "~0", "~").Replace(part)

@@ -23,18 +23,18 @@ const (
 // line for every request.
 func AppendDecision(dst []byte, d *Decision) []byte {
 	dst = append(dst, `{"kind":"`+KindDecision+`","id":`...)
-	dst = text(dst, d.ID)
+	dst = appendText(dst, d.ID)
 	dst = append(dst, `,"time":"`...)
 	dst = d.Time.AppendFormat(dst, time.RFC3339Nano)
 	dst = append(dst, `","source":`...)
-	dst = text(dst, d.Source)
+	dst = appendText(dst, d.Source)
 	dst = append(dst, `,"decision":`...)
-	dst = text(dst, d.Decision)
+	dst = appendText(dst, d.Decision)
 	dst = append(dst, `,"tookNanoseconds":`...)
 	dst = strconv.AppendInt(dst, int64(d.Took), 10)
 	dst = appendSpent(dst, d.Spent)
 	if d.TraceID != "" {
-		dst = text(append(dst, `,"traceID":`...), d.TraceID)
+		dst = appendText(append(dst, `,"traceID":`...), d.TraceID)
 	}
 	dst = append(dst, `,"generation":`...)
 	dst = strconv.AppendUint(dst, d.Generation, 10)
@@ -49,7 +49,7 @@ func AppendDecision(dst []byte, d *Decision) []byte {
 			if i > 0 {
 				dst = append(dst, ',')
 			}
-			dst = text(dst, p)
+			dst = appendText(dst, p)
 		}
 		dst = append(dst, ']')
 	}
@@ -78,18 +78,18 @@ func appendImage(dst []byte, img *Image) []byte {
 	if len(image) > maxImageBytes {
 		image = strings.ToValidUTF8(image[:maxImageBytes], "") + "…"
 	}
-	dst = text(append(dst, `{"image":`...), image)
+	dst = appendText(append(dst, `{"image":`...), image)
 	if img.Container != "" {
-		dst = text(append(dst, `,"container":`...), img.Container)
+		dst = appendText(append(dst, `,"container":`...), img.Container)
 	}
 	if img.Namespace != "" {
-		dst = text(append(dst, `,"namespace":`...), img.Namespace)
+		dst = appendText(append(dst, `,"namespace":`...), img.Namespace)
 	}
 	if img.Digest != "" && !strings.HasSuffix(image, img.Digest) {
-		dst = text(append(dst, `,"digest":`...), img.Digest)
+		dst = appendText(append(dst, `,"digest":`...), img.Digest)
 	}
 	if img.LastGood != "" {
-		dst = text(append(dst, `,"lastKnownGood":`...), img.LastGood)
+		dst = appendText(append(dst, `,"lastKnownGood":`...), img.LastGood)
 	}
 	if img.Unpinned {
 		dst = append(dst, `,"unpinned":true`...)
@@ -100,7 +100,7 @@ func appendImage(dst []byte, img *Image) []byte {
 			if i > 0 {
 				dst = append(dst, ',')
 			}
-			dst = text(dst, e)
+			dst = appendText(dst, e)
 		}
 		dst = append(dst, ']')
 	}
@@ -109,15 +109,15 @@ func appendImage(dst []byte, img *Image) []byte {
 	if len(img.Encoded) > 0 {
 		dst = append(dst, img.Encoded...)
 	} else {
-		dst = text(append(dst, `"decision":`...), img.Decision)
+		dst = appendText(append(dst, `"decision":`...), img.Decision)
 		if img.Message != "" {
-			dst = text(append(dst, `,"message":`...), img.Message)
+			dst = appendText(append(dst, `,"message":`...), img.Message)
 		}
 	}
 	return append(dst, '}')
 }
 
-func text(dst []byte, s string) []byte {
+func appendText(dst []byte, s string) []byte {
 	if plain.JSON(s) {
 		return append(append(append(dst, '"'), s...), '"')
 	}

@@ -30,7 +30,7 @@ func (w *writer) raw(s string) { w.b = append(w.b, s...) }
 
 func (w *writer) str(name, s string) {
 	w.raw(name)
-	if safe(s) {
+	if needsNoEscape(s) {
 		w.b = append(append(append(w.b, '"'), s...), '"')
 		return
 	}
@@ -67,8 +67,8 @@ func (w *writer) any(name string, v any) {
 	w.b = append(w.b, b...)
 }
 
-// safe reports whether encoding/json writes the text as it is.
-func safe(s string) bool {
+// needsNoEscape reports whether encoding/json writes the text as it is.
+func needsNoEscape(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
 			return false

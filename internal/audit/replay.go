@@ -36,7 +36,7 @@ type Case struct {
 // and that is not there is missing from the case.
 func Find(r io.ReadSeeker, id string) (*Case, error) {
 	c := &Case{Evidence: map[string]*Evidence{}}
-	err := lines(r, func(kind, lineID string, line []byte) error {
+	err := eachLine(r, func(kind, lineID string, line []byte) error {
 		switch {
 		case kind == KindDecision && (id == "" || lineID == id):
 			var d Decision
@@ -87,7 +87,7 @@ func (c *Case) gather(r io.ReadSeeker) error {
 	if _, err := r.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	return lines(r, func(kind, id string, line []byte) error {
+	return eachLine(r, func(kind, id string, line []byte) error {
 		if kind == KindEvidence && wanted[id] {
 			return c.add(line)
 		}
@@ -104,7 +104,7 @@ func (c *Case) add(line []byte) error {
 	return nil
 }
 
-func lines(r io.Reader, each func(kind, id string, line []byte) error) error {
+func eachLine(r io.Reader, each func(kind, id string, line []byte) error) error {
 	s := bufio.NewScanner(r)
 	s.Buffer(make([]byte, 64<<10), MaxLineBytes)
 	for s.Scan() {
@@ -155,49 +155,49 @@ func (e *Evidence) Replay() (Replay, error) {
 	re.Decision, re.Reason = p.Decide(&r.Findings)
 	re.Agrees = re.Decision == r.Decision
 	if re.Decision == boltseal.Allow {
-		re.Changes = fragile(p, r.Findings)
+		re.Changes = fragileEvidence(p, r.Findings)
 	} else {
-		re.Changes = missing(p, r.Findings, re.Reason)
+		re.Changes = missingEvidence(p, r.Findings, re.Reason)
 	}
 	return re, nil
 }
 
-// fragile lists the evidence that an allow hangs on.
-func fragile(p boltseal.Policy, f boltseal.Findings) (changes []Change) {
-	for i, ev := range numbered(&f) {
+// fragileEvidence lists the evidence that an allow hangs on.
+func fragileEvidence(p boltseal.Policy, f boltseal.Findings) (changes []Change) {
+	for i, ev := range numberedEvidence(&f) {
 		if ev.Outcome != boltseal.Verified {
 			continue
 		}
-		if d := decided(p, f, map[int]boltseal.Outcome{i: boltseal.Rejected}); d != boltseal.Allow {
-			changes = append(changes, Change{What: "without " + signature(ev), To: d, How: lasts(ev)})
+		if d := decideWith(p, f, map[int]boltseal.Outcome{i: boltseal.Rejected}); d != boltseal.Allow {
+			changes = append(changes, Change{What: "without " + signatureName(ev), To: d, How: lastsUntil(ev)})
 		}
 	}
 	return changes
 }
 
-// missing lists what would have made a denial an allow: one signature by itself
+// missingEvidence lists what would have made a denial an allow: one signature by itself
 // where that is enough, otherwise all of them.
-func missing(p boltseal.Policy, f boltseal.Findings, why boltseal.Reason) (changes []Change) {
+func missingEvidence(p boltseal.Policy, f boltseal.Findings, why boltseal.Reason) (changes []Change) {
 	all := map[int]boltseal.Outcome{}
-	for i, ev := range numbered(&f) {
+	for i, ev := range numberedEvidence(&f) {
 		if ev.Outcome == boltseal.Verified {
 			continue
 		}
 		all[i] = boltseal.Verified
-		if decided(p, f, map[int]boltseal.Outcome{i: boltseal.Verified}) == boltseal.Allow {
-			changes = append(changes, Change{What: "if " + signature(ev) + " were trusted; it is not: " + ev.Reason.Message, To: boltseal.Allow, How: ev.Reason.Remedy})
+		if decideWith(p, f, map[int]boltseal.Outcome{i: boltseal.Verified}) == boltseal.Allow {
+			changes = append(changes, Change{What: "if " + signatureName(ev) + " were trusted; it is not: " + ev.Reason.Message, To: boltseal.Allow, How: ev.Reason.Remedy})
 		}
 	}
 	if len(changes) > 0 {
 		return changes
 	}
-	if len(all) > 0 && decided(p, f, all) == boltseal.Allow {
+	if len(all) > 0 && decideWith(p, f, all) == boltseal.Allow {
 		return []Change{{What: fmt.Sprintf("if all %d signatures that are not trusted were trusted", len(all)), To: boltseal.Allow, How: why.Remedy}}
 	}
 	return []Change{{What: "if what the policy requires existed; this is missing: " + why.Message, To: boltseal.Allow, How: why.Remedy}}
 }
 
-func decided(p boltseal.Policy, f boltseal.Findings, outcomes map[int]boltseal.Outcome) boltseal.Decision {
+func decideWith(p boltseal.Policy, f boltseal.Findings, outcomes map[int]boltseal.Outcome) boltseal.Decision {
 	f.Evidence = slices.Clone(f.Evidence)
 	if f.Index != nil {
 		index := *f.Index
@@ -207,7 +207,7 @@ func decided(p boltseal.Policy, f boltseal.Findings, outcomes map[int]boltseal.O
 		}
 		f.Index = &index
 	}
-	for i, ev := range numbered(&f) {
+	for i, ev := range numberedEvidence(&f) {
 		if o, ok := outcomes[i]; ok {
 			ev.Outcome = o
 		}
@@ -216,8 +216,8 @@ func decided(p boltseal.Policy, f boltseal.Findings, outcomes map[int]boltseal.O
 	return d
 }
 
-// numbered yields all evidence with its place.
-func numbered(f *boltseal.Findings) iter.Seq2[int, *boltseal.Evidence] {
+// numberedEvidence yields all evidence with its place.
+func numberedEvidence(f *boltseal.Findings) iter.Seq2[int, *boltseal.Evidence] {
 	return func(yield func(int, *boltseal.Evidence) bool) {
 		i := 0
 		for ev := range f.AllEvidence {
@@ -229,22 +229,22 @@ func numbered(f *boltseal.Findings) iter.Seq2[int, *boltseal.Evidence] {
 	}
 }
 
-func signature(ev *boltseal.Evidence) string {
-	s := "the signature " + short(ev.Referrer.String())
+func signatureName(ev *boltseal.Evidence) string {
+	s := "the signature " + shortDigest(ev.Referrer.String())
 	if ev.Signer != nil {
 		s += " by " + ev.Signer.Subject
 	}
 	return s
 }
 
-func short(d string) string {
+func shortDigest(d string) string {
 	if len(d) > 19 {
 		return d[:19] + "…"
 	}
 	return d
 }
 
-func lasts(ev *boltseal.Evidence) string {
+func lastsUntil(ev *boltseal.Evidence) string {
 	if ev.ValidUntil.IsZero() {
 		return ""
 	}

@@ -141,7 +141,7 @@ func appendImageSpent(dst []byte, s *ImageSpent) []byte {
 		dst = append(dst, `,"joined":true`...)
 	}
 	if r := s.Slowest; r != nil {
-		dst = text(append(dst, `,"slowestRequest":{"host":`...), r.Host)
+		dst = appendText(append(dst, `,"slowestRequest":{"host":`...), r.Host)
 		dst = strconv.AppendInt(append(dst, `,"took":`...), int64(r.Took), 10)
 		if r.Status != 0 {
 			dst = strconv.AppendInt(append(dst, `,"status":`...), int64(r.Status), 10)

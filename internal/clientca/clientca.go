@@ -89,7 +89,7 @@ func (c *Clients) Set(b []byte) (changed bool, err error) {
 	if old != nil && bytes.Equal(old.pem, b) {
 		return false, nil
 	}
-	roots, err := read(b)
+	roots, err := readCertificates(b)
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", c.o.Source, err)
 	}
@@ -109,9 +109,9 @@ func (c *Clients) Set(b []byte) (changed bool, err error) {
 	return true, nil
 }
 
-// read takes certificates only: a key that is pasted among them is an accident
+// readCertificates takes certificates only: a key that is pasted among them is an accident
 // that should be noticed.
-func read(b []byte) (*x509.CertPool, error) {
+func readCertificates(b []byte) (*x509.CertPool, error) {
 	roots, n := x509.NewCertPool(), 0
 	for {
 		var block *pem.Block
@@ -159,18 +159,18 @@ func (c *Clients) Check(state *tls.ConnectionState) error {
 		}
 		chains, err := chain[0].Verify(x509.VerifyOptions{Roots: p.roots, Intermediates: intermediates, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 		if err == nil {
-			g.accepted.Store(&accepted{raw: chain[0].Raw, until: expiry(chains[0], p.until)})
+			g.accepted.Store(&accepted{raw: chain[0].Raw, until: chainExpiry(chains[0], p.until)})
 			return nil
 		}
 		if first == nil {
 			first = err
 		}
 	}
-	return fmt.Errorf("%w: the client certificate is not good by the CAs in %s: %s", ErrNotLetIn, c.o.Source, clip(first.Error()))
+	return fmt.Errorf("%w: the client certificate is not good by the CAs in %s: %s", ErrNotLetIn, c.o.Source, truncateText(first.Error()))
 }
 
-// expiry is when a chain stops being good.
-func expiry(chain []*x509.Certificate, until time.Time) time.Time {
+// chainExpiry is when a chain stops being good.
+func chainExpiry(chain []*x509.Certificate, until time.Time) time.Time {
 	for _, cert := range chain {
 		if until.IsZero() || cert.NotAfter.Before(until) {
 			until = cert.NotAfter
@@ -179,8 +179,8 @@ func expiry(chain []*x509.Certificate, until time.Time) time.Time {
 	return until
 }
 
-// clip bounds what a client's certificate can make us say.
-func clip(s string) string {
+// truncateText bounds what a client's certificate can make us say.
+func truncateText(s string) string {
 	const most = 300
 	return s[:min(len(s), most)]
 }

@@ -156,7 +156,7 @@ func New(o Options) (*Controller, error) {
 	c.expiring = prometheus.NewGauge(prometheus.GaugeOpts{Name: "boltseal_expiring_certificates",
 		Help: "Certificates of the cluster's providers that have expired, or will within 30 days."})
 	// What the API server keeps about who changed which field is longer than most resources.
-	c.cache, err = cache.New(config, cache.Options{HTTPClient: hc, Mapper: mapper, DefaultTransform: strip,
+	c.cache, err = cache.New(config, cache.Options{HTTPClient: hc, Mapper: mapper, DefaultTransform: stripObject,
 		DefaultWatchErrorHandler: func(_ context.Context, _ *toolscache.Reflector, err error) {
 			o.Log.Warn("watching the cluster failed, and is tried again", "error", err.Error())
 			c.suspect(err)
@@ -175,8 +175,8 @@ func New(o Options) (*Controller, error) {
 	return c, nil
 }
 
-// strip keeps of an object what is looked at.
-func strip(in any) (any, error) {
+// stripObject keeps of an object what is looked at.
+func stripObject(in any) (any, error) {
 	if o, err := meta.Accessor(in); err == nil {
 		o.SetManagedFields(nil)
 		o.SetAnnotations(nil)
@@ -215,7 +215,7 @@ func (c *Controller) Run(ctx, standing context.Context) error {
 	all := Kinds()
 	for _, gvk := range all {
 		wg.Go(func() {
-			c.watchKind(ctx, objectOf(gvk), gvk.Kind, optional(gvk), c.resourceHandler(gvk), c.kindKnown(gvk.Kind))
+			c.watchKind(ctx, objectOf(gvk), gvk.Kind, optionalKind(gvk), c.resourceHandler(gvk), c.kindKnown(gvk.Kind))
 		})
 	}
 	ns := &metav1.PartialObjectMetadata{}
@@ -284,7 +284,7 @@ func (c *Controller) resourceHandler(gvk schema.GroupVersionKind) toolscache.Res
 		UpdateFunc: func(_, in any) { observe(in) },
 		DeleteFunc: func(in any) {
 			// It is forgotten once it is clear that its kind is still there.
-			if o := deleted(in); o != nil && c.table.mark(compile.Key{Kind: gvk.Kind, Namespace: o.GetNamespace(), Name: o.GetName()}, c.o.Clock()) {
+			if o := deletedObject(in); o != nil && c.table.mark(compile.Key{Kind: gvk.Kind, Namespace: o.GetNamespace(), Name: o.GetName()}, c.o.Clock()) {
 				c.poke()
 			}
 		},
@@ -305,16 +305,16 @@ func (c *Controller) namespaceHandler() toolscache.ResourceEventHandler {
 		AddFunc:    observe,
 		UpdateFunc: func(_, in any) { observe(in) },
 		DeleteFunc: func(in any) {
-			if o := deleted(in); o != nil {
+			if o := deletedObject(in); o != nil {
 				c.namespaces.Delete(o.GetName())
 			}
 		},
 	}
 }
 
-// deleted is the object that a deletion is about, which may have been seen only
+// deletedObject is the object that a deletion is about, which may have been seen only
 // by its absence.
-func deleted(in any) metav1.Object {
+func deletedObject(in any) metav1.Object {
 	if gone, ok := in.(toolscache.DeletedFinalStateUnknown); ok {
 		in = gone.Obj
 	}

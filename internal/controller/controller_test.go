@@ -204,7 +204,7 @@ func (s *apiServer) ready(u *unstructured.Unstructured) (map[string]any, *metav1
 		return nil, nil
 	}
 	st, _, _ := unstructured.NestedMap(have.Object, "status")
-	c := meta.FindStatusCondition(conditions(st), ConditionReady)
+	c := meta.FindStatusCondition(readConditions(st), ConditionReady)
 	if c != nil && c.ObservedGeneration != have.GetGeneration() {
 		c = nil
 	}

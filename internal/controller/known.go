@@ -26,10 +26,10 @@ const lookTimeout = 10 * time.Second
 // maxProblem bounds what is told of one error, in bytes.
 const maxProblem = 300
 
-// optional reports whether a cluster may do without a kind. Ratify's may be absent;
+// optionalKind reports whether a cluster may do without a kind. Ratify's may be absent;
 // Boltseal's own come with it, and where one is not known, nobody knows whether
 // there are policies.
-func optional(gvk schema.GroupVersionKind) bool { return mayBeAbsent(gvk.Kind) }
+func optionalKind(gvk schema.GroupVersionKind) bool { return mayBeAbsent(gvk.Kind) }
 
 // mayBeAbsent is optional by the kind's name.
 func mayBeAbsent(kind string) bool {
@@ -68,7 +68,7 @@ func (k *kinds) know(kind string) {
 	defer k.mu.Unlock()
 	delete(k.open, kind)
 	for _, gvk := range Kinds() {
-		if _, ok := k.open[gvk.Kind]; ok && !optional(gvk) {
+		if _, ok := k.open[gvk.Kind]; ok && !optionalKind(gvk) {
 			return
 		}
 	}
@@ -159,7 +159,7 @@ func (c *Controller) confirm(ctx context.Context) (changed bool) {
 		if len(keys) == 0 && !was[gvk.Kind] && !(suspected && c.table.has(gvk.Kind)) {
 			continue
 		}
-		there, err := c.there(ctx, gvk, len(keys) > 0 && (was[gvk.Kind] || !optional(gvk)), asked)
+		there, err := c.there(ctx, gvk, len(keys) > 0 && (was[gvk.Kind] || !optionalKind(gvk)), asked)
 		if there != present {
 			c.unsettled = true
 		}

@@ -126,7 +126,7 @@ func (c *Controller) nodeHandler() toolscache.ResourceEventHandler {
 		AddFunc:    observe,
 		UpdateFunc: func(_, in any) { observe(in) },
 		DeleteFunc: func(in any) {
-			if o := deleted(in); o != nil {
+			if o := deletedObject(in); o != nil {
 				set(o.GetName(), "")
 			}
 		},

@@ -76,7 +76,7 @@ func (p *properties) add(name, version string, c *x509.Certificate) {
 		return
 	}
 	sum := sha256.Sum256(c.Raw)
-	p.Certificates = append(p.Certificates, certificate{clip(name, maxText), clip(version, maxText), clip(c.Subject.String(), maxText), clip(c.Issuer.String(), maxText),
+	p.Certificates = append(p.Certificates, certificate{truncateText(name, maxText), truncateText(version, maxText), truncateText(c.Subject.String(), maxText), truncateText(c.Issuer.String(), maxText),
 		c.SerialNumber.Text(16), metav1.NewTime(c.NotBefore), metav1.NewTime(c.NotAfter), hex.EncodeToString(sum[:])})
 }
 
@@ -106,7 +106,7 @@ func fetchedProperties(content *keys.Content) (*runtime.RawExtension, error) {
 	for _, g := range content.Groups {
 		for _, it := range g.Items {
 			if (it.Use != keys.InUse || it.Why != "") && len(p.Items) < maxItems {
-				p.Items = append(p.Items, item{clip(it.Name, maxText), clip(it.Version, maxText), string(it.Use), clip(it.Why, maxText)})
+				p.Items = append(p.Items, item{truncateText(it.Name, maxText), truncateText(it.Version, maxText), string(it.Use), truncateText(it.Why, maxText)})
 			}
 			if it.Use != keys.InUse {
 				continue
@@ -163,7 +163,7 @@ func (r *report) provided(st *compile.Standing, old *report, now time.Time) {
 // expiryCondition brings the condition up to the report. It stands there only where
 // there was ever something to tell.
 func (r *report) expiryCondition(conditions *[]metav1.Condition, now time.Time) {
-	c := metav1.Condition{Type: ConditionExpiring, Status: metav1.ConditionTrue, Reason: ReasonExpiring, Message: clip(r.expiring, maxError),
+	c := metav1.Condition{Type: ConditionExpiring, Status: metav1.ConditionTrue, Reason: ReasonExpiring, Message: truncateText(r.expiring, maxError),
 		ObservedGeneration: r.version.generation, LastTransitionTime: metav1.NewTime(now)}
 	if r.expiring == "" {
 		if meta.FindStatusCondition(*conditions, ConditionExpiring) == nil {

@@ -41,15 +41,15 @@ type verdict struct {
 	reason, message, error string
 }
 
-func judge(key compile.Key, st *compile.Standing) verdict {
+func evaluateStanding(key compile.Key, st *compile.Standing) verdict {
 	if st.OK() {
 		message := "applied as it is written"
 		for _, w := range st.Warnings {
 			message += "\n" + w.Error()
 		}
-		return verdict{ready: true, reason: ReasonInForce, message: clip(message, maxError)}
+		return verdict{ready: true, reason: ReasonInForce, message: truncateText(message, maxError)}
 	}
-	v := verdict{error: clip(st.Problems.Error(), maxError)}
+	v := verdict{error: truncateText(st.Problems.Error(), maxError)}
 	var now string
 	switch {
 	case st.Serving == compile.ServingLastGood:
@@ -66,7 +66,7 @@ func judge(key compile.Key, st *compile.Standing) verdict {
 	default:
 		v.reason, now = ReasonDenying, "Until this is fixed, what it is to check is not trusted."
 	}
-	v.message = clip(v.error, maxError-len(now)-1) + "\n" + now
+	v.message = truncateText(v.error, maxError-len(now)-1) + "\n" + now
 	return v
 }
 
@@ -74,8 +74,8 @@ func isProvider(key compile.Key) bool {
 	return strings.HasSuffix(key.Kind, v1beta1.KindKeyManagementProvider) || key.Kind == v1beta1.KindCertificateStore
 }
 
-// clip cuts a text to at most most bytes.
-func clip(s string, most int) string {
+// truncateText cuts a text to at most most bytes.
+func truncateText(s string, most int) string {
 	if len(s) <= most {
 		return s
 	}
@@ -108,12 +108,12 @@ func (r *report) status(old map[string]any, now time.Time) (status map[string]an
 	var typed any
 	if groupVersion(r.key.Kind) == v1alpha1.GroupVersion {
 		st := v1alpha1.ImageIntegrityPolicyStatus{ObservedGeneration: r.version.generation}
-		st.Conditions = conditions(old)
+		st.Conditions = readConditions(old)
 		meta.SetStatusCondition(&st.Conditions, condition)
 		typed = &st
 	} else {
-		st := v1beta1.ProviderStatus{Status: v1beta1.Status{IsSuccess: r.verdict.ready, Error: r.verdict.error, BriefError: clip(firstLine(r.verdict.error), maxBrief)}}
-		st.Conditions = conditions(old)
+		st := v1beta1.ProviderStatus{Status: v1beta1.Status{IsSuccess: r.verdict.ready, Error: r.verdict.error, BriefError: truncateText(firstLine(r.verdict.error), maxBrief)}}
+		st.Conditions = readConditions(old)
 		meta.SetStatusCondition(&st.Conditions, condition)
 		if r.provider {
 			r.expiryCondition(&st.Conditions, now)
@@ -130,11 +130,11 @@ func (r *report) status(old map[string]any, now time.Time) (status map[string]an
 	}
 	if fetched, ok := old[fetchedField]; ok && r.provider && !r.remote && !r.fetched.IsZero() {
 		// Only a version of the resource that was not read before is a new reading.
-		if c := meta.FindStatusCondition(conditions(old), ConditionReady); c != nil && c.ObservedGeneration == r.version.generation {
+		if c := meta.FindStatusCondition(readConditions(old), ConditionReady); c != nil && c.ObservedGeneration == r.version.generation {
 			status[fetchedField] = fetched
 		}
 	}
-	return status, !same(old, status), nil
+	return status, !sameStatus(old, status), nil
 }
 
 const fetchedField = "lastfetchedtime"
@@ -144,8 +144,8 @@ func firstLine(s string) string {
 	return line
 }
 
-// conditions reads the conditions of a status; what cannot be read is written anew.
-func conditions(status map[string]any) []metav1.Condition {
+// readConditions reads the conditions of a status; what cannot be read is written anew.
+func readConditions(status map[string]any) []metav1.Condition {
 	var st v1beta1.Status
 	if status == nil || runtime.DefaultUnstructuredConverter.FromUnstructured(map[string]any{"conditions": status["conditions"]}, &st) != nil {
 		return nil
@@ -153,8 +153,8 @@ func conditions(status map[string]any) []metav1.Condition {
 	return st.Conditions
 }
 
-// same compares statuses as JSON has them.
-func same(a, b map[string]any) bool {
+// sameStatus compares statuses as JSON has them.
+func sameStatus(a, b map[string]any) bool {
 	normal := func(m map[string]any) (out map[string]any) {
 		data, err := json.Marshal(m)
 		if err != nil || json.Unmarshal(data, &out) != nil {

@@ -33,7 +33,7 @@ func TestJudge(t *testing.T) {
 		{"NamespacedKeyManagementProvider", compile.Standing{Problems: wrong, Serving: compile.ServingStandIn}, ReasonBroken, []string{"no certificates"}},
 		{"NamespacedImageIntegrityPolicy", compile.Standing{Problems: wrong, Serving: compile.ServingStandIn}, ReasonDenying, []string{"strictest"}},
 	} {
-		v := judge(compile.Key{Kind: tt.kind, Name: "x"}, &tt.st)
+		v := evaluateStanding(compile.Key{Kind: tt.kind, Name: "x"}, &tt.st)
 		if v.ready != (tt.reason == ReasonInForce) || v.reason != tt.reason || v.ready != (v.error == "") {
 			t.Errorf("%s: %+v", tt.kind, v)
 		}
@@ -56,7 +56,7 @@ func TestStatusIsBounded(t *testing.T) {
 	}
 	for _, serving := range []compile.Serving{compile.ServingLastGood, compile.ServingStandIn, compile.ServingReduced} {
 		key := compile.Key{Kind: "Verifier", Name: "x"}
-		r := &report{key: key, verdict: judge(key, &compile.Standing{Problems: ps, Serving: serving})}
+		r := &report{key: key, verdict: evaluateStanding(key, &compile.Standing{Problems: ps, Serving: serving})}
 		status, changed, err := r.status(nil, time.Now())
 		if err != nil || !changed {
 			t.Fatal(changed, err)
@@ -66,12 +66,12 @@ func TestStatusIsBounded(t *testing.T) {
 			t.Errorf("%d bytes, %v", len(body), err)
 		}
 		brief, _ := status["brieferror"].(string)
-		c := conditions(status)
+		c := readConditions(status)
 		if len(brief) > maxBrief || !utf8.ValidString(brief) || len(c) != 1 || len(c[0].Message) > 32768 || !strings.HasSuffix(c[0].Message, ".") {
 			t.Errorf("brieferror %q, conditions %v", brief, c)
 		}
 	}
-	warned := judge(compile.Key{Kind: "Store"}, &compile.Standing{Warnings: ps})
+	warned := evaluateStanding(compile.Key{Kind: "Store"}, &compile.Standing{Warnings: ps})
 	if !warned.ready || len(warned.message) > maxError {
 		t.Errorf("%d bytes", len(warned.message))
 	}
@@ -138,7 +138,7 @@ func TestStatusOfOthers(t *testing.T) {
 		}
 	}
 	status, _, _ := r.status(map[string]any{"conditions": []any{map[string]any{"type": "Other", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z", "reason": "R", "message": ""}}}, now)
-	if c := conditions(status); len(c) != 2 {
+	if c := readConditions(status); len(c) != 2 {
 		t.Errorf("another's condition is lost: %v", c)
 	}
 }
@@ -201,12 +201,12 @@ func TestTable(t *testing.T) {
 
 func TestDeletedUnseen(t *testing.T) {
 	t.Parallel()
-	if deleted("nothing") != nil {
+	if deletedObject("nothing") != nil {
 		t.Error("something of nothing")
 	}
 	o := &metav1.PartialObjectMetadata{}
 	o.Name = "x"
-	if d := deleted(unseen(o)); d == nil || d.GetName() != "x" {
+	if d := deletedObject(unseen(o)); d == nil || d.GetName() != "x" {
 		t.Errorf("%v", d)
 	}
 }

@@ -86,7 +86,7 @@ func (w *writer) set(versions map[compile.Key]version, standing map[compile.Key]
 		}
 	}
 	for key, st := range standing {
-		r := &report{key: key, version: versions[key], verdict: judge(key, st)}
+		r := &report{key: key, version: versions[key], verdict: evaluateStanding(key, st)}
 		old := w.reports[key]
 		if isProvider(key) {
 			r.provided(st, old, now)
@@ -285,15 +285,15 @@ func (w *writer) write(ctx context.Context, r *report, recorder record.EventReco
 		return err
 	}
 	w.written[r.key] = after.GetResourceVersion()
-	was := meta.FindStatusCondition(conditions(old), ConditionReady)
+	was := meta.FindStatusCondition(readConditions(old), ConditionReady)
 	switch {
 	case !r.verdict.ready && (was == nil || was.Message != r.verdict.message || was.Status == metav1.ConditionTrue):
-		recorder.Event(u, corev1.EventTypeWarning, r.verdict.reason, clip(r.verdict.message, maxEvent))
+		recorder.Event(u, corev1.EventTypeWarning, r.verdict.reason, truncateText(r.verdict.message, maxEvent))
 	case r.verdict.ready && was != nil && was.Status != metav1.ConditionTrue:
-		recorder.Event(u, corev1.EventTypeNormal, r.verdict.reason, clip(r.verdict.message, maxEvent))
+		recorder.Event(u, corev1.EventTypeNormal, r.verdict.reason, truncateText(r.verdict.message, maxEvent))
 	}
-	if was := meta.FindStatusCondition(conditions(old), ConditionExpiring); r.expiring != "" && (was == nil || was.Message != clip(r.expiring, maxError)) {
-		recorder.Event(u, corev1.EventTypeWarning, ReasonExpiring, clip(r.expiring, maxEvent))
+	if was := meta.FindStatusCondition(readConditions(old), ConditionExpiring); r.expiring != "" && (was == nil || was.Message != truncateText(r.expiring, maxError)) {
+		recorder.Event(u, corev1.EventTypeWarning, ReasonExpiring, truncateText(r.expiring, maxEvent))
 	}
 	return nil
 }

@@ -84,7 +84,7 @@ func Apply(ctx context.Context, c client.Client, wanted []*unstructured.Unstruct
 			slots <- struct{}{}
 			defer func() { <-slots }()
 			outcomes[i].Name = u.GetName()
-			if outcomes[i].Did, errs[i] = apply(ctx, c, u); errs[i] != nil {
+			if outcomes[i].Did, errs[i] = applyDefinition(ctx, c, u); errs[i] != nil {
 				errs[i] = fmt.Errorf("CustomResourceDefinition %s: %w", u.GetName(), errs[i])
 			}
 		})
@@ -99,8 +99,8 @@ func Apply(ctx context.Context, c client.Client, wanted []*unstructured.Unstruct
 	return done, errors.Join(errs...)
 }
 
-func apply(ctx context.Context, c client.Client, wanted *unstructured.Unstructured) (Did, error) {
-	live := empty()
+func applyDefinition(ctx context.Context, c client.Client, wanted *unstructured.Unstructured) (Did, error) {
+	live := emptyDefinition()
 	err := c.Get(ctx, client.ObjectKeyFromObject(wanted), live)
 	switch {
 	case apierrors.IsNotFound(err):
@@ -108,7 +108,7 @@ func apply(ctx context.Context, c client.Client, wanted *unstructured.Unstructur
 	case err != nil:
 		return "", err
 	}
-	next, err := merge(wanted, live)
+	next, err := mergeDefinition(wanted, live)
 	if err != nil {
 		return "", err
 	}
@@ -118,7 +118,7 @@ func apply(ctx context.Context, c client.Client, wanted *unstructured.Unstructur
 	if err := c.Apply(ctx, client.ApplyConfigurationFromUnstructured(next), client.FieldOwner(fieldManager), client.ForceOwnership); err != nil {
 		return "", err
 	}
-	after, err := established(ctx, c, wanted)
+	after, err := waitEstablished(ctx, c, wanted)
 	switch {
 	case err != nil:
 		return "", err
@@ -130,21 +130,21 @@ func apply(ctx context.Context, c client.Client, wanted *unstructured.Unstructur
 	return Unchanged, nil
 }
 
-func empty() *unstructured.Unstructured {
+func emptyDefinition() *unstructured.Unstructured {
 	u := &unstructured.Unstructured{}
 	u.SetGroupVersionKind(schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"})
 	return u
 }
 
-// merge returns what is to be applied where live is there, nil for nothing. A
+// mergeDefinition returns what is to be applied where live is there, nil for nothing. A
 // version that live has and wanted has not stays: resources may be stored in it,
 // and manifests may be written in it.
-func merge(wanted, live *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+func mergeDefinition(wanted, live *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	out := wanted.DeepCopy()
 	if live == nil {
 		return out, nil
 	}
-	if revision(live) > revision(wanted) {
+	if revisionOf(live) > revisionOf(wanted) {
 		return nil, nil
 	}
 	ours, _, err := unstructured.NestedSlice(out.Object, "spec", "versions")
@@ -174,20 +174,20 @@ func versionName(in any) string {
 	return name
 }
 
-// revision is 0 for what is not ours, or older than revisions.
-func revision(u *unstructured.Unstructured) int {
+// revisionOf is 0 for what is not ours, or older than revisions.
+func revisionOf(u *unstructured.Unstructured) int {
 	n, _ := strconv.Atoi(u.GetAnnotations()[AnnotationRevision])
 	return n
 }
 
-// established waits until the API server serves a definition, and returns it.
-func established(ctx context.Context, c client.Client, wanted *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+// waitEstablished waits until the API server serves a definition, and returns it.
+func waitEstablished(ctx context.Context, c client.Client, wanted *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	for {
-		u := empty()
+		u := emptyDefinition()
 		if err := c.Get(ctx, client.ObjectKeyFromObject(wanted), u); err != nil {
 			return nil, err
 		}
-		ok, why := serves(u)
+		ok, why := servesDefinition(u)
 		if ok {
 			return u, nil
 		}
@@ -199,9 +199,9 @@ func established(ctx context.Context, c client.Client, wanted *unstructured.Unst
 	}
 }
 
-// serves reports whether the API server serves a definition, and where it says so,
+// servesDefinition reports whether the API server serves a definition, and where it says so,
 // why not.
-func serves(u *unstructured.Unstructured) (ok bool, why string) {
+func servesDefinition(u *unstructured.Unstructured) (ok bool, why string) {
 	conditions, _, _ := unstructured.NestedSlice(u.Object, "status", "conditions")
 	for _, in := range conditions {
 		c, _ := in.(map[string]any)

@@ -51,7 +51,7 @@ func TestMerge(t *testing.T) {
 			if c.live != "" {
 				live = definition(t, c.live)
 			}
-			got, err := merge(wanted, live)
+			got, err := mergeDefinition(wanted, live)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -84,7 +84,7 @@ func TestServes(t *testing.T) {
 		`{status: {conditions: [{type: Established, status: "True"}, {type: NamesAccepted, status: "False", message: taken}]}}`: false,
 		`{status: {conditions: [{type: Established, status: "False"}]}}`:                                                        false,
 	} {
-		if ok, _ := serves(definition(t, text)); ok != want {
+		if ok, _ := servesDefinition(definition(t, text)); ok != want {
 			t.Errorf("%s: %v", text, ok)
 		}
 	}

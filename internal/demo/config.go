@@ -2,8 +2,8 @@ package demo
 
 import "strings"
 
-// config is the configuration that a user of this registry would apply.
-func config(host string, roots []byte) []byte {
+// trustConfig is the configuration that a user of this registry would apply.
+func trustConfig(host string, roots []byte) []byte {
 	indented := "        " + strings.ReplaceAll(strings.TrimSpace(string(roots)), "\n", "\n        ")
 	return []byte(`# The configuration of the demo. In a cluster: kubectl apply -f FILE
 apiVersion: config.ratify.deislabs.io/v1beta1

@@ -60,8 +60,8 @@ func (d *Demo) Close() { d.registry.Close() }
 // Image returns the reference of one of the demo's images by its tag.
 func (d *Demo) Image(tag string) string { return d.registry.Ref(repository, tag) }
 
-// chain is somebody who signs, with a CA of three levels.
-func chain(name string, key testca.Algorithm, now time.Time) (*testca.Chain, error) {
+// newChain is somebody who signs, with a CA of three levels.
+func newChain(name string, key testca.Algorithm, now time.Time) (*testca.Chain, error) {
 	named := func(cn string) testca.Spec {
 		return testca.Spec{Subject: pkix.Name{Country: []string{"IS"}, Province: []string{"Reykjavik"}, Organization: []string{"Boltseal Demo"}, CommonName: cn}}
 	}
@@ -82,14 +82,14 @@ func (d *Demo) fill(now time.Time) error {
 		name string
 		key  testca.Algorithm
 	}{{&s.trusted, "release", testca.P256}, {&s.rsa, "release (RSA)", testca.RSA2048}, {&s.stranger, "stranger", testca.P256}} {
-		made, err := chain(c.name, c.key, now)
+		made, err := newChain(c.name, c.key, now)
 		if err != nil {
 			return err
 		}
 		*c.to = made
 	}
-	d.Config = config(d.Host, append(s.trusted.Root().PEM(), s.rsa.Root().PEM()...))
-	for _, c := range scenarios(now) {
+	d.Config = trustConfig(d.Host, append(s.trusted.Root().PEM(), s.rsa.Root().PEM()...))
+	for _, c := range allScenarios(now) {
 		image := d.registry.PushImage(repository, c.tag, 0)
 		if c.make != nil {
 			if err := c.make(d.registry, s, c.tag, image); err != nil {
@@ -108,41 +108,41 @@ type scenario struct {
 	make       func(r *testregistry.Registry, s signers, tag string, image ocispec.Descriptor) error
 }
 
-func scenarios(now time.Time) []scenario {
+func allScenarios(now time.Time) []scenario {
 	return []scenario{
-		{"signed", "signed by the release team", boltseal.Allow, "", signed(trusted, testca.SignOptions{})},
-		{"signed-cose", "the same, as COSE with an RSA key", boltseal.Allow, "", signed(rsa, testca.SignOptions{Format: testca.COSE})},
+		{"signed", "signed by the release team", boltseal.Allow, "", signedBy(trustedSigner, testca.SignOptions{})},
+		{"signed-cose", "the same, as COSE with an RSA key", boltseal.Allow, "", signedBy(rsaSigner, testca.SignOptions{Format: testca.COSE})},
 		{"two-signatures", "two signatures, the first by a stranger", boltseal.Allow, "", twoSignatures},
 		{"index", "a multi-platform index, signed", boltseal.Allow, "", signedIndex},
 		{"unsigned", "nobody signed it", boltseal.Deny, boltseal.CauseNothingSigned, nil},
-		{"stranger", "signed by somebody unknown", boltseal.Deny, boltseal.CauseUntrustedSigner, signed(stranger, testca.SignOptions{})},
+		{"stranger", "signed by somebody unknown", boltseal.Deny, boltseal.CauseUntrustedSigner, signedBy(unknownSigner, testca.SignOptions{})},
 		{"expired", "its signature has expired", boltseal.Deny, boltseal.CauseSignatureExpired,
-			signed(trusted, testca.SignOptions{SigningTime: now.Add(-2 * time.Hour), Expiry: now.Add(-time.Hour)})},
-		{"tampered", "its signature was changed", boltseal.Deny, boltseal.CauseTampered, tampered},
-		{"borrowed", "carries another image's signature", boltseal.Deny, boltseal.CauseOtherImage, borrowed},
+			signedBy(trustedSigner, testca.SignOptions{SigningTime: now.Add(-2 * time.Hour), Expiry: now.Add(-time.Hour)})},
+		{"tampered", "its signature was changed", boltseal.Deny, boltseal.CauseTampered, pushTampered},
+		{"borrowed", "carries another image's signature", boltseal.Deny, boltseal.CauseOtherImage, pushBorrowed},
 	}
 }
 
-func trusted(s signers) *testca.Chain  { return s.trusted }
-func rsa(s signers) *testca.Chain      { return s.rsa }
-func stranger(s signers) *testca.Chain { return s.stranger }
+func trustedSigner(s signers) *testca.Chain { return s.trusted }
+func rsaSigner(s signers) *testca.Chain     { return s.rsa }
+func unknownSigner(s signers) *testca.Chain { return s.stranger }
 
-func signed(by func(signers) *testca.Chain, o testca.SignOptions) func(*testregistry.Registry, signers, string, ocispec.Descriptor) error {
+func signedBy(by func(signers) *testca.Chain, o testca.SignOptions) func(*testregistry.Registry, signers, string, ocispec.Descriptor) error {
 	return func(r *testregistry.Registry, s signers, _ string, image ocispec.Descriptor) error {
-		return attach(r, by(s), image, image, o)
+		return attachSignature(r, by(s), image, image, o)
 	}
 }
 
-// attach signs what, and attaches the signature to image.
-func attach(r *testregistry.Registry, by *testca.Chain, what, image ocispec.Descriptor, o testca.SignOptions) error {
+// attachSignature signs what, and attaches the signature to image.
+func attachSignature(r *testregistry.Registry, by *testca.Chain, what, image ocispec.Descriptor, o testca.SignOptions) error {
 	envelope, err := by.Sign(what, o)
 	if err != nil {
 		return err
 	}
-	return push(r, image, envelope)
+	return pushSignature(r, image, envelope)
 }
 
-func push(r *testregistry.Registry, image ocispec.Descriptor, envelope testca.Envelope) error {
+func pushSignature(r *testregistry.Registry, image ocispec.Descriptor, envelope testca.Envelope) error {
 	a, err := testca.SignatureManifest(image, testca.ManifestOptions{}, envelope)
 	if err == nil {
 		r.PushArtifact(repository, a)
@@ -151,21 +151,21 @@ func push(r *testregistry.Registry, image ocispec.Descriptor, envelope testca.En
 }
 
 func twoSignatures(r *testregistry.Registry, s signers, _ string, image ocispec.Descriptor) error {
-	if err := attach(r, s.stranger, image, image, testca.SignOptions{}); err != nil {
+	if err := attachSignature(r, s.stranger, image, image, testca.SignOptions{}); err != nil {
 		return err
 	}
-	return attach(r, s.trusted, image, image, testca.SignOptions{})
+	return attachSignature(r, s.trusted, image, image, testca.SignOptions{})
 }
 
 func signedIndex(r *testregistry.Registry, s signers, tag string, image ocispec.Descriptor) error {
 	image.Platform = &ocispec.Platform{OS: "linux", Architecture: "amd64"}
 	index := r.PushIndex(repository, tag, image)
-	return attach(r, s.trusted, index, index, testca.SignOptions{})
+	return attachSignature(r, s.trusted, index, index, testca.SignOptions{})
 }
 
-// tampered carries the signature of one payload around another: the payload says
+// pushTampered carries the signature of one payload around another: the payload says
 // that this image was signed, and the signature does not cover it.
-func tampered(r *testregistry.Registry, s signers, _ string, image ocispec.Descriptor) error {
+func pushTampered(r *testregistry.Registry, s signers, _ string, image ocispec.Descriptor) error {
 	other := r.PushImage(repository, "", 0)
 	raw := func(target ocispec.Descriptor) (testca.JWSParts, error) {
 		payload, err := testca.Payload(target, nil)
@@ -191,9 +191,9 @@ func tampered(r *testregistry.Registry, s signers, _ string, image ocispec.Descr
 		return err
 	}
 	changed.Signature = honest.Signature
-	return push(r, image, testca.Envelope{MediaType: testca.JWS.MediaType(), Content: changed.JSON()})
+	return pushSignature(r, image, testca.Envelope{MediaType: testca.JWS.MediaType(), Content: changed.JSON()})
 }
 
-func borrowed(r *testregistry.Registry, s signers, _ string, image ocispec.Descriptor) error {
-	return attach(r, s.trusted, r.PushImage(repository, "", 0), image, testca.SignOptions{})
+func pushBorrowed(r *testregistry.Registry, s signers, _ string, image ocispec.Descriptor) error {
+	return attachSignature(r, s.trusted, r.PushImage(repository, "", 0), image, testca.SignOptions{})
 }

@@ -97,13 +97,13 @@ func Cluster(ctx context.Context, config *rest.Config, c ClusterOptions, deps co
 	x.admission(ctx, engine, o)
 	x.out = append(x.out, resources...)
 	x.standing(standing)
-	x.out = append(x.out, x.asBoltsealSees(troubles(survey))...)
-	x.out = append(x.out, certificates(survey, x.now)...)
-	x.out = append(x.out, statements(survey)...)
+	x.out = append(x.out, x.asBoltsealSees(fetchFindings(survey))...)
+	x.out = append(x.out, certificateFindings(survey, x.now)...)
+	x.out = append(x.out, statementFindings(survey)...)
 	stores := cluster.Credentials(deps)
 	x.proof(ctx, stores)
-	x.out = append(x.out, credentials(ctx, stores, "kubectl -n "+c.Namespace+" exec deploy/"+c.Service+" -- boltseal doctor", o)...)
-	x.out = append(x.out, live(ctx, engine, survey, o)...)
+	x.out = append(x.out, checkCredentials(ctx, stores, "kubectl -n "+c.Namespace+" exec deploy/"+c.Service+" -- boltseal doctor", o)...)
+	x.out = append(x.out, checkRegistries(ctx, engine, survey, o)...)
 	x.webhooks(ctx)
 	x.gatekeeper(ctx, o)
 	x.permissions(ctx)
@@ -140,7 +140,7 @@ func (x *clusterCheck) resources(ctx context.Context) ([]compile.Entry, error) {
 			for i := range list.Items {
 				u := &list.Items[i]
 				x.demands.demandOf(u)
-				if !seen(u) {
+				if !hasStatus(u) {
 					unseen++
 				}
 				data, err := json.Marshal(u.Object)
@@ -148,7 +148,7 @@ func (x *clusterCheck) resources(ctx context.Context) ([]compile.Entry, error) {
 					return nil, err
 				}
 				r := compile.DecodeObject(data)
-				x.inForce[r.Key().String()] = ready(u)
+				x.inForce[r.Key().String()] = isActive(u)
 				entries = append(entries, compile.Entry{Current: r})
 			}
 			if more = list.GetContinue(); more == "" {
@@ -157,7 +157,7 @@ func (x *clusterCheck) resources(ctx context.Context) ([]compile.Entry, error) {
 		}
 	}
 	if unseen > 0 {
-		x.add(AreaCluster, "", Problem, plural(unseen, "resource")+" of "+fmt.Sprint(len(entries))+" have no status of their present version: no Boltseal that writes statuses has checked them",
+		x.add(AreaCluster, "", Problem, pluralOf(unseen, "resource")+" of "+fmt.Sprint(len(entries))+" have no status of their present version: no Boltseal that writes statuses has checked them",
 			"see whether its Pods run, and what they log: kubectl -n "+x.o.Namespace+" get pods")
 	}
 	return entries, nil
@@ -175,14 +175,14 @@ func (x *clusterCheck) asBoltsealSees(fs []Finding) []Finding {
 	return fs
 }
 
-// ready reports whether Boltseal says that this version is in force.
-func ready(u *unstructured.Unstructured) bool {
+// isActive reports whether Boltseal says that this version is in force.
+func isActive(u *unstructured.Unstructured) bool {
 	ok, _, _ := unstructured.NestedBool(u.Object, "status", "issuccess")
-	return ok && seen(u)
+	return ok && hasStatus(u)
 }
 
-// seen reports whether Boltseal has written a status about this version.
-func seen(u *unstructured.Unstructured) bool {
+// hasStatus reports whether Boltseal has written a status about this version.
+func hasStatus(u *unstructured.Unstructured) bool {
 	list, _, _ := unstructured.NestedSlice(u.Object, "status", "conditions")
 	for _, in := range list {
 		c, _ := in.(map[string]any)
@@ -219,7 +219,7 @@ func (x *clusterCheck) standing(standing map[compile.Key]*compile.Standing) {
 	case len(keys) == 0:
 		x.add(AreaConfiguration, "", Warning, "there is no resource", "apply a KeyManagementProvider, a Store and a Verifier")
 	case good > 0:
-		x.add(AreaConfiguration, "", OK, plural(good, "resource")+" of "+fmt.Sprint(len(keys))+" as they are written", "")
+		x.add(AreaConfiguration, "", OK, pluralOf(good, "resource")+" of "+fmt.Sprint(len(keys))+" as they are written", "")
 	}
 }
 
@@ -284,7 +284,7 @@ func (x *clusterCheck) withoutWebhook(subject string) Finding {
 func (x *clusterCheck) bundle(area, subject, encoded string) bool {
 	remedy := "see what Boltseal logs about its serving certificate; it puts its CA there itself"
 	raw, err := base64.StdEncoding.DecodeString(encoded)
-	certs, bad := parse(raw)
+	certs, bad := parseCertificates(raw)
 	switch {
 	case err != nil || bad != nil:
 		x.add(area, subject, Problem, "its caBundle cannot be read: "+errors.Join(err, bad).Error(), remedy)
@@ -293,13 +293,13 @@ func (x *clusterCheck) bundle(area, subject, encoded string) bool {
 	case !slices.ContainsFunc(certs, func(c *x509.Certificate) bool { return x.now.Before(c.NotAfter) }):
 		x.add(area, subject, Problem, "all CAs in its caBundle have expired", remedy)
 	default:
-		x.add(area, subject, OK, plural(len(certs), "CA")+" in its caBundle", "")
+		x.add(area, subject, OK, pluralOf(len(certs), "CA")+" in its caBundle", "")
 		return true
 	}
 	return false
 }
 
-func parse(b []byte) (certs []*x509.Certificate, err error) {
+func parseCertificates(b []byte) (certs []*x509.Certificate, err error) {
 	for {
 		var block *pem.Block
 		if block, b = pem.Decode(b); block == nil {
@@ -359,7 +359,7 @@ func (x *clusterCheck) permissions(ctx context.Context) {
 	user := "system:serviceaccount:" + x.o.Namespace + ":" + x.o.Account
 	groups := []string{"system:serviceaccounts", "system:serviceaccounts:" + x.o.Namespace, "system:authenticated"}
 	missing := 0
-	for _, need := range needs(x.o, x.nodes) {
+	for _, need := range requiredRights(x.o, x.nodes) {
 		review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{User: user, Groups: groups, ResourceAttributes: &need}}
 		if err := x.client.Create(ctx, review); err != nil {
 			x.failed(AreaPermissions, "ServiceAccount "+x.o.Namespace+"/"+x.o.Account, err)
@@ -367,7 +367,7 @@ func (x *clusterCheck) permissions(ctx context.Context) {
 		}
 		if !review.Status.Allowed {
 			missing++
-			x.add(AreaPermissions, "ServiceAccount "+x.o.Namespace+"/"+x.o.Account, Problem, "it may not "+words(need), "give it the rights of the chart")
+			x.add(AreaPermissions, "ServiceAccount "+x.o.Namespace+"/"+x.o.Account, Problem, "it may not "+describeRight(need), "give it the rights of the chart")
 		}
 	}
 	if missing == 0 {
@@ -375,7 +375,7 @@ func (x *clusterCheck) permissions(ctx context.Context) {
 	}
 }
 
-func words(a authorizationv1.ResourceAttributes) string {
+func describeRight(a authorizationv1.ResourceAttributes) string {
 	what := a.Resource
 	if a.Subresource != "" {
 		what += "/" + a.Subresource
@@ -392,8 +392,8 @@ func words(a authorizationv1.ResourceAttributes) string {
 	return a.Verb + " " + what
 }
 
-// needs are rights that Boltseal cannot do without.
-func needs(o ClusterOptions, nodes bool) []authorizationv1.ResourceAttributes {
+// requiredRights are rights that Boltseal cannot do without.
+func requiredRights(o ClusterOptions, nodes bool) []authorizationv1.ResourceAttributes {
 	var out []authorizationv1.ResourceAttributes
 	for _, gvk := range o.Kinds {
 		plural, _ := meta.UnsafeGuessKindToResource(gvk)

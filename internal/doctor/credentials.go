@@ -21,10 +21,10 @@ const AreaCredentials = "credentials"
 // maxStores bounds how many pairs of a Store and a registry are asked about.
 const maxStores = 100
 
-// credentials asks each Store's auth providers what they have for each registry that
+// checkCredentials asks each Store's auth providers what they have for each registry that
 // the Store names. from says where to ask instead where what tells a provider who it
 // is, which is in Boltseal's Pod, is not here; "" where this is as good a place.
-func credentials(ctx context.Context, stores []compile.SurveyedStore, from string, o Options) []Finding {
+func checkCredentials(ctx context.Context, stores []compile.SurveyedStore, from string, o Options) []Finding {
 	type pair struct {
 		store    compile.SurveyedStore
 		registry string
@@ -69,17 +69,17 @@ func credentialFor(ctx context.Context, s compile.SurveyedStore, registry, from 
 		case errors.Is(err, credential.ErrNotForHost), err == nil && c.Anonymous():
 			continue
 		case err == nil:
-			f.Message = told(src) + " has " + describe(c) + " for it"
+			f.Message = describeSource(src) + " has " + describeCredential(c) + " for it"
 			return f
 		}
-		f.Level, f.Message = Problem, told(src)+": "+err.Error()
+		f.Level, f.Message = Problem, describeSource(src)+": "+err.Error()
 		f.Remedy = "docs/registries.md says which rights and settings it needs; images from there are not read anonymously in its place"
 		if from != "" && errors.Is(err, boltseal.ErrConfiguration) {
 			f.Level, f.Message, f.Remedy = Warning, "seen from here: "+f.Message, "ask where Boltseal's identity is: "+from
 		}
 		return f
 	}
-	f.Message = "it is read anonymously: " + plain(len(s.Sources))
+	f.Message = "it is read anonymously: " + describeSources(len(s.Sources))
 	switch {
 	case perPod:
 		f.Message = "each Pod's own pull Secrets count for it, which cannot be asked from here; where no Pod is known it is read anonymously"
@@ -89,22 +89,22 @@ func credentialFor(ctx context.Context, s compile.SurveyedStore, registry, from 
 	return f
 }
 
-func plain(sources int) string {
+func describeSources(sources int) string {
 	if sources == 0 {
 		return "the Store has no credentials"
 	}
 	return "no auth provider of the Store has a credential for it"
 }
 
-func told(s credential.Named) string {
+func describeSource(s credential.Named) string {
 	if s.Place == "" {
 		return "the default docker configuration"
 	}
 	return s.Place + ", " + s.Name + ","
 }
 
-// describe says what kind of credential it is, and nothing that is in it.
-func describe(c oci.Credential) string {
+// describeCredential says what kind of credential it is, and nothing that is in it.
+func describeCredential(c oci.Credential) string {
 	text := "a user and a password"
 	switch {
 	case c.AccessToken != "":

@@ -78,7 +78,7 @@ func TestCredentials(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.Cloud = keys.Env{Getenv: func(string) string { return "" }}
-	find(t, credentials(t.Context(), set.Credentials(d), "kubectl exec", Options{}.complete()), AreaCredentials, Warning, "seen from here: authProvider, azureWorkloadIdentity,", "kubectl exec")
+	find(t, checkCredentials(t.Context(), set.Credentials(d), "kubectl exec", Options{}.complete()), AreaCredentials, Warning, "seen from here: authProvider, azureWorkloadIdentity,", "kubectl exec")
 }
 
 // TestManyRegistries: what is left out is said.
@@ -88,7 +88,7 @@ func TestManyRegistries(t *testing.T) {
 	for i := range maxStores + 1 {
 		s.Registries = append(s.Registries, fmt.Sprintf("r%d.example", i))
 	}
-	fs := credentials(t.Context(), []compile.SurveyedStore{s}, "", Options{}.complete())
+	fs := checkCredentials(t.Context(), []compile.SurveyedStore{s}, "", Options{}.complete())
 	find(t, fs, AreaCredentials, Warning, fmt.Sprintf("name %d registries", maxStores+1))
 	if len(fs) != maxStores+1 {
 		t.Errorf("%d findings", len(fs))

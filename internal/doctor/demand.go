@@ -126,7 +126,7 @@ func (x *clusterCheck) demanded(engine *boltseal.Engine) {
 	case d.unknown:
 		x.add(AreaDemand, "", Unknown, "it is not known whether trusted images are required: not everything could be read", "ask as somebody who may")
 	case d.others > 0:
-		x.add(AreaDemand, "", Warning, fmt.Sprintf("%s require trusted images, and none of them refuses any", plural(d.others, "policy or constraint")), "set enforcementAction: deny when warnings have stopped")
+		x.add(AreaDemand, "", Warning, fmt.Sprintf("%s require trusted images, and none of them refuses any", pluralOf(d.others, "policy or constraint")), "set enforcementAction: deny when warnings have stopped")
 	default:
 		x.add(AreaDemand, "", Warning, "nothing requires trusted images: every image is admitted", "apply an ImageIntegrityPolicy, or a constraint of Gatekeeper")
 	}

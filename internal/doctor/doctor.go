@@ -105,7 +105,7 @@ func Files(ctx context.Context, sources []compile.Source, deps compile.Deps, o O
 	compiled, err := set.Compile(deps)
 	var out []Finding
 	if err != nil {
-		out = append(out, problems(err, "correct it, and look again")...)
+		out = append(out, problemFindings(err, "correct it, and look again")...)
 	} else {
 		defer compiled.Close()
 		out = append(out, Finding{Area: AreaConfiguration, Level: OK, Message: "it can be applied"})
@@ -114,18 +114,18 @@ func Files(ctx context.Context, sources []compile.Source, deps compile.Deps, o O
 		}
 	}
 	survey := set.Survey(deps.Keys)
-	out = append(out, troubles(survey)...)
-	out = append(out, certificates(survey, o.Clock())...)
-	out = append(out, statements(survey)...)
-	out = append(out, credentials(ctx, set.Credentials(deps), "", o)...)
+	out = append(out, fetchFindings(survey)...)
+	out = append(out, certificateFindings(survey, o.Clock())...)
+	out = append(out, statementFindings(survey)...)
+	out = append(out, checkCredentials(ctx, set.Credentials(deps), "", o)...)
 	if err != nil {
 		return mergeRepeats(out) // nothing else can be asked without an engine
 	}
-	return mergeRepeats(append(out, live(ctx, compiled.EngineFor(""), survey, o)...))
+	return mergeRepeats(append(out, checkRegistries(ctx, compiled.EngineFor(""), survey, o)...))
 }
 
-// problems makes a finding of each problem of an error.
-func problems(err error, remedy string) []Finding {
+// problemFindings makes a finding of each problem of an error.
+func problemFindings(err error, remedy string) []Finding {
 	var out []Finding
 	for line := range strings.Lines(err.Error()) {
 		if line = strings.TrimSpace(line); line != "" {
@@ -135,8 +135,8 @@ func problems(err error, remedy string) []Finding {
 	return out
 }
 
-// troubles tells what could not be fetched.
-func troubles(s compile.Survey) []Finding {
+// fetchFindings tells what could not be fetched.
+func fetchFindings(s compile.Survey) []Finding {
 	var out []Finding
 	for _, p := range s.Providers {
 		for _, t := range p.Trouble {
@@ -146,37 +146,37 @@ func troubles(s compile.Survey) []Finding {
 	return out
 }
 
-// certificates looks at what providers provide.
-func certificates(s compile.Survey, now time.Time) []Finding {
+// certificateFindings looks at what providers provide.
+func certificateFindings(s compile.Survey, now time.Time) []Finding {
 	var out []Finding
 	for _, p := range s.Providers {
 		if len(p.Trouble) > 0 && len(p.Certificates) == 0 {
 			continue
 		}
-		if f := bad(p, now); len(f) > 0 {
+		if f := badCertificates(p, now); len(f) > 0 {
 			out = append(out, f...)
 			continue
 		}
 		out = append(out, Finding{Area: AreaCertificates, Subject: p.Resource, Level: OK,
-			Message: fmt.Sprintf("%s, good until %s at least", plural(len(p.Certificates), "certificate"), day(first(p.Certificates)))})
+			Message: fmt.Sprintf("%s, good until %s at least", pluralOf(len(p.Certificates), "certificate"), formatDay(firstExpiry(p.Certificates)))})
 	}
 	return out
 }
 
-// bad finds the certificates that are not good, or not for long.
-func bad(p compile.SurveyedProvider, now time.Time) []Finding {
+// badCertificates finds the certificates that are not good, or not for long.
+func badCertificates(p compile.SurveyedProvider, now time.Time) []Finding {
 	var out []Finding
 	for _, c := range p.Certificates {
 		f := Finding{Area: AreaCertificates, Subject: p.Resource}
 		switch {
 		case now.After(c.NotAfter):
-			f.Message = fmt.Sprintf("%q expired on %s: signatures under it are not trusted, unless it was signed before and has a timestamp", c.Subject, day(c.NotAfter))
+			f.Message = fmt.Sprintf("%q expired on %s: signatures under it are not trusted, unless it was signed before and has a timestamp", c.Subject, formatDay(c.NotAfter))
 			f.Remedy = "provide its successor; keep it as long as signatures with timestamps rest on it"
 		case now.Before(c.NotBefore):
-			f.Message, f.Remedy = fmt.Sprintf("%q is valid from %s only", c.Subject, day(c.NotBefore)), "see whether the clock here is right, or wait"
+			f.Message, f.Remedy = fmt.Sprintf("%q is valid from %s only", c.Subject, formatDay(c.NotBefore)), "see whether the clock here is right, or wait"
 		case c.NotAfter.Sub(now) < soon:
 			f.Level = Warning
-			f.Message, f.Remedy = fmt.Sprintf("%q expires on %s", c.Subject, day(c.NotAfter)), "provide its successor beside it, and sign anew what is to run after that"
+			f.Message, f.Remedy = fmt.Sprintf("%q expires on %s", c.Subject, formatDay(c.NotAfter)), "provide its successor beside it, and sign anew what is to run after that"
 		default:
 			continue
 		}
@@ -185,7 +185,7 @@ func bad(p compile.SurveyedProvider, now time.Time) []Finding {
 	return out
 }
 
-func first(certs []*x509.Certificate) time.Time {
+func firstExpiry(certs []*x509.Certificate) time.Time {
 	var t time.Time
 	for _, c := range certs {
 		if t.IsZero() || c.NotAfter.Before(t) {
@@ -195,18 +195,18 @@ func first(certs []*x509.Certificate) time.Time {
 	return t
 }
 
-func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
+func formatDay(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 
-func plural(n int, what string) string {
+func pluralOf(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// statements looks at how much trust policies ask for. Levels are those of the
+// statementFindings looks at how much trust policies ask for. Levels are those of the
 // Notary Project's trust-store-trust-policy.md, "Signature Verification details".
-func statements(s compile.Survey) []Finding {
+func statementFindings(s compile.Survey) []Finding {
 	var out []Finding
 	for _, st := range s.Statements {
 		d := st.Statement
@@ -228,15 +228,15 @@ func statements(s compile.Survey) []Finding {
 		if f.Level != OK {
 			f.Remedy = "choose level strict, unless this is meant"
 		} else if n := len(d.SignatureVerification.Override); n > 0 {
-			f.Level, f.Message, f.Remedy = Warning, f.Message+", with "+plural(n, "check")+" overridden", "see whether this is meant"
+			f.Level, f.Message, f.Remedy = Warning, f.Message+", with "+pluralOf(n, "check")+" overridden", "see whether this is meant"
 		}
 		out = append(out, f)
 	}
 	return out
 }
 
-// live asks the registries that trust policies name, and verifies images.
-func live(ctx context.Context, e *boltseal.Engine, s compile.Survey, o Options) []Finding {
+// checkRegistries asks the registries that trust policies name, and verifies images.
+func checkRegistries(ctx context.Context, e *boltseal.Engine, s compile.Survey, o Options) []Finding {
 	if e == nil {
 		return nil
 	}
@@ -284,9 +284,9 @@ func live(ctx context.Context, e *boltseal.Engine, s compile.Survey, o Options) 
 				r = boltseal.Result{Reason: boltseal.ReasonOf(err)}
 			}
 			if q.image {
-				findings[i] = image(q.subject, r)
+				findings[i] = imageFinding(q.subject, r)
 			} else {
-				findings[i] = repository(q.subject, r)
+				findings[i] = repositoryFinding(q.subject, r)
 			}
 		})
 	}
@@ -294,15 +294,15 @@ func live(ctx context.Context, e *boltseal.Engine, s compile.Survey, o Options) 
 	return append(out, findings...)
 }
 
-func image(name string, r boltseal.Result) Finding {
+func imageFinding(name string, r boltseal.Result) Finding {
 	if r.Decision == boltseal.Allow {
 		return Finding{Area: AreaImages, Subject: name, Level: OK, Message: "trusted: " + r.Reason.Message}
 	}
 	return Finding{Area: AreaImages, Subject: name, Message: r.Reason.Message, Remedy: r.Reason.Remedy}
 }
 
-// repository reads from an answer about some image of it whether it can be read at all.
-func repository(name string, r boltseal.Result) Finding {
+// repositoryFinding reads from an answer about some image of it whether it can be read at all.
+func repositoryFinding(name string, r boltseal.Result) Finding {
 	f := Finding{Area: AreaRegistries, Subject: name, Level: OK, Message: "it answers"}
 	switch r.Reason.Cause {
 	case boltseal.CauseUnavailable, boltseal.CauseUnusable, boltseal.CauseUnauthorized, boltseal.CauseRefused, boltseal.CauseNoStore, boltseal.CauseInternal, boltseal.CauseInvalidReference:

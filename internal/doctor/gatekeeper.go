@@ -74,7 +74,7 @@ func askProvider(ctx context.Context, subject, url, bundle string, o Options) Fi
 	begin := o.Clock()
 	resp, err := c.Do(req)
 	if err != nil {
-		return unreached(f, err)
+		return unreachedProvider(f, err)
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
@@ -96,9 +96,9 @@ func askProvider(ctx context.Context, subject, url, bundle string, o Options) Fi
 	return f
 }
 
-// unreached says why a provider could not be asked. What is not to be reached from
+// unreachedProvider says why a provider could not be asked. What is not to be reached from
 // here may well be reached by Gatekeeper.
-func unreached(f Finding, err error) Finding {
+func unreachedProvider(f Finding, err error) Finding {
 	var dns *net.DNSError
 	var authority x509.UnknownAuthorityError
 	var host x509.HostnameError

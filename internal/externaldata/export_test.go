@@ -2,7 +2,7 @@ package externaldata
 
 // Fast is the fast path of Decode by itself.
 func Fast(body []byte) (version, kind string, keys []string, ok bool) {
-	w, ok := fast(body)
+	w, ok := decodeFast(body)
 	if !ok {
 		return "", "", nil, false
 	}

@@ -90,7 +90,7 @@ func Decode(body []byte) (Request, error) {
 	if len(body) > MaxBytes {
 		return q, fmt.Errorf("%w: %d bytes, at most %d", ErrLimit, len(body), MaxBytes)
 	}
-	w, ok := fast(body)
+	w, ok := decodeFast(body)
 	var err error
 	if !ok {
 		w = wireRequest{}
@@ -101,7 +101,7 @@ func Decode(body []byte) (Request, error) {
 	}
 	switch {
 	case err != nil:
-		return q, fmt.Errorf("%w: %s", ErrMalformed, clean(err))
+		return q, fmt.Errorf("%w: %s", ErrMalformed, cleanError(err))
 	case w.APIVersion != V1Beta1 && w.APIVersion != V1Alpha1:
 		return q, fmt.Errorf("%w: apiVersion %.60q; known: %s, %s", ErrMalformed, w.APIVersion, V1Beta1, V1Alpha1)
 	case w.Kind != "ProviderRequest":
@@ -199,8 +199,8 @@ func appendString(dst []byte, s string) []byte {
 	return out
 }
 
-// clean is the error without too much of the input.
-func clean(err error) string {
+// cleanError is the error without too much of the input.
+func cleanError(err error) string {
 	s := err.Error()
 	if len(s) > 300 {
 		s = s[:300] + "…"

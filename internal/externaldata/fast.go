@@ -6,11 +6,11 @@ import (
 	"github.com/boltseal/boltseal/internal/plain"
 )
 
-// fast reads the requests that Gatekeeper writes: the three members, each once,
+// decodeFast reads the requests that Gatekeeper writes: the three members, each once,
 // in any order, and texts without escapes. It reports false for everything else,
 // which is then left to the strict decoder; what it reads, that one reads alike.
 // The keys are parts of one copy of the body.
-func fast(body []byte) (w wireRequest, ok bool) {
+func decodeFast(body []byte) (w wireRequest, ok bool) {
 	p := parser{s: string(body)}
 	seen := 0
 	ok = p.object(func(name string) bool {

@@ -87,7 +87,7 @@ func (w *Watcher) Run(ctx context.Context, changed func()) {
 	poll := time.NewTicker(o.Poll)
 	defer poll.Stop()
 	for first := true; ; first = false {
-		if !first && !wait(ctx, events, poll.C, o.Settle) {
+		if !first && !waitForChange(ctx, events, poll.C, o.Settle) {
 			return
 		}
 		// The first look is for what changed before the folders were watched.
@@ -98,20 +98,20 @@ func (w *Watcher) Run(ctx context.Context, changed func()) {
 	}
 }
 
-// wait returns when it is time to look, and reports whether ctx lives.
-func wait(ctx context.Context, events <-chan fsnotify.Event, poll <-chan time.Time, quiet time.Duration) bool {
+// waitForChange returns when it is time to look, and reports whether ctx lives.
+func waitForChange(ctx context.Context, events <-chan fsnotify.Event, poll <-chan time.Time, quiet time.Duration) bool {
 	select {
 	case <-ctx.Done():
 		return false
 	case <-poll:
 		return true
 	case <-events:
-		return settle(ctx, events, quiet)
+		return waitForQuiet(ctx, events, quiet)
 	}
 }
 
-// settle waits until no event has come for a while, and reports whether ctx lives.
-func settle(ctx context.Context, events <-chan fsnotify.Event, quiet time.Duration) bool {
+// waitForQuiet waits until no event has come for a while, and reports whether ctx lives.
+func waitForQuiet(ctx context.Context, events <-chan fsnotify.Event, quiet time.Duration) bool {
 	t := time.NewTimer(quiet)
 	defer t.Stop()
 	longest := time.NewTimer(20 * quiet)

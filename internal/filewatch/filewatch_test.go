@@ -24,7 +24,7 @@ func start(t *testing.T, o filewatch.Options) <-chan struct{} {
 	return changed
 }
 
-func wait(t *testing.T, changed <-chan struct{}, what string) {
+func waitForChange(t *testing.T, changed <-chan struct{}, what string) {
 	t.Helper()
 	select {
 	case <-changed:
@@ -64,15 +64,15 @@ func TestWatch(t *testing.T) {
 	put(file, "1")
 	changed := start(t, filewatch.Options{Paths: []string{file, later}, Settle: 10 * time.Millisecond})
 	overwrite(file, "2")
-	wait(t, changed, "new content")
+	waitForChange(t, changed, "new content")
 	put(file, "3")
-	wait(t, changed, "a file in its place")
+	waitForChange(t, changed, "a file in its place")
 	put(later, "x")
-	wait(t, changed, "a file that was not there")
+	waitForChange(t, changed, "a file that was not there")
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	wait(t, changed, "a file that is gone")
+	waitForChange(t, changed, "a file that is gone")
 	put(filepath.Join(dir, "other"), "x")
 	overwrite(later, "x")
 	select {
@@ -107,7 +107,7 @@ func TestKubernetesVolume(t *testing.T) {
 	if err := os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")); err != nil {
 		t.Fatal(err)
 	}
-	wait(t, changed, "the swapped link")
+	waitForChange(t, changed, "the swapped link")
 }
 
 func TestPolling(t *testing.T) {
@@ -125,7 +125,7 @@ func TestPolling(t *testing.T) {
 	if err := os.WriteFile(target, []byte("2"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	wait(t, changed, "content behind a link to another folder")
+	waitForChange(t, changed, "content behind a link to another folder")
 }
 
 // TestFolders: files below a folder count by their names and content; a folder with too
@@ -142,13 +142,13 @@ func TestFolders(t *testing.T) {
 	put("a")
 	changed := start(t, filewatch.Options{Paths: []string{dir}, Settle: 10 * time.Millisecond, FolderFiles: 2})
 	put("b")
-	wait(t, changed, "a file in a folder")
+	waitForChange(t, changed, "a file in a folder")
 	put("c")
-	wait(t, changed, "too many files")
+	waitForChange(t, changed, "too many files")
 	if err := os.Remove(filepath.Join(dir, "c")); err != nil {
 		t.Fatal(err)
 	}
-	wait(t, changed, "a file that is gone")
+	waitForChange(t, changed, "a file that is gone")
 }
 
 // TestFollower: files that are watched from now on are, and others no more.
@@ -169,13 +169,13 @@ func TestFollower(t *testing.T) {
 	t.Cleanup(func() { cancel(); <-ended })
 	f.Watch([]string{one})
 	put(one, "1")
-	wait(t, changed, "the first")
+	waitForChange(t, changed, "the first")
 	f.Watch([]string{one}) // the same
 	f.Watch([]string{two})
 	put(one, "2")
 	put(two, "1")
-	wait(t, changed, "the second")
+	waitForChange(t, changed, "the second")
 	f.Watch([]string{one, two})
 	put(one, "3")
-	wait(t, changed, "the first again")
+	waitForChange(t, changed, "the first again")
 }

@@ -230,17 +230,17 @@ func imagePattern(text string) (pattern, error) {
 	}
 	_, tag, _ := strings.Cut(path, ":")
 	p := pattern{text: ref.Registry + "/" + path, prefix: true, tag: tag != "" && !strings.Contains(path, "@")}
-	if path != "" && !slices.ContainsFunc(completions(p.text), func(image string) bool {
+	if path != "" && !slices.ContainsFunc(imageCompletions(p.text), func(image string) bool {
 		ref, err := boltseal.ParseReference(image)
 		return err == nil && p.matches(ref.String())
 	}) {
-		return pattern{}, fmt.Errorf("no image's canonical name can begin so%s", official(ref.Registry, path))
+		return pattern{}, fmt.Errorf("no image's canonical name can begin so%s", officialHint(ref.Registry, path))
 	}
 	return p, nil
 }
 
-// completions are images that begin with text, whatever part of an image it ends in.
-func completions(text string) []string {
+// imageCompletions are images that begin with text, whatever part of an image it ends in.
+func imageCompletions(text string) []string {
 	name, digest, ok := strings.Cut(text, "@")
 	if !ok {
 		return []string{text, text + "x", text + "x/x"}
@@ -258,8 +258,8 @@ func completions(text string) []string {
 	return out
 }
 
-// official is a hint for who left out where Docker Hub keeps its own images.
-func official(registry, path string) string {
+// officialHint is a hint for who left out where Docker Hub keeps its own images.
+func officialHint(registry, path string) string {
 	if registry == boltseal.DockerHub && !strings.Contains(path, "/") {
 		return "; write docker.io/library/" + path + "* for an official image of Docker Hub"
 	}

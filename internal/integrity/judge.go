@@ -151,21 +151,21 @@ func JudgeAll(c Context, groups ...Group) Verdict {
 		for i := range outcomes {
 			outcomes[i].Group = g
 			if g > 0 {
-				outcomes[i] = both(v.Images[i], outcomes[i])
+				outcomes[i] = bothOutcomes(v.Images[i], outcomes[i])
 			}
 		}
 		v.Images = outcomes
 	}
-	differing(&v, judges)
-	tell(&v, c, judges)
+	denyDiffering(&v, judges)
+	writeMessages(&v, c, judges)
 	return v
 }
 
-// both is what an image came to that must satisfy two groups. What is told of it
+// bothOutcomes is what an image came to that must satisfy two groups. What is told of it
 // is what keeps it out, where anything does. What one group wants written into a Pod
 // does not depend on what it came to in the other: validation judges by both what
 // stands there then.
-func both(a, b Outcome) Outcome {
+func bothOutcomes(a, b Outcome) Outcome {
 	o := a
 	if a.Excluded || a.Trusted && !b.Trusted && !b.Excluded {
 		o = b

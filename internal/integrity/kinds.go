@@ -50,7 +50,7 @@ func parseKind(text string) (string, error) {
 	if len(validation.IsDNS1123Subdomain(group)) > 0 || len(kind) > maxKind || !kindText(kind) {
 		return "", fmt.Errorf("%.150q: write GROUP/Kind without a version, such as argoproj.io/Rollout", text)
 	}
-	if reserved(group) {
+	if reservedGroup(group) {
 		return "", fmt.Errorf("%q: of Kubernetes' own kinds and Boltseal's only these have containers: %s", text, strings.Join(Kinds(), ", "))
 	}
 	return text, nil
@@ -66,9 +66,9 @@ func kindText(kind string) bool {
 	return kind != ""
 }
 
-// reserved reports whether a group is Kubernetes' own, or one whose objects must get
+// reservedGroup reports whether a group is Kubernetes' own, or one whose objects must get
 // through for Boltseal to be put right.
-func reserved(group string) bool {
+func reservedGroup(group string) bool {
 	return !strings.Contains(group, ".") || strings.HasSuffix(group, ".k8s.io") && !strings.HasSuffix(group, ".x-k8s.io") ||
 		group == "boltseal.dev" || strings.HasSuffix(group, ".boltseal.dev") || group == "config.ratify.deislabs.io"
 }

@@ -54,10 +54,10 @@ func (f *finding) differ() string {
 		"What to do: try again, or name the image by its digest", f.differs, f.digest)
 }
 
-// differing denies what the policies of two groups hold for trusted, and each for
+// denyDiffering denies what the policies of two groups hold for trusted, and each for
 // another image: nobody verified for both what a node would pull. Only policies that
 // deny have a say in it, so that one that a namespace tries out changes nothing.
-func differing(v *Verdict, judges []judge) {
+func denyDiffering(v *Verdict, judges []judge) {
 	for i := range v.Images {
 		first := -1
 		for g := range judges {
@@ -82,10 +82,10 @@ func notPinned(v *Verdict, judges []judge) (out []string) {
 		for g := range judges {
 			img, f := &judges[g].images[i], &judges[g].findings[i]
 			if f.pins && v.Images[i].Pin == "" && img.Found.Decision == boltseal.Unknown {
-				out = append(out, place(img)+" keeps its tag, since its digest could not be verified: "+oneLine(f.reason.Message, maxFound))
+				out = append(out, imagePlace(img)+" keeps its tag, since its digest could not be verified: "+oneLine(f.reason.Message, maxFound))
 				break
 			}
 		}
 	}
-	return bounded(out)
+	return boundWarnings(out)
 }

@@ -16,9 +16,9 @@ var marks = []string{"{{", "}}", "${", "$(", "ko://", "<", "%(", "@@"}
 // that of Istio's injected gateways.
 var words = []string{"auto", "placeholder", "replace-me", "replaceme", "replace_me", "changeme", "change-me", "todo", "tbd", "none", "image", "unset"}
 
-// placeholder reports whether a text is written where an image's name goes until
+// isPlaceholder reports whether a text is written where an image's name goes until
 // something else puts the name there, as people and programs write it.
-func placeholder(image string) bool {
+func isPlaceholder(image string) bool {
 	text := strings.ToLower(strings.TrimSpace(image))
 	if text == "" {
 		return true
@@ -37,10 +37,10 @@ func placeholder(image string) bool {
 	return false
 }
 
-// told is what is said of an image that is not trusted: the reason, and of what seems
+// placeholderReason is what is said of an image that is not trusted: the reason, and of what seems
 // to be a placeholder that it is one, with the ways out. It decides nothing.
-func told(c Context, img *Image, r *boltseal.Reason) *boltseal.Reason {
-	if img.Found.Digest != "" || !placeholder(img.Image) {
+func placeholderReason(c Context, img *Image, r *boltseal.Reason) *boltseal.Reason {
+	if img.Found.Digest != "" || !isPlaceholder(img.Image) {
 		return r
 	}
 	out := *r
@@ -63,9 +63,9 @@ func told(c Context, img *Image, r *boltseal.Reason) *boltseal.Reason {
 // leastName is how long a name must be for a warning to leave it out.
 const leastName = 24
 
-// unnamed is a reason's message without the image's name, which is said once already:
+// withoutName is a reason's message without the image's name, which is said once already:
 // the API server may cut a warning after 256 characters.
-func unnamed(img *Image, message string) string {
+func withoutName(img *Image, message string) string {
 	names := []string{img.Image}
 	if ref, err := boltseal.ParseReference(img.Image); err == nil {
 		names = append(names, ref.String(), ref.Name())

@@ -31,8 +31,8 @@ const (
 	reserve   = 40
 )
 
-// tell writes the messages: image by image, and of each what every group has to say.
-func tell(v *Verdict, c Context, judges []judge) {
+// writeMessages writes the messages: image by image, and of each what every group has to say.
+func writeMessages(v *Verdict, c Context, judges []judge) {
 	var denials, warned, dry, exempt []string
 	images, failing, unknown, untrusted, unpinned := len(v.Images), 0, 0, false, false
 	for i := range images {
@@ -40,26 +40,26 @@ func tell(v *Verdict, c Context, judges []judge) {
 		for g := range judges {
 			img, f := &judges[g].images[i], &judges[g].findings[i]
 			if len(f.not.deny) > 0 {
-				denials = append(denials, block(img, told(c, img, &f.reason), f.not.deny))
+				denials = append(denials, imageBlock(img, placeholderReason(c, img, &f.reason), f.not.deny))
 				open := img.Found.Decision == boltseal.Unknown && f.since.IsZero()
 				judged, untrusted = judged || !open, untrusted || !open
 			}
 			if len(f.unpinned.deny) > 0 {
-				denials, unpinned, judged = append(denials, block(img, f.unpinnedReason(c), f.unpinned.deny)), true, true
+				denials, unpinned, judged = append(denials, imageBlock(img, f.unpinnedReason(c), f.unpinned.deny)), true, true
 			}
 			if f.differs != "" {
-				denials, unpinned, judged = append(denials, place(img)+": "+f.differ()), true, true
+				denials, unpinned, judged = append(denials, imagePlace(img)+": "+f.differ()), true, true
 			}
 			if len(f.not.dryrun) > 0 {
-				dry = append(dry, block(img, told(c, img, &f.reason), f.not.dryrun))
+				dry = append(dry, imageBlock(img, placeholderReason(c, img, &f.reason), f.not.dryrun))
 			}
 			if len(f.unpinned.dryrun) > 0 {
-				dry = append(dry, block(img, f.unpinnedReason(c), f.unpinned.dryrun))
+				dry = append(dry, imageBlock(img, f.unpinnedReason(c), f.unpinned.dryrun))
 			}
 			for _, e := range f.exempt {
-				exempt = append(exempt, exemption(c, img, f, e))
+				exempt = append(exempt, exemptionText(c, img, f, e))
 			}
-			for _, w := range warnings(c, img, f) {
+			for _, w := range imageWarnings(c, img, f) {
 				if !slices.Contains(warned[warnedBefore:], w) {
 					warned = append(warned, w)
 				}
@@ -73,37 +73,37 @@ func tell(v *Verdict, c Context, judges []judge) {
 		}
 	}
 	if len(denials) > 0 {
-		v.Message = message(c, lacks(untrusted, unpinned), denials, failing, unknown, images)
+		v.Message = denialMessage(c, missingWords(untrusted, unpinned), denials, failing, unknown, images)
 	}
-	v.Warnings, v.NotPinned = bounded(warned), notPinned(v, judges)
+	v.Warnings, v.NotPinned = boundWarnings(warned), notPinned(v, judges)
 	v.Audit = auditOf(v, c, dry, exempt)
 }
 
-// warnings are what whoever applies the object is told of one image.
-func warnings(c Context, img *Image, f *finding) (out []string) {
+// imageWarnings are what whoever applies the object is told of one image.
+func imageWarnings(c Context, img *Image, f *finding) (out []string) {
 	if len(f.not.warn) > 0 {
-		out = append(out, warning(img, told(c, img, &f.reason), f.not.warn))
+		out = append(out, imageWarning(img, placeholderReason(c, img, &f.reason), f.not.warn))
 	}
 	if len(f.unpinned.warn) > 0 {
-		out = append(out, warning(img, f.unpinnedReason(c), f.unpinned.warn))
+		out = append(out, imageWarning(img, f.unpinnedReason(c), f.unpinned.warn))
 	}
 	if len(f.allowed) > 0 {
-		out = append(out, fmt.Sprintf("%s admits it without a check: %s: %s", policyNames(f.allowed), oneLine(unnamed(img, f.reason.Message), maxFound), place(img)))
+		out = append(out, fmt.Sprintf("%s admits it without a check: %s: %s", policyNames(f.allowed), oneLine(withoutName(img, f.reason.Message), maxFound), imagePlace(img)))
 	}
 	for _, e := range f.exempt {
-		out = append(out, exemption(c, img, f, e))
+		out = append(out, exemptionText(c, img, f, e))
 	}
 	if !f.since.IsZero() {
-		out = append(out, fmt.Sprintf("%s was decided from evidence in memory, since its registry does not answer; it last did %s ago", place(img), c.Now.Sub(f.since).Round(time.Second)))
+		out = append(out, fmt.Sprintf("%s was decided from evidence in memory, since its registry does not answer; it last did %s ago", imagePlace(img), c.Now.Sub(f.since).Round(time.Second)))
 	}
 	if f.tag {
-		out = append(out, fmt.Sprintf("%s is a tag, and the node may pull something else than was verified (%s)", place(img), f.digest))
+		out = append(out, fmt.Sprintf("%s is a tag, and the node may pull something else than was verified (%s)", imagePlace(img), f.digest))
 	}
 	return out
 }
 
-// lacks says what the images of a denial are not.
-func lacks(untrusted, unpinned bool) string {
+// missingWords says what the images of a denial are not.
+func missingWords(untrusted, unpinned bool) string {
 	switch {
 	case !unpinned:
 		return "not trusted"
@@ -113,10 +113,10 @@ func lacks(untrusted, unpinned bool) string {
 	return "not trusted or not pinned"
 }
 
-// message is why an object is not admitted; not is what its images are not, denials
+// denialMessage is why an object is not admitted; not is what its images are not, denials
 // are the parts, failing is how many of its images they are about, and unknown how
 // many of these could not be judged.
-func message(c Context, not string, denials []string, failing, unknown, images int) string {
+func denialMessage(c Context, not string, denials []string, failing, unknown, images int) string {
 	var b strings.Builder
 	switch bad := failing - unknown; {
 	case images == 1 && unknown == 1:
@@ -143,31 +143,31 @@ func message(c Context, not string, denials []string, failing, unknown, images i
 	return b.String()
 }
 
-func place(img *Image) string {
+func imagePlace(img *Image) string {
 	return oneLine(img.Where, maxWhere) + ": image " + oneLine(img.Image, maxImage)
 }
 
-// block is one image's part of a message.
-func block(img *Image, r *boltseal.Reason, policies []string) string {
-	s := place(img) + ": " + oneLine(r.Message, maxFound) + "; required by " + policyNames(policies)
+// imageBlock is one image's part of a message.
+func imageBlock(img *Image, r *boltseal.Reason, policies []string) string {
+	s := imagePlace(img) + ": " + oneLine(r.Message, maxFound) + "; required by " + policyNames(policies)
 	if r.Remedy != "" {
 		s += ". What to do: " + oneLine(r.Remedy, maxRemedy)
 	}
 	return s
 }
 
-// warning is block for who reads its beginning only: the cause comes before the names.
-func warning(img *Image, r *boltseal.Reason, policies []string) string {
-	s := oneLine(unnamed(img, r.Message), maxFound) + ": " + place(img) + "; required by " + policyNames(policies)
+// imageWarning is block for who reads its beginning only: the cause comes before the names.
+func imageWarning(img *Image, r *boltseal.Reason, policies []string) string {
+	s := oneLine(withoutName(img, r.Message), maxFound) + ": " + imagePlace(img) + "; required by " + policyNames(policies)
 	if r.Remedy != "" {
 		s += ". What to do: " + oneLine(r.Remedy, maxRemedy)
 	}
 	return s
 }
 
-// exemption says by which exemption an image is let in, until when, and what is
+// exemptionText says by which exemption an image is let in, until when, and what is
 // wrong with it. The end comes before what is long.
-func exemption(c Context, img *Image, f *finding, e Exempted) string {
+func exemptionText(c Context, img *Image, f *finding, e Exempted) string {
 	what, found := "is not trusted", &f.reason
 	switch {
 	case e.Unpinned:
@@ -175,7 +175,7 @@ func exemption(c Context, img *Image, f *finding, e Exempted) string {
 	case img.Found.Decision == boltseal.Unknown:
 		what = "could not be checked"
 	}
-	s := fmt.Sprintf("%s %s, and is exempt %s from policy %q by exemption %q (%s)", place(img), what, e.Exemption.Until(),
+	s := fmt.Sprintf("%s %s, and is exempt %s from policy %q by exemption %q (%s)", imagePlace(img), what, e.Exemption.Until(),
 		oneLine(e.Policy, maxPolicy), oneLine(e.Exemption.Name, maxPolicy), e.Exemption.Category)
 	if e.Exemption.Reason != "" {
 		s += " because: " + oneLine(e.Exemption.Reason, maxExemptionReason)
@@ -200,11 +200,11 @@ func policyNames(names []string) string {
 	return word + strings.Join(quoted, ", ") + more
 }
 
-// bounded keeps warnings within what the API server hands on whole.
-func bounded(warnings []string) []string {
+// boundWarnings keeps warnings within what the API server hands on whole.
+func boundWarnings(warnings []string) []string {
 	total := 0
 	for i, w := range warnings {
-		w = clip(w, MaxWarning)
+		w = truncateText(w, MaxWarning)
 		warnings[i] = w
 		if total += len(w); total > MaxWarnings-reserve {
 			return append(slices.Clip(warnings[:i]), fmt.Sprintf("and %d more warnings", len(warnings)-i))
@@ -220,10 +220,10 @@ func auditOf(v *Verdict, c Context, dry, exempt []string) map[string]string {
 		m["decision"] = oneLine(c.Decision, maxID)
 	}
 	if len(dry) > 0 {
-		m["dryrun"] = clip(strings.Join(dry, "\n"), MaxMessage)
+		m["dryrun"] = truncateText(strings.Join(dry, "\n"), MaxMessage)
 	}
 	if len(exempt) > 0 {
-		m["exempt"] = clip(strings.Join(exempt, "\n"), MaxMessage)
+		m["exempt"] = truncateText(strings.Join(exempt, "\n"), MaxMessage)
 	}
 	var matched []string
 	for _, a := range v.Applied {
@@ -239,15 +239,15 @@ func auditOf(v *Verdict, c Context, dry, exempt []string) map[string]string {
 // whoever writes objects, registries and certificates chooses these texts. The
 // API server drops a warning with a control character in it without a word.
 func oneLine(s string, most int) string {
-	return clip(strings.Map(func(r rune) rune {
+	return truncateText(strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
 			return r
 		}
 		return unicode.ReplacementChar
-	}, clip(s, most)), most)
+	}, truncateText(s, most)), most)
 }
 
-func clip(s string, most int) string {
+func truncateText(s string, most int) string {
 	if len(s) <= most {
 		return s
 	}

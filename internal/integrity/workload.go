@@ -64,7 +64,7 @@ func Admitted(kind, name, user string, owner *Owner, labels map[string]string) [
 	}
 	m := makerOf(kind, owner)
 	if m == nil {
-		return append(out, claimed(owner, user)...)
+		return append(out, claimedOwner(owner, user)...)
 	}
 	if user != controllerManager && user != controllerAccount+m.controller {
 		return out
@@ -72,13 +72,13 @@ func Admitted(kind, name, user string, owner *Owner, labels map[string]string) [
 	return append(out, Owned(kind, owner, labels)...)
 }
 
-// claimed is an owner of a kind of others, as whoever asks has written it.
-func claimed(owner *Owner, user string) []Workload {
+// claimedOwner is an owner of a kind of others, as whoever asks has written it.
+func claimedOwner(owner *Owner, user string) []Workload {
 	if owner == nil || owner.Name == "" || user == "" {
 		return nil
 	}
 	group, _, _ := strings.Cut(owner.APIVersion, "/")
-	if reserved(group) {
+	if reservedGroup(group) {
 		return nil
 	}
 	return []Workload{{Kind: KindName(group, owner.Kind), Name: owner.Name, Claimed: true, By: user}}

@@ -38,13 +38,13 @@ type entry[K comparable, V any] struct {
 
 // New makes a cache whose entries' costs add up to at most most. An entry that
 // costs more than a sixteenth of it is not kept.
-func New[K comparable, V any](most int64) *Cache[K, V] { return sized[K, V](most, defaultShards) }
+func New[K comparable, V any](most int64) *Cache[K, V] { return newSharded[K, V](most, defaultShards) }
 
 // NewWhole makes a cache for few and large entries: one may cost as much as the
 // whole cache.
-func NewWhole[K comparable, V any](most int64) *Cache[K, V] { return sized[K, V](most, 1) }
+func NewWhole[K comparable, V any](most int64) *Cache[K, V] { return newSharded[K, V](most, 1) }
 
-func sized[K comparable, V any](most int64, shards int) *Cache[K, V] {
+func newSharded[K comparable, V any](most int64, shards int) *Cache[K, V] {
 	c := &Cache[K, V]{seed: maphash.MakeSeed(), shard: make([]shard[K, V], shards)}
 	for i := range c.shard {
 		s := &c.shard[i]

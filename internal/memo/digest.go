@@ -15,7 +15,7 @@ func (m *Memo) Digest(ctx context.Context, e *boltseal.Engine, image string) (bo
 	if err != nil || ref.Digest != "" {
 		return ref, err
 	}
-	if a, ok := m.get(key{e, canonical(ref)}); ok && a.Digest != "" {
+	if a, ok := m.get(key{e, canonicalName(ref)}); ok && a.Digest != "" {
 		m.o.Stats.Hits.Add(1)
 		return ref.WithDigest(a.Digest), nil
 	}
@@ -23,7 +23,7 @@ func (m *Memo) Digest(ctx context.Context, e *boltseal.Engine, image string) (bo
 	if r.err != nil {
 		return boltseal.Reference{}, r.err
 	}
-	k := key{e, canonical(ref)}
+	k := key{e, canonicalName(ref)}
 	if _, ok := m.get(k); !ok {
 		if w, leads, _ := m.join(ctx, k, ref.Registry); leads {
 			go m.lead(k, w, ref)

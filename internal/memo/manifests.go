@@ -56,7 +56,7 @@ func (s *sharing) within(a *Answer) *Answer {
 // answer is a [boltseal.Share].
 func (s *sharing) answer(ctx context.Context, ref boltseal.Reference, collect func(context.Context) boltseal.Result) boltseal.Result {
 	k := s.of
-	k.image = canonical(ref)
+	k.image = canonicalName(ref)
 	ms := s.memo.manifests
 	for {
 		if e, ok := ms.kept.Get(k); ok && s.memo.o.Clock().Before(e.until) {

@@ -115,13 +115,13 @@ type Memo struct {
 
 // New makes a Memo.
 func New(o Options) *Memo {
-	or(&o.Bytes, DefaultBytes)
-	or(&o.AllowTTL, DefaultAllowTTL)
-	or(&o.DenyTTL, DefaultDenyTTL)
-	or(&o.UnknownTTL, DefaultUnknownTTL)
-	or(&o.TagTTL, DefaultTagTTL)
-	or(&o.WorkTimeout, DefaultWorkTimeout)
-	or(&o.MaxWork, DefaultMaxWork)
+	defaultTo(&o.Bytes, DefaultBytes)
+	defaultTo(&o.AllowTTL, DefaultAllowTTL)
+	defaultTo(&o.DenyTTL, DefaultDenyTTL)
+	defaultTo(&o.UnknownTTL, DefaultUnknownTTL)
+	defaultTo(&o.TagTTL, DefaultTagTTL)
+	defaultTo(&o.WorkTimeout, DefaultWorkTimeout)
+	defaultTo(&o.MaxWork, DefaultMaxWork)
 	if o.Stats == nil {
 		o.Stats = &Stats{}
 	}
@@ -132,7 +132,7 @@ func New(o Options) *Memo {
 		seats: newSeats(o.MaxWork), turns: fair.NewSlots(turnsAtATime()), begins: fair.NewSlots(turnsAtATime())}
 }
 
-func or[T int | int64 | time.Duration](v *T, def T) {
+func defaultTo[T int | int64 | time.Duration](v *T, def T) {
 	if *v <= 0 {
 		*v = def
 	}
@@ -181,7 +181,7 @@ func (m *Memo) Timed(ctx context.Context, e *boltseal.Engine, image string) (*An
 	if err != nil { // nothing was found that could be encoded
 		return &Answer{Reason: boltseal.ReasonOf(err)}, nil
 	}
-	k := key{e, canonical(ref)}
+	k := key{e, canonicalName(ref)}
 	if k.image != image {
 		if a, ok := m.get(k); ok {
 			m.o.Stats.Hits.Add(1)
@@ -196,7 +196,7 @@ func (m *Memo) Timed(ctx context.Context, e *boltseal.Engine, image string) (*An
 		return refused, nil
 	case w == nil:
 		took := m.o.Clock().Sub(start)
-		return m.encode(e, &boltseal.Result{Decision: boltseal.Unknown, Reason: late(ref, took), Findings: boltseal.Findings{Image: image, Reference: ref, CollectedAt: start.UTC()}}),
+		return m.encode(e, &boltseal.Result{Decision: boltseal.Unknown, Reason: lateReason(ref, took), Findings: boltseal.Findings{Image: image, Reference: ref, CollectedAt: start.UTC()}}),
 			&timing.Times{Waited: took}
 	}
 	select {
@@ -207,7 +207,7 @@ func (m *Memo) Timed(ctx context.Context, e *boltseal.Engine, image string) (*An
 		return w.answer, w.spent(m.o.Clock().Sub(start), leads)
 	case <-ctx.Done():
 		took := m.o.Clock().Sub(start)
-		return m.encode(e, &boltseal.Result{Decision: boltseal.Unknown, Reason: late(ref, took), Findings: boltseal.Findings{Image: image, Reference: ref, CollectedAt: start.UTC()}}), w.spent(took, leads)
+		return m.encode(e, &boltseal.Result{Decision: boltseal.Unknown, Reason: lateReason(ref, took), Findings: boltseal.Findings{Image: image, Reference: ref, CollectedAt: start.UTC()}}), w.spent(took, leads)
 	}
 }
 
@@ -234,9 +234,9 @@ func (m *Memo) begin(ctx context.Context, k key, ref boltseal.Reference) (w *wor
 	return w, leads, nil
 }
 
-// canonical is the name of the image with its digest, or with its tag where no
+// canonicalName is the name of the image with its digest, or with its tag where no
 // digest is given.
-func canonical(ref boltseal.Reference) string {
+func canonicalName(ref boltseal.Reference) string {
 	if ref.Digest != "" {
 		return ref.Name() + "@" + ref.Digest.String()
 	}
@@ -258,7 +258,7 @@ func (m *Memo) alias(k key, ref boltseal.Reference, a *Answer) {
 	until := a.until
 	if ref.Digest == "" {
 		// The tag's own entry says how long the tag is good.
-		e, ok := m.kept.Get(key{k.engine, canonical(ref)})
+		e, ok := m.kept.Get(key{k.engine, canonicalName(ref)})
 		if !ok || e.answer != a {
 			return
 		}
@@ -336,7 +336,7 @@ func (m *Memo) finish(k key, w *work, ref boltseal.Reference) {
 	m.seats.give(w)
 	if w.yielded && w.answer.Decision == boltseal.Unknown {
 		until := w.answer.until
-		w.answer = m.encode(k.engine, &boltseal.Result{Decision: boltseal.Unknown, Reason: yielded(), Findings: boltseal.Findings{Image: ref.String(), Reference: ref}})
+		w.answer = m.encode(k.engine, &boltseal.Result{Decision: boltseal.Unknown, Reason: yieldedReason(), Findings: boltseal.Findings{Image: ref.String(), Reference: ref}})
 		w.answer.until = until
 	}
 	m.mu.Unlock()
@@ -382,7 +382,7 @@ func (m *Memo) tagged(mine *work, e *boltseal.Engine, ref boltseal.Reference) *A
 	}
 	desc := r.desc
 	pinned := ref.WithDigest(desc.Digest)
-	k := key{e, canonical(pinned)}
+	k := key{e, canonicalName(pinned)}
 	if a, ok := m.get(k); ok {
 		return a
 	}
@@ -397,7 +397,7 @@ func (m *Memo) tagged(mine *work, e *boltseal.Engine, ref boltseal.Reference) *A
 	case <-w.done:
 		return w.answer
 	case <-ctx.Done():
-		return m.encode(e, &boltseal.Result{Decision: boltseal.Unknown, Reason: late(ref, m.o.WorkTimeout), Findings: boltseal.Findings{Image: ref.String(), Reference: ref}})
+		return m.encode(e, &boltseal.Result{Decision: boltseal.Unknown, Reason: lateReason(ref, m.o.WorkTimeout), Findings: boltseal.Findings{Image: ref.String(), Reference: ref}})
 	}
 }
 
@@ -405,7 +405,7 @@ func (m *Memo) tagged(mine *work, e *boltseal.Engine, ref boltseal.Reference) *A
 // failure is not kept: the answer that is made of it is. mine is the caller's work
 // that this is a part of, nil where there is none.
 func (m *Memo) resolve(ctx context.Context, e *boltseal.Engine, ref boltseal.Reference, mine *work) *resolution {
-	k := key{e, canonical(ref)}
+	k := key{e, canonicalName(ref)}
 	m.mu.Lock()
 	r, ok := m.tags.Get(k)
 	if ok {

@@ -7,7 +7,7 @@ import (
 	"github.com/boltseal/boltseal"
 )
 
-func late(ref boltseal.Reference, after time.Duration) boltseal.Reason {
+func lateReason(ref boltseal.Reference, after time.Duration) boltseal.Reason {
 	return boltseal.Reason{
 		Cause:   boltseal.CauseUnavailable,
 		Message: fmt.Sprintf("no answer in time: the signatures of %s could not be read from %s within %s", ref.String(), ref.Registry, after.Round(10*time.Millisecond)),
@@ -15,7 +15,7 @@ func late(ref boltseal.Reference, after time.Duration) boltseal.Reason {
 	}
 }
 
-func overloaded(most int) boltseal.Reason {
+func overloadedReason(most int) boltseal.Reason {
 	return boltseal.Reason{
 		Cause:   boltseal.CauseUnavailable,
 		Message: fmt.Sprintf("Boltseal is verifying %d images already", most),

@@ -41,7 +41,7 @@ func (s *seats) take(w *work, asker, host string) (yields *work, refusal *boltse
 			Remedy:  "try again when fewer Pods are created at a time in that namespace"}
 	case s.taken >= s.most:
 		if yields = s.yielding(mine); yields == nil {
-			r := overloaded(s.most)
+			r := overloadedReason(s.most)
 			return nil, &r
 		}
 		s.give(yields)
@@ -91,8 +91,8 @@ func (s *seats) give(w *work) {
 	s.taken--
 }
 
-// yielded is why work ended that others needed the seat of.
-func yielded() boltseal.Reason {
+// yieldedReason is why work ended that others needed the seat of.
+func yieldedReason() boltseal.Reason {
 	return boltseal.Reason{Cause: boltseal.CauseUnavailable, Message: "the verification was ended before it was done: its namespace had most of those that Boltseal can do at a time",
 		Remedy: "try again, create fewer Pods at a time in that namespace, or run more replicas"}
 }

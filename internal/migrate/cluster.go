@@ -40,7 +40,7 @@ func Cluster(ctx context.Context, config *rest.Config) ([]Document, error) {
 			continue
 		}
 		read := map[string]bool{}
-		for _, version := range versions(g) {
+		for _, version := range groupVersions(g) {
 			gv := schema.GroupVersion{Group: g.Name, Version: version}
 			resources, err := found.ServerResourcesForGroupVersion(gv.String())
 			if err != nil {
@@ -51,7 +51,7 @@ func Cluster(ctx context.Context, config *rest.Config) ([]Document, error) {
 					continue
 				}
 				read[r.Name] = true
-				if out, err = list(ctx, client, gv.WithResource(r.Name), out); err != nil {
+				if out, err = listObjects(ctx, client, gv.WithResource(r.Name), out); err != nil {
 					return nil, err
 				}
 			}
@@ -60,9 +60,9 @@ func Cluster(ctx context.Context, config *rest.Config) ([]Document, error) {
 	return out, nil
 }
 
-// versions are those of a group: the one that Boltseal reads first, then the one that
+// groupVersions are those of a group: the one that Boltseal reads first, then the one that
 // the cluster prefers.
-func versions(g metav1.APIGroup) []string {
+func groupVersions(g metav1.APIGroup) []string {
 	out := []string{g.PreferredVersion.Version}
 	for _, v := range g.Versions {
 		switch {
@@ -76,8 +76,8 @@ func versions(g metav1.APIGroup) []string {
 	return out
 }
 
-// list appends all objects of a kind.
-func list(ctx context.Context, client dynamic.Interface, r schema.GroupVersionResource, out []Document) ([]Document, error) {
+// listObjects appends all objects of a kind.
+func listObjects(ctx context.Context, client dynamic.Interface, r schema.GroupVersionResource, out []Document) ([]Document, error) {
 	for o := (metav1.ListOptions{Limit: pageSize}); ; {
 		page, err := client.Resource(r).List(ctx, o)
 		if apierrors.IsNotFound(err) { // it went away meanwhile

@@ -139,9 +139,9 @@ type parameters struct {
 	Rules map[string]string `json:"artifactVerificationPolicies"`
 }
 
-// read looks at an object. Fields of other types than they should have are left
+// readObject looks at an object. Fields of other types than they should have are left
 // out; the product says so.
-func read(in Document) (*document, belongs) {
+func readObject(in Document) (*document, belongs) {
 	d := &document{Place: in.Place, err: in.Err}
 	_ = json.Unmarshal(in.Data, &d.header)
 	if d.namespaced() && d.Metadata.Namespace == "" {

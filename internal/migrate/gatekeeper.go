@@ -65,7 +65,7 @@ func (c *checker) gatekeeper(docs []*document, ratify bool) (ours bool, others i
 			continue
 		}
 		t := rego.Read(d.regos(), c.reports())
-		switch asked := first(t.Providers, names); {
+		switch asked := firstOf(t.Providers, names); {
 		case asked != "":
 			ours = true
 			c.template(d, t, asked)
@@ -76,7 +76,7 @@ func (c *checker) gatekeeper(docs []*document, ratify bool) (ours bool, others i
 			} else {
 				others++
 			}
-		case len(t.Providers) > 0 && first(t.Providers, foreign) == "" && (ratify || len(made) > 0):
+		case len(t.Providers) > 0 && firstOf(t.Providers, foreign) == "" && (ratify || len(made) > 0):
 			c.unasked(d, t, made)
 		default:
 			others++
@@ -85,8 +85,8 @@ func (c *checker) gatekeeper(docs []*document, ratify bool) (ours bool, others i
 	return ours, others
 }
 
-// first is the first of the names that is among others; "" where none is.
-func first(names, among []string) string {
+// firstOf is the first of the names that is among others; "" where none is.
+func firstOf(names, among []string) string {
 	for _, n := range names {
 		if slices.Contains(among, n) {
 			return n

@@ -106,7 +106,7 @@ func Check(docs []Document, o Options) (Report, error) {
 	at := map[compile.Key]int{}
 	ratify := 0
 	for _, in := range docs {
-		d, belongs := read(in)
+		d, belongs := readObject(in)
 		switch belongs {
 		case toNobody:
 			out.PassedOver++

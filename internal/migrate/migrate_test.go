@@ -214,7 +214,7 @@ func agrees(t testing.TB, docs []Document, r Report) {
 	var entries []compile.Entry
 	seen := map[compile.Key]int{}
 	for _, in := range docs {
-		d, b := read(in)
+		d, b := readObject(in)
 		if b != toRatify || d.err != nil {
 			continue
 		}

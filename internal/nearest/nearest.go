@@ -19,7 +19,7 @@ func Word(word string, candidates []string) string {
 			continue
 		}
 		a, b := strings.ToLower(word), strings.ToLower(c)
-		if d := edits(a, b); d < distance && !otherWord(a, b, d) {
+		if d := editDistance(a, b); d < distance && !otherWord(a, b, d) {
 			best, distance = c, d
 		}
 	}
@@ -46,8 +46,8 @@ func Hint(word string, candidates []string) string {
 	return ""
 }
 
-// edits is the optimal string alignment distance.
-func edits(a, b string) int {
+// editDistance is the optimal string alignment distance.
+func editDistance(a, b string) int {
 	var before, above [maxLength + 1]int
 	var row [maxLength + 1]int
 	for j := range len(b) + 1 {

@@ -32,7 +32,7 @@ func FuzzWord(f *testing.F) {
 			}
 			return
 		}
-		if d := edits(a, b); d != edits(b, a) || (d == 0) != (a == b) || d > max(len(a), len(b)) {
+		if d := editDistance(a, b); d != editDistance(b, a) || (d == 0) != (a == b) || d > max(len(a), len(b)) {
 			t.Fatalf("distance %d", d)
 		}
 	})

@@ -89,7 +89,7 @@ func (w *watcher) run(ctx context.Context) {
 	defer cancel()
 	inf := toolscache.NewSharedIndexInformer(w.lister(), w.o.Object, 0, toolscache.Indexers{})
 	if err := errors.Join(inf.SetTransform(w.keep), inf.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *toolscache.Reflector, err error) {
-		if absent(err) {
+		if isAbsent(err) {
 			cancel()
 		}
 		w.fail(err)
@@ -168,16 +168,16 @@ func (w *watcher) call(o client.Object) {
 	w.o.Changed(o)
 }
 
-// absent reports whether it is no use to ask again at once: there is no such
+// isAbsent reports whether it is no use to ask again at once: there is no such
 // kind, or it may not be read.
-func absent(err error) bool {
+func isAbsent(err error) bool {
 	return meta.IsNoMatchError(err) || apierrors.IsNotFound(err) || apierrors.IsForbidden(err)
 }
 
 func (w *watcher) fail(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if absent(err) {
+	if isAbsent(err) {
 		w.call(nil)
 	}
 	if meta.IsNoMatchError(err) || apierrors.IsNotFound(err) || errors.Is(err, context.Canceled) || w.failed == err.Error() {

@@ -102,7 +102,7 @@ func (w Webhooks) client(path string, bundle []byte) admissionregistrationv1.Web
 		Service: &admissionregistrationv1.ServiceReference{Namespace: w.Namespace, Name: w.Service, Path: &path, Port: &w.Port}}
 }
 
-func rule(group string, operations []admissionregistrationv1.OperationType, resources ...string) admissionregistrationv1.RuleWithOperations {
+func webhookRule(group string, operations []admissionregistrationv1.OperationType, resources ...string) admissionregistrationv1.RuleWithOperations {
 	scope := admissionregistrationv1.NamespacedScope
 	return admissionregistrationv1.RuleWithOperations{Operations: operations,
 		Rule: admissionregistrationv1.Rule{APIGroups: []string{group}, APIVersions: []string{"v1"}, Resources: resources, Scope: &scope}}
@@ -117,7 +117,7 @@ func (w Webhooks) otherRules(operations []admissionregistrationv1.OperationType)
 			continue
 		}
 		last = group
-		r := rule(group, operations, "*")
+		r := webhookRule(group, operations, "*")
 		r.APIVersions = []string{"*"}
 		out = append(out, r)
 	}
@@ -140,7 +140,7 @@ func (w Webhooks) timeout() *int32 {
 	return &t
 }
 
-func ptr[T any](v T) *T { return &v }
+func pointerTo[T any](v T) *T { return &v }
 
 // Every field that the API server would fill in is written out, so that what is
 // there can be compared with what is wanted.
@@ -155,14 +155,14 @@ func (w Webhooks) Mutating(bundle []byte) *admissionregistrationv1.MutatingWebho
 		ObjectMeta: metav1.ObjectMeta{Name: Name, Labels: map[string]string{managedByLabel: managedBy}},
 		Webhooks: []admissionregistrationv1.MutatingWebhook{{
 			Name: PinWebhook, ClientConfig: w.client(w.PinPath, bundle), AdmissionReviewVersions: []string{"v1"},
-			SideEffects: ptr(admissionregistrationv1.SideEffectClassNone), MatchPolicy: ptr(admissionregistrationv1.Equivalent),
+			SideEffects: pointerTo(admissionregistrationv1.SideEffectClassNone), MatchPolicy: pointerTo(admissionregistrationv1.Equivalent),
 			FailurePolicy: w.failure(), TimeoutSeconds: w.timeout(),
 			// Another webhook may add a container after Boltseal's turn.
-			ReinvocationPolicy: ptr(admissionregistrationv1.IfNeededReinvocationPolicy),
+			ReinvocationPolicy: pointerTo(admissionregistrationv1.IfNeededReinvocationPolicy),
 			NamespaceSelector:  w.selector(), ObjectSelector: &metav1.LabelSelector{}, MatchConditions: pods.conditions(),
 			Rules: []admissionregistrationv1.RuleWithOperations{
-				rule("", created, "pods"),
-				rule("", []admissionregistrationv1.OperationType{admissionregistrationv1.Update}, "pods/ephemeralcontainers"),
+				webhookRule("", created, "pods"),
+				webhookRule("", []admissionregistrationv1.OperationType{admissionregistrationv1.Update}, "pods/ephemeralcontainers"),
 			},
 		}},
 	}
@@ -176,14 +176,14 @@ func (w Webhooks) Validating(bundle []byte) *admissionregistrationv1.ValidatingW
 		ObjectMeta: metav1.ObjectMeta{Name: Name, Labels: map[string]string{managedByLabel: managedBy}},
 		Webhooks: []admissionregistrationv1.ValidatingWebhook{{
 			Name: ValidateWebhook, ClientConfig: w.client(w.ValidatePath, bundle), AdmissionReviewVersions: []string{"v1"},
-			SideEffects: ptr(admissionregistrationv1.SideEffectClassNone), MatchPolicy: ptr(admissionregistrationv1.Equivalent),
+			SideEffects: pointerTo(admissionregistrationv1.SideEffectClassNone), MatchPolicy: pointerTo(admissionregistrationv1.Equivalent),
 			FailurePolicy: w.failure(), TimeoutSeconds: w.timeout(),
 			NamespaceSelector: w.selector(), ObjectSelector: &metav1.LabelSelector{}, MatchConditions: w.conditions(),
 			Rules: append([]admissionregistrationv1.RuleWithOperations{
-				rule("", created, "pods", "podtemplates", "replicationcontrollers"),
-				rule("", []admissionregistrationv1.OperationType{admissionregistrationv1.Update}, "pods/ephemeralcontainers"),
-				rule("apps", created, "daemonsets", "deployments", "replicasets", "statefulsets"),
-				rule("batch", created, "cronjobs", "jobs"),
+				webhookRule("", created, "pods", "podtemplates", "replicationcontrollers"),
+				webhookRule("", []admissionregistrationv1.OperationType{admissionregistrationv1.Update}, "pods/ephemeralcontainers"),
+				webhookRule("apps", created, "daemonsets", "deployments", "replicasets", "statefulsets"),
+				webhookRule("batch", created, "cronjobs", "jobs"),
 			}, w.otherRules(created)...),
 		}},
 	}
@@ -198,8 +198,8 @@ func (w Webhooks) Validating(bundle []byte) *admissionregistrationv1.ValidatingW
 func (w Webhooks) advising(bundle []byte) admissionregistrationv1.ValidatingWebhook {
 	return admissionregistrationv1.ValidatingWebhook{
 		Name: AdviseWebhook, ClientConfig: w.client(w.AdvisePath, bundle), AdmissionReviewVersions: []string{"v1"},
-		SideEffects: ptr(admissionregistrationv1.SideEffectClassNone), MatchPolicy: ptr(admissionregistrationv1.Equivalent),
-		FailurePolicy: ptr(admissionregistrationv1.Ignore), TimeoutSeconds: ptr(int32(adviseTimeout)),
+		SideEffects: pointerTo(admissionregistrationv1.SideEffectClassNone), MatchPolicy: pointerTo(admissionregistrationv1.Equivalent),
+		FailurePolicy: pointerTo(admissionregistrationv1.Ignore), TimeoutSeconds: pointerTo(int32(adviseTimeout)),
 		NamespaceSelector: &metav1.LabelSelector{}, ObjectSelector: &metav1.LabelSelector{},
 		MatchConditions: []admissionregistrationv1.MatchCondition{
 			{Name: "spec-is-new-or-changed", Expression: `request.operation != "UPDATE" || !has(object.spec) || !has(oldObject.spec) || object.spec != oldObject.spec`},
@@ -221,8 +221,8 @@ func (w Webhooks) advisedRules() (out []admissionregistrationv1.RuleWithOperatio
 		if !ok {
 			i = len(out)
 			at[gvk.GroupVersion()] = i
-			r := rule(gvk.Group, all)
-			r.APIVersions, r.Scope = []string{gvk.Version}, ptr(admissionregistrationv1.AllScopes)
+			r := webhookRule(gvk.Group, all)
+			r.APIVersions, r.Scope = []string{gvk.Version}, pointerTo(admissionregistrationv1.AllScopes)
 			out = append(out, r)
 		}
 		out[i].Resources = append(out[i].Resources, resource.Resource)

@@ -200,7 +200,7 @@ func (r *Registrar) observe(t target, o client.Object) {
 	if o != nil {
 		if bundle, here := r.bundleOf(o); here {
 			s.trusts = map[string]time.Time{}
-			for _, der := range certificates(bundle) {
+			for _, der := range bundleCertificates(bundle) {
 				s.trusts[der] = now
 			}
 		}

@@ -390,7 +390,7 @@ func TestOwnCertificates(t *testing.T) {
 	eventually(t, "it is made", func() bool { return c.validating() != nil })
 	v := c.validating()
 	v.Webhooks[0].ClientConfig.CABundle = []byte("theirs")
-	v.Webhooks[0].TimeoutSeconds = ptr(int32(1))
+	v.Webhooks[0].TimeoutSeconds = pointerTo(int32(1))
 	if err := c.Update(t.Context(), v); err != nil {
 		t.Fatal(err)
 	}

@@ -121,8 +121,8 @@ func (r *Registrar) provides(u *unstructured.Unstructured) bool {
 // maxCertificates bounds what is read of a bundle that anybody may have written.
 const maxCertificates = 1000
 
-// certificates are those in a bundle, by their bytes.
-func certificates(b []byte) []string {
+// bundleCertificates are those in a bundle, by their bytes.
+func bundleCertificates(b []byte) []string {
 	var out []string
 	for len(out) < maxCertificates {
 		var block *pem.Block

@@ -123,12 +123,12 @@ func (a *Auditor) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := a.lead(ctx, events); err != nil && ctx.Err() == nil {
 			a.o.Log.Error("the audit of what runs failed, and begins anew", "error", err.Error())
-			sleep(ctx, mostPause)
+			sleepContext(ctx, mostPause)
 		}
 	}
 }
 
-func sleep(ctx context.Context, d time.Duration) {
+func sleepContext(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
@@ -205,7 +205,7 @@ func (l *loop) pass(ctx context.Context) {
 	}
 	select {
 	case <-changed:
-		sleep(ctx, settleConfiguration) // one edit seldom comes alone
+		sleepContext(ctx, settleConfiguration) // one edit seldom comes alone
 	default:
 	}
 }
@@ -234,7 +234,7 @@ func (l *loop) look(ctx context.Context, snap *snapshot.Snapshot, changed <-chan
 	for slice := l.a.o.Slice; ; slice *= 2 {
 		p := l.judge.plan(ctx, snap, l.inventory)
 		open := l.judge.open(p)
-		stop, release := until(ctx, changed, slice)
+		stop, release := untilChanged(ctx, changed, slice)
 		l.judge.ask(ctx, stop, snap.Memo, open, func() {})
 		release()
 		if ctx.Err() != nil {
@@ -268,9 +268,9 @@ func (l *loop) complain(ctx context.Context, err error) {
 	l.complaint = text
 }
 
-// until returns a channel that is closed when the configuration changes, the time
+// untilChanged returns a channel that is closed when the configuration changes, the time
 // is up or ctx ends. release must be called.
-func until(ctx context.Context, changed <-chan struct{}, d time.Duration) (stop <-chan struct{}, release func()) {
+func untilChanged(ctx context.Context, changed <-chan struct{}, d time.Duration) (stop <-chan struct{}, release func()) {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	go func() {
 		select {

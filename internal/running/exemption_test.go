@@ -131,7 +131,7 @@ func TestRuns(t *testing.T) {
 		{"a:1", "a:1", true}, {"a:1@sha256:0", "a:1", true}, {"a:latest@sha256:0", "a", true}, {"a@sha256:0", "a@sha256:0", true},
 		{"a:2", "a:1", false}, {"a:1", "a", false}, {"a@sha256:1", "a@sha256:0", false}, {"a:1@sha256:1", "a:1@sha256:0", false}, {"a:2@sha256:0", "a:1", false},
 	} {
-		if runs(c.pod, c.named) != c.want {
+		if runsImage(c.pod, c.named) != c.want {
 			t.Errorf("%s of %s", c.pod, c.named)
 		}
 	}

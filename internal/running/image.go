@@ -39,18 +39,18 @@ func (t target) name() string {
 	return t.ref
 }
 
-// identify finds out what runs. The digest is the node's word, for a tag may name
+// identifyImage finds out what runs. The digest is the node's word, for a tag may name
 // something else by now; the repository is the Pod's, for there its signature is
 // to be. Nodes say it in many ways (CRI ImageStatus): "repo@sha256:…",
 // "docker-pullable://repo@sha256:…", and where an image came from no registry the
 // digest of its configuration, "sha256:…", "docker://sha256:…" or bare hex.
-func identify(u use) target {
+func identifyImage(u use) target {
 	spec, specErr := boltseal.ParseReference(u.spec)
 	if u.id == "" {
 		if specErr != nil {
 			return target{spec: u.spec, problem: boltseal.ReasonOf(specErr)}
 		}
-		return to(spec)
+		return targetOf(spec)
 	}
 	id := u.id
 	if _, rest, ok := strings.Cut(id, "://"); ok {
@@ -61,19 +61,19 @@ func identify(u use) target {
 	case configuration.MatchString(id), err != nil, node.Digest == "":
 		// The runtime holds content that was named by digest against the digest.
 		if specErr == nil && spec.Digest != "" {
-			return to(spec)
+			return targetOf(spec)
 		}
 		return target{spec: u.spec, problem: boltseal.Reason{
 			Cause:   boltseal.CauseLocalImage,
-			Message: fmt.Sprintf("the node runs %s as %s, which is no digest in a registry: it was not pulled, or its name was taken away", clip(u.spec, maxMessage/4), clip(u.id, maxMessage/4)),
+			Message: fmt.Sprintf("the node runs %s as %s, which is no digest in a registry: it was not pulled, or its name was taken away", truncateText(u.spec, maxMessage/4), truncateText(u.id, maxMessage/4)),
 			Remedy:  "push the image to a registry, sign it, and name it by digest",
 		}}
 	case specErr != nil:
-		return to(node)
+		return targetOf(node)
 	}
-	t := to(named(spec, node.Digest))
+	t := targetOf(withDigest(spec, node.Digest))
 	if spec.Name() != node.Name() {
-		t.other = named(node, node.Digest).String()
+		t.other = withDigest(node, node.Digest).String()
 	}
 	return t
 }
@@ -82,20 +82,20 @@ func identify(u use) target {
 // algorithm.
 var configuration = regexp.MustCompile(`^(sha256:)?[0-9a-f]{64}$`)
 
-func named(ref boltseal.Reference, d digest.Digest) boltseal.Reference {
+func withDigest(ref boltseal.Reference, d digest.Digest) boltseal.Reference {
 	ref.Tag = ""
 	return ref.WithDigest(d)
 }
 
-func to(ref boltseal.Reference) target {
+func targetOf(ref boltseal.Reference) target {
 	if ref.Digest != "" {
 		ref.Tag = ""
 	}
 	return target{ref: ref.String(), host: ref.Registry}
 }
 
-// clip cuts a text to at most most bytes.
-func clip(s string, most int) string {
+// truncateText cuts a text to at most most bytes.
+func truncateText(s string, most int) string {
 	if len(s) <= most {
 		return s
 	}

@@ -35,7 +35,7 @@ func TestIdentify(t *testing.T) {
 		// An image volume, of which nodes say nothing.
 		{"reg.example/models:3", "", "reg.example/models:3", ""},
 	} {
-		got := identify(use{c.spec, c.id})
+		got := identifyImage(use{c.spec, c.id})
 		if got.ref != c.ref || got.other != c.other || got.name() != c.ref || !strings.HasPrefix(got.ref, got.host+"/") {
 			t.Errorf("%s as %s: %+v", c.spec, c.id, got)
 		}
@@ -50,12 +50,12 @@ func TestLocalImages(t *testing.T) {
 		{"reg.example/app:1", "sha256:" + hexA}, {"reg.example/app:1", "docker://sha256:" + hexA}, {"app", hexA},
 		{"reg.example/app:1", "reg.example/app:1"}, {"reg.example/app:1", "unheard-of://of/this kind"}, {"sha256:" + hexA, "sha256:" + hexA},
 	} {
-		got := identify(c)
+		got := identifyImage(c)
 		if got.ref != "" || got.problem.Cause != boltseal.CauseLocalImage || got.problem.Remedy == "" || got.name() != c.spec {
 			t.Errorf("%+v: %+v", c, got)
 		}
 	}
-	if got := identify(use{"Not An Image", ""}); got.ref != "" || got.problem.Cause != boltseal.CauseInvalidReference {
+	if got := identifyImage(use{"Not An Image", ""}); got.ref != "" || got.problem.Cause != boltseal.CauseInvalidReference {
 		t.Errorf("%+v", got)
 	}
 }
@@ -67,8 +67,8 @@ func FuzzIdentify(f *testing.F) {
 	f.Add("reg.example/app:1", hexA)
 	f.Add("app", "://@")
 	f.Fuzz(func(t *testing.T, spec, id string) {
-		weight.Bound{Floor: 16 << 10, Times: 64}.Check(t, len(spec)+len(id), func() { _ = identify(use{spec, id}) })
-		got := identify(use{spec, id})
+		weight.Bound{Floor: 16 << 10, Times: 64}.Check(t, len(spec)+len(id), func() { _ = identifyImage(use{spec, id}) })
+		got := identifyImage(use{spec, id})
 		if (got.ref == "") == (got.problem == boltseal.Reason{}) {
 			t.Fatalf("neither an image nor a problem, or both: %+v", got)
 		}

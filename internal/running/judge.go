@@ -305,7 +305,7 @@ func (j *Judge) verdictOf(before verdict, a *memo.Answer, now time.Time) verdict
 		// Spread, so that what was asked together is not asked together again.
 		v.until = now.Add(j.o.Recheck - time.Duration(rand.Int64N(int64(j.o.Recheck)/4+1)))
 		if !a.Expires.IsZero() && a.Expires.Before(v.until) {
-			v.until = later(a.Expires, now.Add(leastRecheck))
+			v.until = laterOf(a.Expires, now.Add(leastRecheck))
 		}
 	case boltseal.Unknown:
 		v.outages = before.outages + 1
@@ -316,7 +316,7 @@ func (j *Judge) verdictOf(before verdict, a *memo.Answer, now time.Time) verdict
 	return v
 }
 
-func later(a, b time.Time) time.Time {
+func laterOf(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a
 	}

@@ -123,7 +123,7 @@ func (j *Judge) askOwner(ctx context.Context, o owned) ([]string, error) {
 func (j *Judge) exemption(s *sort, d demand, now time.Time) *integrity.Exemption {
 	if e := d.claimed; e != nil && !e.Over(now) {
 		if o := unpackOwner(s.owner.Value()); o != nil {
-			if n, ok := j.owners[owned{s.namespace, *o}]; ok && slices.ContainsFunc(n.images, func(image string) bool { return runs(d.image, image) }) {
+			if n, ok := j.owners[owned{s.namespace, *o}]; ok && slices.ContainsFunc(n.images, func(image string) bool { return runsImage(d.image, image) }) {
 				return e
 			}
 		}
@@ -134,9 +134,9 @@ func (j *Judge) exemption(s *sort, d demand, now time.Time) *integrity.Exemption
 	return nil
 }
 
-// runs reports whether a Pod's image is its template's, or that with the digest
+// runsImage reports whether a Pod's image is its template's, or that with the digest
 // that was once verified written behind it.
-func runs(pod, named string) bool {
+func runsImage(pod, named string) bool {
 	if pod == named {
 		return true
 	}

@@ -155,7 +155,7 @@ func (d *demander) target(u use) target {
 	t, ok := d.plan.targets[u]
 	if !ok {
 		if t, ok = d.before[u]; !ok {
-			t = identify(u)
+			t = identifyImage(u)
 		}
 		d.plan.targets[u] = t
 	}

@@ -55,7 +55,7 @@ func usesOf(p *corev1.Pod, drivers integrity.Drivers) []use {
 	}
 	var uses []use
 	add := func(spec, id string) {
-		u := use{clip(spec, maxText), clip(id, maxText)}
+		u := use{truncateText(spec, maxText), truncateText(id, maxText)}
 		if !slices.Contains(uses, u) {
 			uses = append(uses, u)
 		}
@@ -108,12 +108,12 @@ const (
 func packUses(uses []use) string {
 	var b strings.Builder
 	for _, u := range uses {
-		b.WriteString(cleaned(u.spec) + fieldEnd + cleaned(u.id) + entryEnd)
+		b.WriteString(cleanText(u.spec) + fieldEnd + cleanText(u.id) + entryEnd)
 	}
 	return b.String()
 }
 
-func cleaned(s string) string {
+func cleanText(s string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(s, fieldEnd, ""), entryEnd, "")
 }
 
@@ -129,9 +129,9 @@ func unpackUses(s string) (uses []use) {
 // ServiceAccount, and the Secrets that it names.
 func packPulls(p *corev1.PodSpec) string {
 	var b strings.Builder
-	b.WriteString(cleaned(p.ServiceAccountName))
+	b.WriteString(cleanText(p.ServiceAccountName))
 	for _, s := range p.ImagePullSecrets {
-		b.WriteString(fieldEnd + cleaned(s.Name))
+		b.WriteString(fieldEnd + cleanText(s.Name))
 	}
 	return b.String()
 }
@@ -213,12 +213,12 @@ func (v *Inventory) setRow(key types.NamespacedName, r *row) {
 		v.rows[key] = r
 	}
 	v.mu.Unlock()
-	v.tell(!same(old, r))
+	v.tell(!sameRow(old, r))
 }
 
-// same reports whether nothing changed that counts: most updates of Pods are
+// sameRow reports whether nothing changed that counts: most updates of Pods are
 // about their health.
-func same(a, b *row) bool { return a == b || a != nil && b != nil && *a == *b }
+func sameRow(a, b *row) bool { return a == b || a != nil && b != nil && *a == *b }
 
 func (v *Inventory) tell(changed bool) {
 	if changed && v.changed != nil {

@@ -154,7 +154,7 @@ func (n *namespaceReport) count(result openreports.Result, by int) {
 // singleResult is what one image comes to in one workload.
 func singleResult(f *Finding, w *Workload, result openreports.Result) openreports.ReportResult {
 	one := openreports.ReportResult{Policy: f.Policy, Rule: reportRule, Category: reportCategory, Severity: severityOf(f.Outcome, f.Action), Result: result,
-		Scored: f.Action == v1alpha1.Deny, Description: sentence(f), Subjects: subjectOf(f.Namespace, w),
+		Scored: f.Action == v1alpha1.Deny, Description: findingSentence(f), Subjects: subjectOf(f.Namespace, w),
 		Properties: map[string]string{propertyImage: f.Image, propertyPods: strconv.Itoa(w.Pods), propertyCause: string(f.Reason.Cause),
 			propertyID: resultID(f.Namespace, f.Policy, f.Image, f.Exemption, w.APIVersion, w.Kind, w.Name)}}
 	if f.Outcome == Exempt {
@@ -203,14 +203,14 @@ func severityOf(o Outcome, action v1alpha1.EnforcementAction) openreports.Result
 	return "medium"
 }
 
-// sentence is why an image is not trusted, and what to do about it.
-func sentence(f *Finding) string {
-	s := clip(f.Reason.Message, maxMessage)
+// findingSentence is why an image is not trusted, and what to do about it.
+func findingSentence(f *Finding) string {
+	s := truncateText(f.Reason.Message, maxMessage)
 	if f.Outcome == Exempt {
 		return fmt.Sprintf("exempt %s by %q. Found: %s", integrity.Until(f.Until), f.Exemption, s)
 	}
 	if f.Reason.Remedy != "" {
-		s += ". What to do: " + clip(f.Reason.Remedy, maxMessage/2)
+		s += ". What to do: " + truncateText(f.Reason.Remedy, maxMessage/2)
 	}
 	return s
 }
@@ -271,9 +271,9 @@ func (n *namespaceReport) results(namespace string, most int) []openreports.Repo
 	return out
 }
 
-// fit returns how many single results each report may have so that all come to at
+// fitBudget returns how many single results each report may have so that all come to at
 // most budget bytes.
-func fit(reports map[string]*namespaceReport, budget int) int {
+func fitBudget(reports map[string]*namespaceReport, budget int) int {
 	for _, most := range mostResults {
 		total := 0
 		for _, n := range reports {

@@ -57,7 +57,7 @@ func TestReportsFit(t *testing.T) {
 	for _, c := range []struct{ namespaces, images int }{{1, 10}, {100, 20}, {1, 2000}, {500, 40}} {
 		r := manyFindings(c.namespaces, c.images)
 		all := reportsOf(r)
-		most := fit(all, DefaultReportBytes)
+		most := fitBudget(all, DefaultReportBytes)
 		bytes, results := sizeOfReports(t, all, most, r.At)
 		t.Logf("%d namespaces with %d images each: %d results, %d bytes", c.namespaces, c.images, results, bytes)
 		if bytes > DefaultReportBytes {
@@ -100,7 +100,7 @@ func TestReportOfANamespace(t *testing.T) {
 	if !all["slow"].pending || all["shop"].pending {
 		t.Error("what is pending is not known")
 	}
-	first := all["shop"].report("shop", fit(all, DefaultReportBytes), nil, r.At)
+	first := all["shop"].report("shop", fitBudget(all, DefaultReportBytes), nil, r.At)
 	if first.Summary != (openreports.ReportSummary{Pass: 2, Fail: 1, Warn: 1, Error: 1}) || first.Labels[ManagedByLabel] != ManagedBy {
 		t.Errorf("%+v", first)
 	}

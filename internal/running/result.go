@@ -144,19 +144,19 @@ func (j *Judge) result(p *plan) *Result {
 			if exempt != nil {
 				o = Exempt
 			}
-			all = worse(all, o)
-			note(byPolicy, d.policy, o)
-			note(images, name, o)
+			all = worseOutcome(all, o)
+			noteWorst(byPolicy, d.policy, o)
+			noteWorst(images, name, o)
 			if perPolicy[d.policy] == nil {
 				perPolicy[d.policy] = map[string]Outcome{}
 			}
-			note(perPolicy[d.policy], name, o)
+			noteWorst(perPolicy[d.policy], name, o)
 			key := findingKey{s.namespace, d.policy, d.unit, exempt}
 			f := findings[key]
 			if f == nil {
 				f = &Finding{Namespace: s.namespace, Policy: totals[d.policy].Name, Action: totals[d.policy].Action, Image: name, Outcome: o}
 				if v := known[d.unit]; v != nil {
-					f.signers, f.Signer = v.signers, clip(v.signers.Subjects(), maxSigner)
+					f.signers, f.Signer = v.signers, truncateText(v.signers.Subjects(), maxSigner)
 					if o != Trusted {
 						f.Reason = v.reason
 					}
@@ -189,10 +189,10 @@ func (j *Judge) result(p *plan) *Result {
 	return r
 }
 
-// note keeps the worst outcome of each key.
-func note[K comparable](m map[K]Outcome, key K, o Outcome) {
+// noteWorst keeps the worst outcome of each key.
+func noteWorst[K comparable](m map[K]Outcome, key K, o Outcome) {
 	if before, ok := m[key]; ok {
-		o = worse(before, o)
+		o = worseOutcome(before, o)
 	}
 	m[key] = o
 }

@@ -71,9 +71,9 @@ func (o Outcome) MarshalText() ([]byte, error) { return []byte(o.String()), nil 
 // Outcomes lists all outcomes.
 func Outcomes() []Outcome { return []Outcome{Pending, Trusted, Exempt, Unknown, NotTrusted} }
 
-// worse is the outcome of two things that must both be trusted. What is pending
+// worseOutcome is the outcome of two things that must both be trusted. What is pending
 // hides nothing that is known to be wrong, and is not trusted yet.
-func worse(a, b Outcome) Outcome {
+func worseOutcome(a, b Outcome) Outcome {
 	rank := func(o Outcome) int {
 		switch o {
 		case Trusted:

@@ -76,7 +76,7 @@ func findFirst(r *Result) map[string]firstFindings {
 
 func auditViolation(f *Finding) v1alpha1.AuditViolation {
 	return v1alpha1.AuditViolation{Namespace: f.Namespace, Image: f.Image, Pods: int32(f.Pods), Pod: f.First[0].Name,
-		Reason: string(f.Reason.Cause), Message: clip(f.Reason.Message, maxStatusText), Signer: f.Signer}
+		Reason: string(f.Reason.Cause), Message: truncateText(f.Reason.Message, maxStatusText), Signer: f.Signer}
 }
 
 // statuses brings the status of every policy up to a result.
@@ -220,7 +220,7 @@ func (w *writer) tell(r *Result) {
 			told++
 			p := f.First[0]
 			w.events.Event(&corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: p.Namespace, Name: p.Name, UID: p.uid}, corev1.EventTypeWarning, ReasonUntrusted,
-				clip(fmt.Sprintf("runs %s, which is not trusted: %s; required by policy %q", f.Image, sentence(f), f.Policy), maxEvent))
+				truncateText(fmt.Sprintf("runs %s, which is not trusted: %s; required by policy %q", f.Image, findingSentence(f), f.Policy), maxEvent))
 		case !w.seen[v]:
 			left[f.Policy]++
 		}

@@ -57,7 +57,7 @@ func trustedBy(r *Result) map[string]trusted {
 		var t trusted
 		for set, g := range of {
 			g.Images = int32(len(g.images))
-			if g.Signers = certificates(set); len(g.Signers) == 0 {
+			if g.Signers = setCertificates(set); len(g.Signers) == 0 {
 				t.otherwise += g.Images
 				continue
 			}
@@ -77,8 +77,8 @@ func trustedBy(r *Result) map[string]trusted {
 	return out
 }
 
-// certificates are a set's, nil where they are too many to tell.
-func certificates(set signers.Set) (out []v1alpha1.SigningCertificate) {
+// setCertificates are a set's, nil where they are too many to tell.
+func setCertificates(set signers.Set) (out []v1alpha1.SigningCertificate) {
 	all := set.All()
 	if len(all) > maxSigners {
 		return nil
@@ -87,9 +87,9 @@ func certificates(set signers.Set) (out []v1alpha1.SigningCertificate) {
 		if len(s.Issuers) > maxIssuers {
 			return nil
 		}
-		c := v1alpha1.SigningCertificate{Subject: clip(s.Subject, maxSigner), Fingerprint: s.Fingerprint}
+		c := v1alpha1.SigningCertificate{Subject: truncateText(s.Subject, maxSigner), Fingerprint: s.Fingerprint}
 		for _, i := range s.Issuers {
-			c.Issuers = append(c.Issuers, clip(i, maxSigner))
+			c.Issuers = append(c.Issuers, truncateText(i, maxSigner))
 		}
 		out = append(out, c)
 	}

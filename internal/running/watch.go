@@ -59,7 +59,7 @@ func List(ctx context.Context, config *rest.Config, namespace string, drivers in
 		}
 		v.AddNamespace(ns.Name, ns.Labels)
 	} else {
-		err := pages(func(o metav1.ListOptions) (string, error) {
+		err := eachPage(func(o metav1.ListOptions) (string, error) {
 			list, err := core.Namespaces().List(ctx, o)
 			if err != nil {
 				return "", err
@@ -73,7 +73,7 @@ func List(ctx context.Context, config *rest.Config, namespace string, drivers in
 			return nil, fmt.Errorf("namespaces: %w", err)
 		}
 	}
-	err = pages(func(o metav1.ListOptions) (string, error) {
+	err = eachPage(func(o metav1.ListOptions) (string, error) {
 		list, err := core.Pods(namespace).List(ctx, o)
 		if err != nil {
 			return "", err
@@ -91,7 +91,7 @@ func List(ctx context.Context, config *rest.Config, namespace string, drivers in
 	return v, nil
 }
 
-func pages(page func(metav1.ListOptions) (string, error), o metav1.ListOptions) error {
+func eachPage(page func(metav1.ListOptions) (string, error), o metav1.ListOptions) error {
 	o.Limit = pageSize
 	for {
 		next, err := page(o)

@@ -76,7 +76,7 @@ func (w *writer) list(ctx context.Context) error {
 		return nil
 	}
 	reports := map[string]*written{}
-	err := pages(func(o metav1.ListOptions) (string, error) {
+	err := eachPage(func(o metav1.ListOptions) (string, error) {
 		o.LabelSelector = ManagedByLabel + "=" + ManagedBy
 		ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 		defer cancel()
@@ -155,7 +155,7 @@ func (w *writer) writeReports(ctx context.Context, r *Result) error {
 		return nil
 	}
 	all := reportsOf(r)
-	most, now := fit(all, w.a.o.ReportBytes), r.At
+	most, now := fitBudget(all, w.a.o.ReportBytes), r.At
 	var errs failures
 	for _, ns := range slices.Sorted(maps.Keys(all)) {
 		n, old := all[ns], w.reports[ns]

@@ -69,11 +69,11 @@ func (m *Maker) Fill(d Definition) ([]byte, error) {
 	}
 	at := &doc
 	for _, name := range []string{"spec", "versions", "schema", "openAPIV3Schema", "properties", "spec", "properties", "parameters"} {
-		if at = member(at, name); at == nil {
+		if at = yamlMember(at, name); at == nil {
 			return nil, fmt.Errorf("%s has no %s", d.File, name)
 		}
 	}
-	if old := member(at, "description"); old != nil {
+	if old := yamlMember(at, "description"); old != nil {
 		s.Description = old.Value
 	}
 	b, err := sigsyaml.Marshal(s)
@@ -93,9 +93,9 @@ func (m *Maker) Fill(d Definition) ([]byte, error) {
 	return out.Bytes(), err
 }
 
-// member is a member of a mapping, of the first item of a list, or of a document's
+// yamlMember is a member of a mapping, of the first item of a list, or of a document's
 // content.
-func member(n *yaml.Node, name string) *yaml.Node {
+func yamlMember(n *yaml.Node, name string) *yaml.Node {
 	if n.Kind == yaml.DocumentNode || n.Kind == yaml.SequenceNode {
 		if len(n.Content) != 1 {
 			return nil
@@ -110,8 +110,8 @@ func member(n *yaml.Node, name string) *yaml.Node {
 	return nil
 }
 
-// encode writes a schema as a file has it.
-func encode(v any) ([]byte, error) {
+// encodeSchema writes a schema as a file has it.
+func encodeSchema(v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)

@@ -47,12 +47,12 @@ func (m *Maker) Files(all []Definition) (map[string][]byte, error) {
 		})
 		file := maps.Clone(s)
 		file["$schema"] = draft
-		if out[strings.ToLower(kind)+".json"], err = encode(file); err != nil {
+		if out[strings.ToLower(kind)+".json"], err = encodeSchema(file); err != nil {
 			return nil, err
 		}
 	}
 	var err error
-	out[All], err = encode(node{"$schema": draft, "title": "Boltseal", "description": "Resources of Boltseal and of Ratify; resources of other kinds pass.",
+	out[All], err = encodeSchema(node{"$schema": draft, "title": "Boltseal", "description": "Resources of Boltseal and of Ratify; resources of other kinds pass.",
 		"type": "object", "allOf": cases, "definitions": definitions})
 	return out, err
 }
@@ -68,7 +68,7 @@ func (m *Maker) resource(d Definition, version string) (node, error) {
 		return nil, err
 	}
 	kind := d.CRD.Spec.Names.Kind
-	s := plain(in, false)
+	s := plainSchema(in, false)
 	s["title"] = kind
 	properties, ok := s["properties"].(node)
 	if !ok {
@@ -120,14 +120,14 @@ func (m *Maker) cases(base string) (out []any, err error) {
 		for _, f := range fields {
 			named = append(named, node{"properties": node{f: node{"const": t.Name}}, "required": []any{f}})
 		}
-		out = append(out, node{"if": node{"anyOf": named}, "then": node{"properties": node{"parameters": plain(s, true)}}})
+		out = append(out, node{"if": node{"anyOf": named}, "then": node{"properties": node{"parameters": plainSchema(s, true)}}})
 	}
 	return out, nil
 }
 
-// plain is a schema of a CustomResourceDefinition as JSON Schema. Where strict is set,
+// plainSchema is a schema of a CustomResourceDefinition as JSON Schema. Where strict is set,
 // what is not named is wrong although the API server would keep it.
-func plain(s apiextensionsv1.JSONSchemaProps, strict bool) node {
+func plainSchema(s apiextensionsv1.JSONSchemaProps, strict bool) node {
 	out := node{}
 	put := func(name string, v any, there bool) {
 		if there {
@@ -172,18 +172,18 @@ func plain(s apiextensionsv1.JSONSchemaProps, strict bool) node {
 		out["required"] = required
 	}
 	if s.Items != nil && s.Items.Schema != nil {
-		out["items"] = plain(*s.Items.Schema, strict)
+		out["items"] = plainSchema(*s.Items.Schema, strict)
 	}
 	if len(s.Properties) > 0 {
 		properties := node{}
 		for name, p := range s.Properties {
-			properties[name] = plain(p, strict)
+			properties[name] = plainSchema(p, strict)
 		}
 		out["properties"] = properties
 	}
 	switch {
 	case s.AdditionalProperties != nil && s.AdditionalProperties.Schema != nil:
-		out["additionalProperties"] = plain(*s.AdditionalProperties.Schema, strict)
+		out["additionalProperties"] = plainSchema(*s.AdditionalProperties.Schema, strict)
 	case s.Type == "object" && len(s.Properties) > 0 && (!keeps || strict):
 		out["additionalProperties"] = false
 	}

@@ -48,7 +48,7 @@ func (m *Maker) Parameters(kind string) (*apiextensionsv1.JSONSchemaProps, error
 	if len(all) == 0 {
 		return nil, nil
 	}
-	out := together(all)
+	out := mergeVariants(all)
 	for name, p := range out.Properties {
 		if len(all) == 1 {
 			p.Description = all[0].of[0] + ": " + p.Description
@@ -65,17 +65,17 @@ type variant struct {
 	schema apiextensionsv1.JSONSchemaProps
 }
 
-// together is a schema that takes what any of the variants does, with descriptions
+// mergeVariants is a schema that takes what any of the variants does, with descriptions
 // that say whose each field is.
-func together(all []variant) apiextensionsv1.JSONSchemaProps {
+func mergeVariants(all []variant) apiextensionsv1.JSONSchemaProps {
 	out := *all[0].schema.DeepCopy()
-	out.Description = described(all)
+	out.Description = describeVariants(all)
 	fields := map[string][]variant{}
 	var items []variant
 	for _, v := range all {
 		switch s := v.schema; {
 		case s.Type == "" || s.Type != out.Type, (s.AdditionalProperties == nil) != (out.AdditionalProperties == nil):
-			return apiextensionsv1.JSONSchemaProps{Description: out.Description, XPreserveUnknownFields: ptr(true)}
+			return apiextensionsv1.JSONSchemaProps{Description: out.Description, XPreserveUnknownFields: pointerTo(true)}
 		case s.Type == "array":
 			items = append(items, variant{v.of, *s.Items.Schema})
 		default:
@@ -88,12 +88,12 @@ func together(all []variant) apiextensionsv1.JSONSchemaProps {
 		return out
 	}
 	if len(items) > 0 {
-		one := together(items)
+		one := mergeVariants(items)
 		out.Items = &apiextensionsv1.JSONSchemaPropsOrArray{Schema: &one}
 	}
 	for name, vs := range fields {
-		p := together(vs)
-		p.Description = described(vs)
+		p := mergeVariants(vs)
+		p.Description = describeVariants(vs)
 		if out.Properties == nil {
 			out.Properties = map[string]apiextensionsv1.JSONSchemaProps{}
 		}
@@ -102,8 +102,8 @@ func together(all []variant) apiextensionsv1.JSONSchemaProps {
 	return out
 }
 
-// described are the descriptions of variants, each once, with whose it is.
-func described(all []variant) string {
+// describeVariants are the descriptions of variants, each once, with whose it is.
+func describeVariants(all []variant) string {
 	var texts []string
 	of := map[string][]string{}
 	for _, v := range all {
@@ -122,16 +122,16 @@ func described(all []variant) string {
 	return strings.Join(texts, " ")
 }
 
-func ptr[T any](v T) *T { return &v }
+func pointerTo[T any](v T) *T { return &v }
 
 var (
 	unmarshaler = reflect.TypeFor[json.Unmarshaler]()
 	rawMessage  = reflect.TypeFor[json.RawMessage]()
 )
 
-// anything is kept, whatever it is.
-func anything() apiextensionsv1.JSONSchemaProps {
-	return apiextensionsv1.JSONSchemaProps{XPreserveUnknownFields: ptr(true)}
+// anySchema is kept, whatever it is.
+func anySchema() apiextensionsv1.JSONSchemaProps {
+	return apiextensionsv1.JSONSchemaProps{XPreserveUnknownFields: pointerTo(true)}
 }
 
 // schema is that of a type as the decoder reads it, which takes null for what is not
@@ -141,12 +141,12 @@ func (m *Maker) schema(t reflect.Type) (s apiextensionsv1.JSONSchemaProps, err e
 		t = t.Elem()
 	}
 	if t == rawMessage || reflect.PointerTo(t).Implements(unmarshaler) {
-		return anything(), nil
+		return anySchema(), nil
 	}
 	s.Nullable = true
 	switch t.Kind() {
 	case reflect.Struct:
-		s.Type, s.XPreserveUnknownFields = "object", ptr(true)
+		s.Type, s.XPreserveUnknownFields = "object", pointerTo(true)
 		s.Properties = map[string]apiextensionsv1.JSONSchemaProps{}
 		if err := m.fields(t, s.Properties); err != nil {
 			return s, err
@@ -218,9 +218,9 @@ func (m *Maker) field(t reflect.Type, f reflect.StructField, name string) (s api
 		one, err := m.authProvider()
 		return apiextensionsv1.JSONSchemaProps{Type: "array", Nullable: true, Items: &apiextensionsv1.JSONSchemaPropsOrArray{Schema: &one}}, err
 	case f.Type == rawMessage && name == "verificationCertStores":
-		return apiextensionsv1.JSONSchemaProps{Type: "object", Nullable: true, XPreserveUnknownFields: ptr(true)}, nil
+		return apiextensionsv1.JSONSchemaProps{Type: "object", Nullable: true, XPreserveUnknownFields: pointerTo(true)}, nil
 	case f.Type == rawMessage && name == "certificates": // a list, or older forms, one of them a text
-		return anything(), nil
+		return anySchema(), nil
 	case f.Type == rawMessage || f.Type.Kind() == reflect.Slice && f.Type.Elem() == rawMessage:
 		return s, fmt.Errorf("%s.%s decodes itself: say here in which shape", t, f.Name)
 	}
@@ -240,7 +240,7 @@ func (m *Maker) authProvider() (apiextensionsv1.JSONSchemaProps, error) {
 		}
 		all = append(all, variant{[]string{t.Name}, s})
 	}
-	out := together(all)
+	out := mergeVariants(all)
 	out.Description = "What there is beside name depends on it."
 	var names []string
 	for _, t := range compile.AuthProviderTypes() {

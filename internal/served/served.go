@@ -41,15 +41,15 @@ func Kinds(ctx context.Context, d Discovery, gv schema.GroupVersion) (map[string
 	}
 	for _, r := range list.APIResources {
 		if !strings.Contains(r.Name, "/") {
-			known[r.Kind] = !ending(r)
+			known[r.Kind] = !isEnding(r)
 		}
 	}
 	return known, nil
 }
 
-// ending reports whether a resource's definition is being deleted: then its objects
+// isEnding reports whether a resource's definition is being deleted: then its objects
 // can be deleted, and none be created (Kubernetes, CustomResourceDefinition,
 // condition Terminating).
-func ending(r metav1.APIResource) bool {
+func isEnding(r metav1.APIResource) bool {
 	return slices.Contains(r.Verbs, "delete") && !slices.Contains(r.Verbs, "create")
 }

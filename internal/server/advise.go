@@ -34,15 +34,15 @@ func (s *Server) advise(in *question) reply {
 	c, err := admission.DecodeChange(in.body)
 	switch {
 	case c.UID == "":
-		return refuse(http.StatusBadRequest, "%v", err)
+		return refusedReply(http.StatusBadRequest, "%v", err)
 	case err != nil, s.o.Advise == nil:
-		return encode(c.UID, admission.Answer{Allowed: true})
+		return encodeAnswer(c.UID, admission.Answer{Allowed: true})
 	}
 	select {
 	case s.advising <- struct{}{}:
 		defer func() { <-s.advising }()
 	default:
-		return encode(c.UID, admission.Answer{Allowed: true})
+		return encodeAnswer(c.UID, admission.Answer{Allowed: true})
 	}
 	deadline := in.start.Add(adviceTime)
 	if in.deadline.Before(deadline) {
@@ -50,7 +50,7 @@ func (s *Server) advise(in *question) reply {
 	}
 	ctx, cancel := context.WithDeadline(in.ctx, deadline)
 	defer cancel()
-	return encode(c.UID, admission.Answer{Allowed: true, Warnings: fewWarnings(s.o.Advise(ctx, c, in.proven))})
+	return encodeAnswer(c.UID, admission.Answer{Allowed: true, Warnings: fewWarnings(s.o.Advise(ctx, c, in.proven))})
 }
 
 // fewWarnings bounds warnings, and makes each one line.

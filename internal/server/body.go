@@ -108,13 +108,13 @@ func (s *share) readAll(r *http.Request, buf []byte, most int, deadline time.Tim
 			if timer == nil {
 				return buf, nil
 			}
-			return buf, supported(timer.SetReadDeadline(time.Time{}))
+			return buf, ignoreUnsupported(timer.SetReadDeadline(time.Time{}))
 		case err != nil:
 			return buf, err
 		}
 		if timer == nil { // most bodies come at once, and need none
 			timer = http.NewResponseController(s.w)
-			if err := supported(timer.SetReadDeadline(deadline)); err != nil {
+			if err := ignoreUnsupported(timer.SetReadDeadline(deadline)); err != nil {
 				return buf, err
 			}
 		}
@@ -128,8 +128,8 @@ func (s *share) readAll(r *http.Request, buf []byte, most int, deadline time.Tim
 	}
 }
 
-// supported passes over what a kind of connection cannot do.
-func supported(err error) error {
+// ignoreUnsupported passes over what a kind of connection cannot do.
+func ignoreUnsupported(err error) error {
 	if errors.Is(err, http.ErrNotSupported) {
 		return nil
 	}

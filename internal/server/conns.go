@@ -54,7 +54,7 @@ func (t *connTable) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		c := &countedConn{Conn: conn, table: t, from: remote(conn.RemoteAddr().String()), since: t.clock()}
+		c := &countedConn{Conn: conn, table: t, from: remoteNetwork(conn.RemoteAddr().String()), since: t.clock()}
 		victim, ok := t.add(c)
 		if victim != nil {
 			_ = victim.Close()
@@ -73,7 +73,7 @@ func (t *connTable) add(c *countedConn) (victim *countedConn, ok bool) {
 	defer t.mu.Unlock()
 	switch mine := t.byAddr[c.from]; {
 	case len(mine) >= t.mostOfAddr:
-		victim = longest(mine)
+		victim = longestWaiting(mine)
 	case t.open >= t.most:
 		var largest map[*countedConn]struct{}
 		for _, conns := range t.byAddr {
@@ -81,7 +81,7 @@ func (t *connTable) add(c *countedConn) (victim *countedConn, ok bool) {
 				largest = conns
 			}
 		}
-		victim = longest(largest)
+		victim = longestWaiting(largest)
 	default:
 		t.put(c)
 		return nil, true
@@ -94,9 +94,9 @@ func (t *connTable) add(c *countedConn) (victim *countedConn, ok bool) {
 	return victim, true
 }
 
-// longest is the connection that waits for a whole request for longest, an idle one
+// longestWaiting is the connection that waits for a whole request for longest, an idle one
 // where none does, nil where all are being answered.
-func longest(conns map[*countedConn]struct{}) (found *countedConn) {
+func longestWaiting(conns map[*countedConn]struct{}) (found *countedConn) {
 	for c := range conns {
 		switch {
 		case c.whole.Load() > 0:
@@ -159,16 +159,16 @@ func (c *countedConn) Close() error {
 	return c.Conn.Close()
 }
 
-// changed is http.Server's ConnState.
-func changed(conn net.Conn, state http.ConnState) {
-	if c := counted(conn); c != nil && (state == http.StateActive || state == http.StateIdle) {
+// connState is http.Server's ConnState.
+func connState(conn net.Conn, state http.ConnState) {
+	if c := countedOf(conn); c != nil && (state == http.StateActive || state == http.StateIdle) {
 		c.table.mu.Lock()
 		defer c.table.mu.Unlock()
 		c.idle, c.since = state == http.StateIdle, c.table.clock()
 	}
 }
 
-func counted(conn net.Conn) *countedConn {
+func countedOf(conn net.Conn) *countedConn {
 	if above, ok := conn.(interface{ NetConn() net.Conn }); ok { // TLS, or one whose first byte was read
 		conn = above.NetConn()
 	}
@@ -178,17 +178,17 @@ func counted(conn net.Conn) *countedConn {
 
 type connKey struct{}
 
-// connected is http.Server's ConnContext.
-func connected(ctx context.Context, conn net.Conn) context.Context {
-	if c := counted(conn); c != nil {
+// connContext is http.Server's ConnContext.
+func connContext(ctx context.Context, conn net.Conn) context.Context {
+	if c := countedOf(conn); c != nil {
 		return context.WithValue(ctx, connKey{}, c)
 	}
 	return ctx
 }
 
-// answering says that the connection of a request has one that is whole, until done
+// markAnswering says that the connection of a request has one that is whole, until done
 // is called.
-func answering(ctx context.Context) (done func()) {
+func markAnswering(ctx context.Context) (done func()) {
 	c, _ := ctx.Value(connKey{}).(*countedConn)
 	if c == nil {
 		return func() {}

@@ -54,7 +54,7 @@ func TestConnectionsAreCountedByAddress(t *testing.T) {
 	}
 	honest, hc := dial("10.0.0.1:1")
 	idle, ic := dial("10.0.0.2:1")
-	changed(ic, http.StateIdle)
+	connState(ic, http.StateIdle)
 	served, sc := dial("10.0.0.2:2")
 	sc.whole.Add(1)
 	slow, _ := dial("10.0.0.2:3")

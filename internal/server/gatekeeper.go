@@ -52,11 +52,11 @@ const maxBatch = 512
 // batch makes room for n keys, all zero.
 func (s *Server) batch(n int) *batch {
 	b, _ := s.batches.Get().(*batch)
-	b.asked, b.items, b.answers, b.times, b.images = sized(b.asked, n), sized(b.items, n), sized(b.answers, n), sized(b.times, n), sized(b.images, n)
+	b.asked, b.items, b.answers, b.times, b.images = resizeSlice(b.asked, n), resizeSlice(b.items, n), resizeSlice(b.answers, n), resizeSlice(b.times, n), resizeSlice(b.images, n)
 	return b
 }
 
-func sized[T any](v []T, n int) []T {
+func resizeSlice[T any](v []T, n int) []T {
 	if cap(v) < n {
 		return make([]T, n)
 	}
@@ -96,7 +96,7 @@ func (s *Server) take(b *batch, snap *snapshot.Snapshot, q externaldata.Request)
 func (s *Server) gatekeeper(in *question) (q externaldata.Request, snap *snapshot.Snapshot, problem reply) {
 	done, ok := s.decoding(in)
 	if !ok {
-		return q, nil, full()
+		return q, nil, fullReply()
 	}
 	defer done()
 	defer func(start time.Time) { in.spent.Decode = s.o.Clock().Sub(start) - in.spent.Body }(in.start)

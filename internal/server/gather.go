@@ -77,7 +77,7 @@ func (s *Server) gatherGroup(g *gathered, in *question, snap *snapshot.Snapshot,
 	if choice.Withheld {
 		for i := range images {
 			if images[i].Found.Decision != boltseal.Allow {
-				images[i].Found.Reason = stranger(images[i].Found.Reason)
+				images[i].Found.Reason = strangerReason(images[i].Found.Reason)
 			}
 		}
 	}

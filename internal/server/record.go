@@ -51,7 +51,7 @@ func (s *Server) count(v *integrity.Verdict) {
 }
 
 func (s *Server) auditReview(in *question, snap *snapshot.Snapshot, id string, q *admission.Request, v *integrity.Verdict, found gathered) {
-	d := audit.Decision{ID: id, Time: in.start.UTC(), Source: sourceAdmission, Decision: outcome(v), Took: s.o.Clock().Sub(in.start), Spent: in.spent, TraceID: in.trace.ID(), Generation: snap.Generation,
+	d := audit.Decision{ID: id, Time: in.start.UTC(), Source: sourceAdmission, Decision: verdictOutcome(v), Took: s.o.Clock().Sub(in.start), Spent: in.spent, TraceID: in.trace.ID(), Generation: snap.Generation,
 		Request: &audit.Request{UID: q.UID, Kind: q.Kind, Namespace: q.Namespace, Name: q.Name, Operation: q.Operation, User: q.User, DryRun: q.DryRun},
 		Images:  make([]audit.Image, len(v.Images))}
 	for _, a := range v.Applied {
@@ -80,8 +80,8 @@ func (s *Server) auditReview(in *question, snap *snapshot.Snapshot, id string, q
 	s.o.Audit.Decision(&d)
 }
 
-// outcome is the whole object's: what its images came to, and what was made of it.
-func outcome(v *integrity.Verdict) string {
+// verdictOutcome is the whole object's: what its images came to, and what was made of it.
+func verdictOutcome(v *integrity.Verdict) string {
 	fails, exempt := 0, false
 	for _, a := range v.Applied {
 		fails += a.Fails

@@ -53,9 +53,9 @@ type share struct {
 	gone bool
 }
 
-// remote is the address that r came from; of IPv6 the network of 64 bits, of which
+// remoteNetwork is the address that r came from; of IPv6 the network of 64 bits, of which
 // everybody has as many addresses as he likes.
-func remote(address string) netip.Addr {
+func remoteNetwork(address string) netip.Addr {
 	ap, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return netip.Addr{}

@@ -163,7 +163,7 @@ func TestRemoteAddresses(t *testing.T) {
 		"10.1.2.3:4": "10.1.2.3", "[::ffff:10.1.2.3]:4": "10.1.2.3", "[fe80::1%eth0]:4": "fe80::",
 		"[2001:db8:1:2:3:4:5:6]:7": "2001:db8:1:2::", "[2001:db8:1:2::1]:7": "2001:db8:1:2::", "pipe": "invalid IP", "": "invalid IP",
 	} {
-		if got := fmt.Sprint(remote(in)); got != want {
+		if got := fmt.Sprint(remoteNetwork(in)); got != want {
 			t.Errorf("%q: %s, want %s", in, got, want)
 		}
 	}

@@ -66,7 +66,7 @@ func Run(ctx context.Context, endpoints []Endpoint, leaving func(), grace, drain
 			WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
 			HTTP2:     &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 			ErrorLog:  log.New(complaints{logger}, "", 0),
-			ConnState: changed, ConnContext: connected,
+			ConnState: connState, ConnContext: connContext,
 		}
 		servers[i] = srv
 		listener := newConnTable(e.Listener, maxConns, maxConnsOfAddr)

@@ -222,7 +222,7 @@ type reply struct {
 	pooled  *[]byte // where body came from, to be given back
 }
 
-func refuse(status int, format string, a ...any) reply {
+func refusedReply(status int, format string, a ...any) reply {
 	return reply{status: status, body: fmt.Appendf(nil, format+"\n", a...)}
 }
 
@@ -238,11 +238,11 @@ func (s *Server) handle(endpoint string, maxBytes int, answer func(q *question) 
 	}
 	return func(w http.ResponseWriter, r *http.Request) {
 		start := s.o.Clock()
-		mine := s.roomOf(endpoint).enter(w, remote(r.RemoteAddr), proven)
+		mine := s.roomOf(endpoint).enter(w, remoteNetwork(r.RemoteAddr), proven)
 		defer mine.leave()
 		rep := s.answer(r, mine, endpoint, maxBytes, start, answer)
 		if !mine.set(cap(rep.body)) {
-			rep = s.verdictOn(endpoint, rep.uid, full())
+			rep = s.verdictOn(endpoint, rep.uid, fullReply())
 		}
 		if len(rep.body) > firstBuffer { // smaller ones are soon in the kernel's buffers
 			mine.move(true)
@@ -282,7 +282,7 @@ var jsonType = []string{"application/json"}
 
 func (s *Server) answer(r *http.Request, mine *share, endpoint string, maxBytes int, start time.Time, answer func(*question) reply) (rep reply) {
 	if r.Method != http.MethodPost {
-		return s.verdict(endpoint, nil, refuse(http.StatusMethodNotAllowed, "ask with POST"))
+		return s.verdict(endpoint, nil, refusedReply(http.StatusMethodNotAllowed, "ask with POST"))
 	}
 	parent, span := s.traceOf(r, mine, endpoint)
 	if span != nil {
@@ -298,7 +298,7 @@ func (s *Server) answer(r *http.Request, mine *share, endpoint string, maxBytes 
 	defer func() {
 		if p := recover(); p != nil {
 			s.recovered("a request to "+endpoint, p)
-			rep = refuse(http.StatusInternalServerError, "a fault in Boltseal; its log says more")
+			rep = refusedReply(http.StatusInternalServerError, "a fault in Boltseal; its log says more")
 		}
 		rep = s.verdict(endpoint, front, rep)
 	}()
@@ -315,15 +315,15 @@ func (s *Server) answer(r *http.Request, mine *share, endpoint string, maxBytes 
 	}
 	switch {
 	case errors.Is(err, errTooLarge):
-		return refuse(http.StatusRequestEntityTooLarge, "the request has more than %d bytes", maxBytes)
+		return refusedReply(http.StatusRequestEntityTooLarge, "the request has more than %d bytes", maxBytes)
 	case errors.Is(err, errNoRoom), errors.Is(err, errSlow):
-		return full()
+		return fullReply()
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return refuse(http.StatusRequestTimeout, "the request did not arrive in time")
+		return refusedReply(http.StatusRequestTimeout, "the request did not arrive in time")
 	case err != nil:
-		return refuse(http.StatusBadRequest, "the request did not arrive whole")
+		return refusedReply(http.StatusBadRequest, "the request did not arrive whole")
 	}
-	defer answering(r.Context())()
+	defer markAnswering(r.Context())()
 	q := &question{ctx: r.Context(), from: mine.from, proven: mine.proven, body: body, start: start, deadline: deadline, spent: &mine.spent, trace: parent, span: span}
 	if span != nil {
 		q.ctx = span.Context(q.ctx)
@@ -332,8 +332,8 @@ func (s *Server) answer(r *http.Request, mine *share, endpoint string, maxBytes 
 	return answer(q)
 }
 
-func full() reply {
-	return refuse(http.StatusServiceUnavailable, "Boltseal has no room for more requests; ask again")
+func fullReply() reply {
+	return refusedReply(http.StatusServiceUnavailable, "Boltseal has no room for more requests; ask again")
 }
 
 // budget is the time for an answer, below what its caller waits.

@@ -10,8 +10,8 @@ const (
 	strangerRemedy  = "if the registry is to be read with them, have an administrator start boltseal serve with --admission-client-ca or --admission-trust-network (docs/webhook.md, Who may ask)"
 )
 
-// stranger adds to a reason that credentials were left out, where that may be why.
-func stranger(r boltseal.Reason) boltseal.Reason {
+// strangerReason adds to a reason that credentials were left out, where that may be why.
+func strangerReason(r boltseal.Reason) boltseal.Reason {
 	if r.Cause == boltseal.CauseUnauthorized || r.Cause == boltseal.CauseImageNotFound {
 		r.Message += strangerMessage
 		r.Remedy = strangerRemedy

@@ -81,7 +81,7 @@ func (s *Server) verdictOn(endpoint, uid string, refused reply) reply {
 	default:
 		return refused
 	}
-	rep := encode(uid, a)
+	rep := encodeAnswer(uid, a)
 	if rep.status == 0 {
 		rep.counted = refused.status
 	}
@@ -97,7 +97,7 @@ func (s *share) front(r *http.Request, endpoint string, read []byte, deadline ti
 		return read
 	}
 	defer s.room.front(s.from, -1)
-	if err := supported(http.NewResponseController(s.w).SetReadDeadline(deadline)); err != nil {
+	if err := ignoreUnsupported(http.NewResponseController(s.w).SetReadDeadline(deadline)); err != nil {
 		return read
 	}
 	buf := append(make([]byte, 0, admission.FrontBytes), read...)
@@ -131,9 +131,9 @@ func (rm *room) front(from netip.Addr, n int) bool {
 // nobody judged.
 func (s *Server) unproven(w http.ResponseWriter, r *http.Request, endpoint string, why error) {
 	s.o.Metrics.requests.WithLabelValues(endpoint, "401").Inc()
-	rep := refuse(http.StatusUnauthorized, "%v", why)
+	rep := refusedReply(http.StatusUnauthorized, "%v", why)
 	if isReview(endpoint) && r.Method == http.MethodPost {
-		mine := s.roomOf(endpoint).enter(w, remote(r.RemoteAddr), false)
+		mine := s.roomOf(endpoint).enter(w, remoteNetwork(r.RemoteAddr), false)
 		defer mine.leave()
 		rep = s.verdict(endpoint, mine.front(r, endpoint, nil, s.o.Clock().Add(s.bodyTime(endpoint, r))), rep)
 	}

@@ -20,13 +20,13 @@ const annotationTraceID = "traceID"
 // validate answers whether an object may come into the cluster.
 func (s *Server) validate(in *question) reply {
 	return s.review(in, func(v *integrity.Verdict, q *admission.Request) admission.Answer {
-		return admission.Answer{Allowed: v.Allowed, Message: v.Message, Warnings: append(parameters(q), v.Warnings...), Audit: v.Audit}
+		return admission.Answer{Allowed: v.Allowed, Message: v.Message, Warnings: append(parameterWarnings(q), v.Warnings...), Audit: v.Audit}
 	}, true)
 }
 
-// parameters warns of images that cannot be judged before something is made of the
+// parameterWarnings warns of images that cannot be judged before something is made of the
 // object.
-func parameters(q *admission.Request) []string {
+func parameterWarnings(q *admission.Request) []string {
 	if len(q.Parameters) == 0 {
 		return nil
 	}
@@ -67,28 +67,28 @@ func (s *Server) review(in *question, conclude func(*integrity.Verdict, *admissi
 	in.spent.Decode = s.o.Clock().Sub(in.start) - in.spent.Body
 	switch {
 	case errors.Is(err, errNoRoom):
-		return full()
+		return fullReply()
 	case err != nil && q.UID == "":
-		return refuse(http.StatusBadRequest, "%v", err)
+		return refusedReply(http.StatusBadRequest, "%v", err)
 	case q.Namespace == integrity.KubeSystem || slices.Contains(s.o.Exempt, q.Namespace):
 		// Even where the object could not be read: who it is for is known, and a
 		// cluster must be able to start what it needs to mend itself.
-		return encode(q.UID, admission.Answer{Allowed: true})
+		return encodeAnswer(q.UID, admission.Answer{Allowed: true})
 	case err != nil:
-		return encode(q.UID, admission.Answer{Message: "Boltseal could not read the review, and admits nothing that it could not read: " + err.Error()})
+		return encodeAnswer(q.UID, admission.Answer{Message: "Boltseal could not read the review, and admits nothing that it could not read: " + err.Error()})
 	case q.Exempt != "":
 		a := admission.Answer{Allowed: true}
 		if q.Unknown && final {
 			a.Warnings = []string{q.Exempt + "; its Pods are checked when they are created"}
 		}
-		return encode(q.UID, a)
+		return encodeAnswer(q.UID, a)
 	}
 	snap := s.o.Live.Load()
 	if snap == nil {
 		if !final {
-			return encode(q.UID, admission.Answer{Allowed: true, Warnings: []string{"nothing is pinned: " + s.notReady()}})
+			return encodeAnswer(q.UID, admission.Answer{Allowed: true, Warnings: []string{"nothing is pinned: " + s.notReady()}})
 		}
-		return encode(q.UID, admission.Answer{Message: s.notReady()})
+		return encodeAnswer(q.UID, admission.Answer{Message: s.notReady()})
 	}
 	o := integrity.Object{Kind: q.Kind, Namespace: q.Namespace, Labels: q.Labels}
 	if s.o.NamespaceLabels != nil {
@@ -96,7 +96,7 @@ func (s *Server) review(in *question, conclude func(*integrity.Verdict, *admissi
 	}
 	policies := snap.Policies.Select(o)
 	if len(policies) == 0 {
-		return encode(q.UID, admission.Answer{Allowed: true})
+		return encodeAnswer(q.UID, admission.Answer{Allowed: true})
 	}
 	id := audit.NewID()
 	found := s.gather(in, snap, policies, &q)
@@ -106,7 +106,7 @@ func (s *Server) review(in *question, conclude func(*integrity.Verdict, *admissi
 	s.record(in, snap, id, &q, &v, found, final)
 	if in.span != nil {
 		in.span.Set(spanDecisionID, id)
-		in.span.Set(spanDecision, outcome(&v))
+		in.span.Set(spanDecision, verdictOutcome(&v))
 		in.span.Set(spanNamespace, q.Namespace)
 		in.span.Set(spanKind, q.Kind)
 	}
@@ -118,7 +118,7 @@ func (s *Server) review(in *question, conclude func(*integrity.Verdict, *admissi
 		}
 		a.Audit[annotationTraceID] = in.trace.ID()
 	}
-	return encode(q.UID, a)
+	return encodeAnswer(q.UID, a)
 }
 
 func (s *Server) decode(in *question) (admission.Request, error) {
@@ -130,10 +130,10 @@ func (s *Server) decode(in *question) (admission.Request, error) {
 	return admission.Options{Drivers: s.o.Drivers, Other: s.others}.Decode(in.body)
 }
 
-func encode(uid string, a admission.Answer) reply {
+func encodeAnswer(uid string, a admission.Answer) reply {
 	b, err := admission.Encode(uid, a)
 	if err != nil {
-		return refuse(http.StatusInternalServerError, "%v", fmt.Errorf("the answer could not be written: %w", err))
+		return refusedReply(http.StatusInternalServerError, "%v", fmt.Errorf("the answer could not be written: %w", err))
 	}
 	return reply{uid: uid, body: b}
 }

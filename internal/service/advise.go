@@ -22,9 +22,9 @@ const (
 	adviseAwaitDelete = 100 * time.Millisecond
 )
 
-// advised are the kinds that advice is given on: the resources that are watched, and
+// advisedKinds are the kinds that advice is given on: the resources that are watched, and
 // those of more.
-func advised(more []schema.GroupVersionKind) []schema.GroupVersionKind {
+func advisedKinds(more []schema.GroupVersionKind) []schema.GroupVersionKind {
 	return slices.Concat(controller.Kinds(), more)
 }
 

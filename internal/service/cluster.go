@@ -115,7 +115,7 @@ func (s *Service) apply(c *compile.Cluster) map[compile.Key]*compile.Standing {
 	}
 	s.swap(compiled, policies, m)
 	s.askAbout(policies.Others())
-	forget(m, compiled)
+	forgetAnswers(m, compiled)
 	err := errors.Join(s.cluster.Vanished(), brokenResources(standing))
 	s.server.Loaded(err)
 	text := ""
@@ -142,8 +142,8 @@ func (s *Service) askAbout(others []string) {
 	s.reg.registrar.Ask(others)
 }
 
-// forget forgets the answers of engines that are not there any more.
-func forget(m *memo.Memo, compiled *compile.Compiled) {
+// forgetAnswers forgets the answers of engines that are not there any more.
+func forgetAnswers(m *memo.Memo, compiled *compile.Compiled) {
 	engines := map[*boltseal.Engine]bool{}
 	for _, e := range compiled.Engines() {
 		engines[e] = true

@@ -83,7 +83,7 @@ func (o WebhookOptions) makes(so server.Options) []registrar.Provider {
 // that are watched on whose changes advice is given.
 func (o WebhookOptions) Webhooks(namespace string, exempt []string, more []schema.GroupVersionKind) registrar.Webhooks {
 	return registrar.Webhooks{Namespace: namespace, Service: o.Service, Port: o.Port, PinPath: server.PathPin, ValidatePath: server.PathValidate,
-		AdvisePath: server.PathAdvise, Advised: advised(more), Exempt: exempt, FailurePolicy: o.FailurePolicy, TimeoutSeconds: o.TimeoutSeconds}
+		AdvisePath: server.PathAdvise, Advised: advisedKinds(more), Exempt: exempt, FailurePolicy: o.FailurePolicy, TimeoutSeconds: o.TimeoutSeconds}
 }
 
 // registration is what ties a service to its cluster's webhooks and to Gatekeeper.
@@ -149,7 +149,7 @@ func (s *Service) register(so *server.Options) error {
 	// Whoever has a certificate of --client-ca is somebody the operator named.
 	named := o.TLS.ClientCA != "" && !o.InsecureHTTP
 	so.TrustProvider, so.TrustWebhook = named, named || o.TrustNetwork
-	defer func() { s.unproven = unproven(so) }()
+	defer func() { s.unproven = unprovenEndpoints(so) }()
 	c := o.Cluster
 	if c == nil || o.InsecureHTTP {
 		return nil
@@ -195,8 +195,8 @@ func (s *Service) register(so *server.Options) error {
 	return nil
 }
 
-// unproven names the endpoints where nothing proves who asks.
-func unproven(so *server.Options) string {
+// unprovenEndpoints names the endpoints where nothing proves who asks.
+func unprovenEndpoints(so *server.Options) string {
 	var at []string
 	if so.Webhook == nil && !so.TrustWebhook {
 		at = append(at, "the admission webhook")

@@ -386,7 +386,7 @@ func (s *Service) deps(recalls bool) compile.Deps {
 	deps.Panicked, deps.Keys, deps.Cloud = s.server.Panicked, s.keys.State, s.o.Keys
 	deps.Forgot = func(c *compile.Compiled) {
 		if snap := s.live.Load(); snap != nil && snap.Engines == snapshot.Engines(c) {
-			forget(snap.Memo, c)
+			forgetAnswers(snap.Memo, c)
 		}
 	}
 	if s.cluster != nil {

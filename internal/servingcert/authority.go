@@ -58,7 +58,7 @@ func newAuthority(now time.Time, life time.Duration) (*authority, error) {
 		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
 		KeyUsage: x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
-	cert, err := sign(t, t, key, key)
+	cert, err := signCertificate(t, t, key, key)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func (a *authority) issue(now time.Time, life time.Duration, names []string) (*l
 	}
 	t := &x509.Certificate{
 		SerialNumber: serial,
-		NotBefore:    later(now.Add(-min(maxBackdate, life/10)), a.cert.NotBefore), NotAfter: earlier(now.Add(life), a.cert.NotAfter),
+		NotBefore:    laterOf(now.Add(-min(maxBackdate, life/10)), a.cert.NotBefore), NotAfter: earlierOf(now.Add(life), a.cert.NotAfter),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	for _, n := range names {
@@ -89,7 +89,7 @@ func (a *authority) issue(now time.Time, life time.Duration, names []string) (*l
 			t.Subject.CommonName = n
 		}
 	}
-	cert, err := sign(t, a.cert, key, a.key)
+	cert, err := signCertificate(t, a.cert, key, a.key)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +113,7 @@ func newKey() (*ecdsa.PrivateKey, *big.Int, error) {
 	return key, new(big.Int).SetBytes(b), nil
 }
 
-func sign(t, parent *x509.Certificate, key, by *ecdsa.PrivateKey) (*x509.Certificate, error) {
+func signCertificate(t, parent *x509.Certificate, key, by *ecdsa.PrivateKey) (*x509.Certificate, error) {
 	der, err := x509.CreateCertificate(rand.Reader, t, parent, key.Public(), by)
 	if err != nil {
 		return nil, err
@@ -200,7 +200,7 @@ func readLeaf(cert, key []byte, by *authority, now time.Time, names []string) (*
 	case len(c.ExtKeyUsage) != 1 || c.ExtKeyUsage[0] != x509.ExtKeyUsageServerAuth || c.IsCA:
 		return nil, errors.New("it is not for a server")
 	}
-	if lacks := missing(c, names); len(lacks) > 0 {
+	if lacks := missingNames(c, names); len(lacks) > 0 {
 		return nil, fmt.Errorf("it lacks the names %s", strings.Join(lacks, ", "))
 	}
 	k, err := readKey(key, c)
@@ -210,8 +210,8 @@ func readLeaf(cert, key []byte, by *authority, now time.Time, names []string) (*
 	return &leaf{cert: c, key: k, certPEM: certPEM(c), raw: bytes.Clone(key)}, nil
 }
 
-// missing are the names that a certificate does not bear.
-func missing(c *x509.Certificate, names []string) []string {
+// missingNames are the names that a certificate does not bear.
+func missingNames(c *x509.Certificate, names []string) []string {
 	var out []string
 	for _, n := range names {
 		if c.VerifyHostname(n) != nil {
@@ -230,19 +230,19 @@ func certNames(c *x509.Certificate) []string {
 	return out
 }
 
-// due is when two thirds of a certificate's life have passed.
-func due(c *x509.Certificate) time.Time {
+// renewalDue is when two thirds of a certificate's life have passed.
+func renewalDue(c *x509.Certificate) time.Time {
 	return c.NotAfter.Add(-c.NotAfter.Sub(c.NotBefore) / 3)
 }
 
-func earlier(a, b time.Time) time.Time {
+func earlierOf(a, b time.Time) time.Time {
 	if b.Before(a) {
 		return b
 	}
 	return a
 }
 
-func later(a, b time.Time) time.Time {
+func laterOf(a, b time.Time) time.Time {
 	if b.After(a) {
 		return b
 	}

@@ -34,30 +34,30 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"current":{"certificate":"","key":"","until":"2026-05-01T00:00:00Z"}}`), []byte("x"), []byte("y"), []byte("z"))
 	f.Fuzz(func(t *testing.T, authorities, cert, key, bundle []byte) {
 		weight.Bound{Floor: 256 << 10, Times: 64}.Check(t, len(authorities)+len(cert)+len(key)+len(bundle), func() {
-			_, _ = decode(map[string][]byte{KeyAuthorities: authorities, KeyCertificate: cert, KeyKey: key, KeyBundle: bundle}, begin, svcNames)
+			_, _ = decodeState(map[string][]byte{KeyAuthorities: authorities, KeyCertificate: cert, KeyKey: key, KeyBundle: bundle}, begin, svcNames)
 		})
 		in := map[string][]byte{KeyAuthorities: authorities, KeyCertificate: cert, KeyKey: key, KeyBundle: bundle}
-		read, problems := decode(in, begin, svcNames)
+		read, problems := decodeState(in, begin, svcNames)
 		facts := facts{now: begin, names: svcNames, life: life, announced: never}
 		if problems == nil {
 			if !read.usable() || read.current.key == nil {
 				t.Fatal("nothing is wrong, and nothing can be served")
 			}
-			if read.next == nil && begin.Before(due(read.current.cert)) && begin.Before(due(read.leaf.cert)) && len(read.retired) == 0 {
+			if read.next == nil && begin.Before(renewalDue(read.current.cert)) && begin.Before(renewalDue(read.leaf.cert)) && len(read.retired) == 0 {
 				if s, did, _, err := facts.plan(read); err != nil || len(did) > 0 || !s.leaf.cert.Equal(read.leaf.cert) {
 					t.Fatalf("nothing is wrong, and it is changed: %v, %v", did, err)
 				}
 			}
 		}
 		s, _, _, err := facts.plan(read)
-		if err != nil || !s.usable() || !begin.Before(s.leaf.cert.NotAfter) || s.leaf.cert.CheckSignatureFrom(s.current.cert) != nil || len(missing(s.leaf.cert, svcNames)) > 0 {
+		if err != nil || !s.usable() || !begin.Before(s.leaf.cert.NotAfter) || s.leaf.cert.CheckSignatureFrom(s.current.cert) != nil || len(missingNames(s.leaf.cert, svcNames)) > 0 {
 			t.Fatalf("what comes of it cannot be served: %v", err)
 		}
 		data, err := s.encode()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if again, err := decode(data, begin, svcNames); err != nil && again.current.key != nil {
+		if again, err := decodeState(data, begin, svcNames); err != nil && again.current.key != nil {
 			t.Fatalf("what comes of it is not as it should be: %v", err)
 		}
 	})

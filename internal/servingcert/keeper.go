@@ -203,7 +203,7 @@ func (k *Keeper) step(ctx context.Context) (look time.Time, ok bool) {
 	if secret == nil {
 		secret = &corev1.Secret{}
 	}
-	read, problems := decode(secret.Data, now, k.o.Names)
+	read, problems := decodeState(secret.Data, now, k.o.Names)
 	s, did, look, err := facts{now: now, names: k.o.Names, life: k.o.Lifetimes, announced: k.o.Announced, renew: secret.Annotations[AnnotationRenew]}.
 		plan(read.mend(k.good, now, k.o.Names))
 	var data map[string][]byte
@@ -214,7 +214,7 @@ func (k *Keeper) step(ctx context.Context) (look time.Time, ok bool) {
 		k.complain("a certificate could not be made", err)
 		return now.Add(retryWrite), true
 	}
-	if !same(data, secret.Data) || secret.Annotations[AnnotationRenew] != "" {
+	if !sameData(data, secret.Data) || secret.Annotations[AnnotationRenew] != "" {
 		if ctx.Err() != nil {
 			if read.usable() {
 				return k.serve(read, now)
@@ -246,7 +246,7 @@ func (k *Keeper) step(ctx context.Context) (look time.Time, ok bool) {
 	k.told = ""
 	k.good = s
 	if again, wait := k.serve(s, now); wait {
-		look = earlier(look, again)
+		look = earlierOf(look, again)
 	}
 	return look, true
 }
@@ -312,7 +312,7 @@ func (k *Keeper) serve(s state, now time.Time) (again time.Time, wait bool) {
 			if last := served.cert.NotAfter.Add(-k.o.Lifetimes.Certificate / 6); !now.Before(last) {
 				change = true
 			} else {
-				again, wait = earlier(later(again, now.Add(time.Second)), last), true
+				again, wait = earlierOf(laterOf(again, now.Add(time.Second)), last), true
 			}
 		}
 	}
@@ -321,7 +321,7 @@ func (k *Keeper) serve(s state, now time.Time) (again time.Time, wait bool) {
 		served, by = s.leaf, s.current.cert
 	}
 	bundle := s.bundle()
-	if !trusts(s, by) {
+	if !trustsCA(s, by) {
 		bundle = append(bundle, certPEM(by)...)
 	}
 	k.mu.Lock()
@@ -335,8 +335,8 @@ func (k *Keeper) serve(s state, now time.Time) (again time.Time, wait bool) {
 	return again, wait
 }
 
-// trusts reports whether a CA is in the state's bundle.
-func trusts(s state, ca *x509.Certificate) bool {
+// trustsCA reports whether a CA is in the state's bundle.
+func trustsCA(s state, ca *x509.Certificate) bool {
 	return slices.ContainsFunc(append([]*authority{s.current, s.next}, s.retired...), func(a *authority) bool { return a != nil && a.cert.Equal(ca) })
 }
 

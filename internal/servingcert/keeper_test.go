@@ -200,7 +200,7 @@ func (w *world) accident() {
 		s.Annotations = map[string]string{AnnotationRenew: RenewCertificate}
 	case 6, 7:
 		// A Secret that was damaged while nobody who knew better was there is another matter.
-		if _, problems := decode(s.Data, w.now, svcNames); problems == nil {
+		if _, problems := decodeState(s.Data, w.now, svcNames); problems == nil {
 			k := w.keeper()
 			k.set(s)
 			k.step(ctx)

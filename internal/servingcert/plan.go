@@ -33,7 +33,7 @@ func (f facts) plan(s state) (_ state, did []string, look time.Time, err error) 
 	s.retired = slices.Clone(s.retired)
 	note := func(format string, a ...any) { did = append(did, fmt.Sprintf(format, a...)) }
 	look = f.now.Add(f.life.Authority)
-	at := func(t time.Time) { look = earlier(look, t) }
+	at := func(t time.Time) { look = earlierOf(look, t) }
 
 	// Nothing to go on with: nobody can be served anyway, so the first CA needs no announcement.
 	if s.current == nil || s.current.key == nil && s.leaf == nil {
@@ -48,7 +48,7 @@ func (f facts) plan(s state) (_ state, did []string, look time.Time, err error) 
 		note("a CA was put in use: %s", s.current.cert.Subject.CommonName)
 	}
 	s.retired = slices.DeleteFunc(s.retired, func(a *authority) bool {
-		gone := !f.now.Before(earlier(a.until, a.cert.NotAfter))
+		gone := !f.now.Before(earlierOf(a.until, a.cert.NotAfter))
 		if gone {
 			note("a CA is trusted no more, for all its certificates have expired: %s", a.cert.Subject.CommonName)
 		}
@@ -57,11 +57,11 @@ func (f facts) plan(s state) (_ state, did []string, look time.Time, err error) 
 	// The order of a bundle must not depend on who wrote it.
 	slices.SortFunc(s.retired, func(a, b *authority) int { return bytes.Compare(a.cert.Raw, b.cert.Raw) })
 	for _, a := range s.retired {
-		at(earlier(a.until, a.cert.NotAfter))
+		at(earlierOf(a.until, a.cert.NotAfter))
 	}
 
 	if s.next == nil && len(s.retired) < maxRetired {
-		when := due(s.current.cert)
+		when := renewalDue(s.current.cert)
 		if !f.now.Before(when) || s.current.key == nil || f.renew == RenewAuthority {
 			if s.next, err = newAuthority(f.now, f.life.Authority); err != nil {
 				return s, nil, look, err
@@ -77,7 +77,7 @@ func (f facts) plan(s state) (_ state, did []string, look time.Time, err error) 
 		// certificate; those that were told need not be lost with them.
 		last := s.current.cert.NotAfter.Add(-f.life.Certificate / 6)
 		if s.leaf != nil && s.current.key == nil {
-			last = earlier(last, s.leaf.cert.NotAfter.Add(-f.life.Certificate/6))
+			last = earlierOf(last, s.leaf.cert.NotAfter.Add(-f.life.Certificate/6))
 		}
 		switch {
 		case ok && !f.now.Before(since.Add(f.life.Announce)):
@@ -95,16 +95,16 @@ func (f facts) plan(s state) (_ state, did []string, look time.Time, err error) 
 	}
 
 	if f.certificateDue(s) {
-		if s.leaf, err = s.current.issue(f.now, f.life.Certificate, union(f.names, s.also)); err != nil {
+		if s.leaf, err = s.current.issue(f.now, f.life.Certificate, unionNames(f.names, s.also)); err != nil {
 			return s, nil, look, err
 		}
 		current := *s.current
-		current.until = later(current.until, s.leaf.cert.NotAfter)
+		current.until = laterOf(current.until, s.leaf.cert.NotAfter)
 		s.current = &current
 		note("a certificate was issued, valid until %s", s.leaf.cert.NotAfter.UTC().Format(time.RFC3339))
 	}
 	if s.renewable() {
-		at(due(s.leaf.cert))
+		at(renewalDue(s.leaf.cert))
 	}
 	if !look.After(f.now) {
 		look = f.now.Add(time.Second) // what is due cannot be done yet
@@ -120,7 +120,7 @@ func (f facts) certificateDue(s state) bool {
 	case f.renew == RenewCertificate:
 		return s.current.key != nil
 	}
-	return s.renewable() && !f.now.Before(due(s.leaf.cert))
+	return s.renewable() && !f.now.Before(renewalDue(s.leaf.cert))
 }
 
 // renewable reports whether another certificate of the CA would be of use. One
@@ -138,15 +138,15 @@ func (f facts) promote(s *state) {
 
 // retire keeps a CA trusted for as long as a certificate of it may be in use.
 func (s *state) retire(a *authority, now time.Time) {
-	if a == nil || !now.Before(earlier(a.until, a.cert.NotAfter)) {
+	if a == nil || !now.Before(earlierOf(a.until, a.cert.NotAfter)) {
 		return
 	}
 	s.retired = append(s.retired, &authority{cert: a.cert, until: a.until})
 }
 
-// union are the names of a new certificate where the one before lacked some: those
+// unionNames are the names of a new certificate where the one before lacked some: those
 // of a replica that runs with other names stay, or the two would renew for ever.
-func union(want, also []string) []string {
+func unionNames(want, also []string) []string {
 	out := slices.Clone(want)
 	for _, n := range also {
 		if len(out) >= maxNames {

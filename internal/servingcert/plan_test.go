@@ -46,11 +46,11 @@ func (f facts) must(t *testing.T, s state) (state, time.Time) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := decode(data, f.now, f.names)
+	again, err := decodeState(data, f.now, f.names)
 	if err != nil {
 		t.Errorf("what is planned is not as it should be: %v", err)
 	}
-	if b, err := again.encode(); err != nil || !same(b, data) {
+	if b, err := again.encode(); err != nil || !sameData(b, data) {
 		t.Errorf("it is read back as something else: %v", err)
 	}
 	return s, look
@@ -77,7 +77,7 @@ func TestLife(t *testing.T) {
 	f := facts{now: begin, names: svcNames, life: lifetimes(t, Lifetimes{}), announced: always(begin)}
 	s, look := f.must(t, state{})
 	first := s.current
-	if s.next != nil || len(s.retired) != 0 || len(missing(s.leaf.cert, svcNames)) != 0 {
+	if s.next != nil || len(s.retired) != 0 || len(missingNames(s.leaf.cert, svcNames)) != 0 {
 		t.Fatalf("the first state: %+v", s)
 	}
 	if want := begin.Add(40*day - hour); look.Before(want) || look.After(want.Add(2*hour)) {
@@ -101,13 +101,13 @@ func TestLife(t *testing.T) {
 		if !s.current.cert.Equal(was.current.cert) && (was.next == nil || !s.current.cert.Equal(was.next.cert)) {
 			t.Fatalf("%s: a CA is in use that was not announced", f.now)
 		}
-		if !s.current.cert.Equal(was.current.cert) && !trusts(s, was.current.cert) {
+		if !s.current.cert.Equal(was.current.cert) && !trustsCA(s, was.current.cert) {
 			t.Fatalf("%s: the CA before is not trusted any more", f.now)
 		}
 		leafs[string(s.leaf.cert.Raw)], issuers[s.leaf.cert.Issuer.CommonName] = true, true
 		retired = max(retired, len(s.retired))
 	}
-	if len(leafs) < 40 || len(issuers) < 4 || retired != 1 || trusts(s, first.cert) {
+	if len(leafs) < 40 || len(issuers) < 4 || retired != 1 || trustsCA(s, first.cert) {
 		t.Errorf("%d certificates of %d CAs, %d retired at a time", len(leafs), len(issuers), retired)
 	}
 }
@@ -136,18 +136,18 @@ func TestNewAuthorityWaitsToBeAnnounced(t *testing.T) {
 	}
 	f.now = look
 	used, _ := f.must(t, announced)
-	if !used.current.cert.Equal(announced.next.cert) || used.next != nil || len(used.retired) != 1 || !trusts(used, s.current.cert) || used.retired[0].key != nil {
+	if !used.current.cert.Equal(announced.next.cert) || used.next != nil || len(used.retired) != 1 || !trustsCA(used, s.current.cert) || used.retired[0].key != nil {
 		t.Fatal("it is not used, or the old one is forgotten")
 	}
 	if data, err := used.encode(); err != nil || strings.Count(string(data[KeyAuthorities]), "PRIVATE KEY") != 2 {
 		t.Error("the old CA's key is still there")
 	}
 	f.now = s.leaf.cert.NotAfter.Add(-time.Second)
-	if before, _ := f.must(t, used); !trusts(before, s.current.cert) {
+	if before, _ := f.must(t, used); !trustsCA(before, s.current.cert) {
 		t.Error("the old CA is forgotten while a certificate of it is valid")
 	}
 	f.now = s.leaf.cert.NotAfter
-	if after, _ := f.must(t, used); trusts(after, s.current.cert) {
+	if after, _ := f.must(t, used); trustsCA(after, s.current.cert) {
 		t.Error("the old CA is trusted for longer than its last certificate")
 	}
 }
@@ -224,12 +224,12 @@ func TestWhatIsBrokenIsMended(t *testing.T) {
 	for name, breakIt := range broken {
 		data := encode(good)
 		breakIt(data)
-		read, problems := decode(data, begin, svcNames)
+		read, problems := decodeState(data, begin, svcNames)
 		if problems == nil || strings.Contains(problems.Error(), "BEGIN") {
 			t.Errorf("%s: problems %v", name, problems)
 		}
 		// With a memory of what was good, nothing changes at all.
-		if s, _ := f.must(t, read.mend(good, begin, svcNames)); !same(encode(s), encode(good)) {
+		if s, _ := f.must(t, read.mend(good, begin, svcNames)); !sameData(encode(s), encode(good)) {
 			t.Errorf("%s: it is mended to something else", name)
 		}
 		// Without, something that works comes of it.
@@ -237,14 +237,14 @@ func TestWhatIsBrokenIsMended(t *testing.T) {
 		if !s.usable() {
 			t.Errorf("%s: nothing can be served", name)
 		}
-		if read.current != nil && !trusts(s, good.current.cert) {
+		if read.current != nil && !trustsCA(s, good.current.cert) {
 			t.Errorf("%s: the CA that callers know is forgotten", name)
 		}
 	}
 	// A CA whose key is lost is replaced in order, while its certificate is served.
 	data := encode(good)
 	broken["a CA without key"](data)
-	read, _ := decode(data, begin, svcNames)
+	read, _ := decodeState(data, begin, svcNames)
 	f.announced = never
 	s, _, _, err := f.plan(read)
 	if err != nil || s.next == nil || !s.leaf.cert.Equal(good.leaf.cert) {
@@ -252,8 +252,8 @@ func TestWhatIsBrokenIsMended(t *testing.T) {
 	}
 	// Expired, all of it.
 	f.now = begin.Add(3 * 365 * day)
-	read, _ = decode(encode(good), f.now, svcNames)
-	if s, _ := f.must(t, read.mend(good, f.now, svcNames)); !f.now.Before(s.leaf.cert.NotAfter) || trusts(s, good.current.cert) {
+	read, _ = decodeState(encode(good), f.now, svcNames)
+	if s, _ := f.must(t, read.mend(good, f.now, svcNames)); !f.now.Before(s.leaf.cert.NotAfter) || trustsCA(s, good.current.cert) {
 		t.Error("what has expired is not replaced")
 	}
 }
@@ -267,12 +267,12 @@ func TestNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.names = []string{"other.example", "10.0.0.1"}
-	read, problems := decode(data, begin, f.names)
+	read, problems := decodeState(data, begin, f.names)
 	if problems == nil || !strings.Contains(problems.Error(), "it lacks the names other.example, 10.0.0.1") {
 		t.Errorf("problems %v", problems)
 	}
 	s, _ = f.must(t, read)
-	if lacks := missing(s.leaf.cert, append(slices.Clone(svcNames), f.names...)); len(lacks) > 0 {
+	if lacks := missingNames(s.leaf.cert, append(slices.Clone(svcNames), f.names...)); len(lacks) > 0 {
 		t.Errorf("two replicas with other names would renew for ever: %v are lacking", lacks)
 	}
 }

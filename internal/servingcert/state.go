@@ -45,7 +45,7 @@ type storedAuthority struct {
 	Until       time.Time `json:"until"`
 }
 
-func store(a *authority, key bool) (*storedAuthority, error) {
+func storeAuthority(a *authority, key bool) (*storedAuthority, error) {
 	if a == nil {
 		return nil, nil
 	}
@@ -65,14 +65,14 @@ func store(a *authority, key bool) (*storedAuthority, error) {
 func (s state) encode() (map[string][]byte, error) {
 	var out stored
 	var err error
-	if out.Current, err = store(s.current, true); err != nil {
+	if out.Current, err = storeAuthority(s.current, true); err != nil {
 		return nil, err
 	}
-	if out.Next, err = store(s.next, true); err != nil {
+	if out.Next, err = storeAuthority(s.next, true); err != nil {
 		return nil, err
 	}
 	for _, a := range s.retired {
-		r, err := store(a, false)
+		r, err := storeAuthority(a, false)
 		if err != nil {
 			return nil, err
 		}
@@ -96,8 +96,8 @@ func (s state) bundle() []byte {
 	return out
 }
 
-// decode reads what is usable in the Secret's data, and says what is not.
-func decode(data map[string][]byte, now time.Time, names []string) (s state, problems error) {
+// decodeState reads what is usable in the Secret's data, and says what is not.
+func decodeState(data map[string][]byte, now time.Time, names []string) (s state, problems error) {
 	var errs []error
 	bad := func(what string, err error) {
 		if err != nil {
@@ -177,5 +177,5 @@ func (s state) mend(good state, now time.Time, names []string) state {
 // usable reports whether a certificate of the state can be served.
 func (s state) usable() bool { return s.current != nil && s.leaf != nil }
 
-// same reports whether two Secrets say the same.
-func same(a, b map[string][]byte) bool { return maps.EqualFunc(a, b, slices.Equal[[]byte]) }
+// sameData reports whether two Secrets say the same.
+func sameData(a, b map[string][]byte) bool { return maps.EqualFunc(a, b, slices.Equal[[]byte]) }

@@ -36,7 +36,7 @@ func Of(r *boltseal.Result) Set {
 		}
 		parts := append([]string{s.Fingerprint, s.Subject}, s.Chain...)
 		for i := range parts {
-			parts[i] = clean(parts[i])
+			parts[i] = cleanText(parts[i])
 		}
 		if one := strings.Join(parts, endPart); !slices.Contains(all, one) {
 			all = append(all, one)
@@ -53,8 +53,8 @@ func Of(r *boltseal.Result) Set {
 	return Set{unique.Make(strings.Join(all, endSigner))}
 }
 
-// clean removes the separators.
-func clean(s string) string {
+// cleanText removes the separators.
+func cleanText(s string) string {
 	if !strings.ContainsAny(s, endPart+endSigner) {
 		return s
 	}

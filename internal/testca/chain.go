@@ -94,13 +94,13 @@ type Chain struct {
 // New makes a root, the intermediates, and a leaf.
 func New(o Options) (*Chain, error) {
 	below := len(o.Intermediates)
-	root, err := issue(o, o.Root, nil, place{name: "Root CA", ca: true, pathLen: below})
+	root, err := issueCertificate(o, o.Root, nil, place{name: "Root CA", ca: true, pathLen: below})
 	if err != nil {
 		return nil, fmt.Errorf("testca: root: %w", err)
 	}
 	certs := []*Cert{root}
 	for i, spec := range o.Intermediates {
-		c, err := issue(o, spec, certs[0], place{name: fmt.Sprintf("Intermediate CA %d", i+1), ca: true, pathLen: below - i - 1})
+		c, err := issueCertificate(o, spec, certs[0], place{name: fmt.Sprintf("Intermediate CA %d", i+1), ca: true, pathLen: below - i - 1})
 		if err != nil {
 			return nil, fmt.Errorf("testca: intermediate %d: %w", i+1, err)
 		}
@@ -112,7 +112,7 @@ func New(o Options) (*Chain, error) {
 // NewSelfSigned makes a chain of one: a signer that is not a CA and has signed
 // itself, as `notation cert generate-test` does. Only Leaf of the options counts.
 func NewSelfSigned(o Options) (*Chain, error) {
-	leaf, err := issue(o, o.Leaf, nil, place{name: "Self-signed Signer", timestamping: o.Timestamping})
+	leaf, err := issueCertificate(o, o.Leaf, nil, place{name: "Self-signed Signer", timestamping: o.Timestamping})
 	if err != nil {
 		return nil, fmt.Errorf("testca: self-signed certificate: %w", err)
 	}
@@ -134,7 +134,7 @@ func (c *Chain) IssueLeaf(s Spec) (*Chain, error) {
 	if len(c.Certs) < 2 {
 		return nil, errors.New("testca: a self-signed signer issues nothing")
 	}
-	leaf, err := issue(c.opts, s, c.Certs[1], place{name: "Signer", timestamping: c.opts.Timestamping})
+	leaf, err := issueCertificate(c.opts, s, c.Certs[1], place{name: "Signer", timestamping: c.opts.Timestamping})
 	if err != nil {
 		return nil, fmt.Errorf("testca: leaf: %w", err)
 	}
@@ -198,13 +198,13 @@ type place struct {
 	timestamping bool
 }
 
-// issue makes one certificate; a nil issuer means that it signs itself.
-func issue(o Options, s Spec, issuer *Cert, at place) (*Cert, error) {
+// issueCertificate makes one certificate; a nil issuer means that it signs itself.
+func issueCertificate(o Options, s Spec, issuer *Cert, at place) (*Cert, error) {
 	key, err := keyFor(o, s, at)
 	if err != nil {
 		return nil, err
 	}
-	tmpl, err := template(o, s, at)
+	tmpl, err := certificateTemplate(o, s, at)
 	if err != nil {
 		return nil, err
 	}
@@ -248,13 +248,13 @@ func keyFor(o Options, s Spec, at place) (crypto.Signer, error) {
 	return leafKey(s.Key, o.Rand)
 }
 
-func template(o Options, s Spec, at place) (*x509.Certificate, error) {
+func certificateTemplate(o Options, s Spec, at place) (*x509.Certificate, error) {
 	serial := make([]byte, 16)
 	if _, err := io.ReadFull(orSystem(o.Rand), serial); err != nil {
 		return nil, err
 	}
 	serial[0] = serial[0]&0x7f | 0x40 // positive, and of the same length always
-	t := now(o.Clock).UTC().Truncate(time.Second)
+	t := clockNow(o.Clock).UTC().Truncate(time.Second)
 	tmpl := &x509.Certificate{
 		SerialNumber: new(big.Int).SetBytes(serial), Subject: s.Subject, RawSubject: s.RawSubject,
 		NotBefore: s.NotBefore, NotAfter: s.NotAfter, KeyUsage: s.KeyUsage, ExtKeyUsage: s.EKU,

@@ -79,7 +79,7 @@ func signCMS(c *Chain, contentType asn1.ObjectIdentifier, content []byte, o cmsO
 	if _, ok := leaf.Key.Public().(*rsa.PublicKey); ok {
 		sigAlg = pkix.AlgorithmIdentifier{Algorithm: rsaOID, Parameters: asn1.NullRawValue}
 	}
-	digest := sum(h, content)
+	digest := hashSum(h, content)
 	if o.wrongMessageDigest {
 		digest[0] ^= 1
 	}
@@ -92,7 +92,7 @@ func signCMS(c *Chain, contentType asn1.ObjectIdentifier, content []byte, o cmsO
 	if err != nil {
 		return nil, err
 	}
-	sig, err := leaf.Key.Sign(rand.Reader, sum(h, set), h)
+	sig, err := leaf.Key.Sign(rand.Reader, hashSum(h, set), h)
 	if err != nil {
 		return nil, err
 	}
@@ -121,11 +121,11 @@ func signCMS(c *Chain, contentType asn1.ObjectIdentifier, content []byte, o cmsO
 	if err != nil {
 		return nil, err
 	}
-	return asn1.Marshal(contentInfo{ContentType: oidSignedData, Content: asn1.RawValue{FullBytes: explicit(inner)}})
+	return asn1.Marshal(contentInfo{ContentType: oidSignedData, Content: asn1.RawValue{FullBytes: explicitTag(inner)}})
 }
 
-// explicit wraps DER in an explicit tag [0].
-func explicit(der []byte) []byte {
+// explicitTag wraps DER in an explicit tag [0].
+func explicitTag(der []byte) []byte {
 	out, err := asn1.Marshal(asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 0, IsCompound: true, Bytes: der})
 	if err != nil {
 		panic(err) // a raw value always encodes
@@ -139,7 +139,7 @@ func signedAttributes(leaf *Cert, contentType asn1.ObjectIdentifier, digest []by
 		value any
 	}{{oidContentType, contentType}, {oidMessageDigest, digest}}
 	if !o.noSigningCert {
-		certHash := sum(crypto.SHA256, leaf.Raw)
+		certHash := hashSum(crypto.SHA256, leaf.Raw)
 		if o.wrongSigningCert {
 			certHash[0] ^= 1
 		}
@@ -166,7 +166,7 @@ func signedAttributes(leaf *Cert, contentType asn1.ObjectIdentifier, digest []by
 	return attrs, nil
 }
 
-func sum(h crypto.Hash, b []byte) []byte {
+func hashSum(h crypto.Hash, b []byte) []byte {
 	w := h.New()
 	w.Write(b)
 	return w.Sum(nil)

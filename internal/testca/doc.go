@@ -20,7 +20,7 @@ func Must[T any](v T, err error) T {
 	return v
 }
 
-func now(clock func() time.Time) time.Time {
+func clockNow(clock func() time.Time) time.Time {
 	if clock == nil {
 		return time.Now()
 	}

@@ -120,7 +120,7 @@ func (c *Chain) complete(target ocispec.Descriptor, o SignOptions) (SignOptions,
 		o.Scheme = SchemeX509
 	}
 	if o.SigningTime.IsZero() {
-		o.SigningTime = now(c.opts.Clock)
+		o.SigningTime = clockNow(c.opts.Clock)
 	}
 	o.SigningTime = o.SigningTime.UTC().Truncate(time.Second)
 	if !o.Expiry.IsZero() {

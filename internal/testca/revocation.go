@@ -133,7 +133,7 @@ func (r *Responder) Revoke(c *Chain, cert *Cert, why Revocation) error {
 		return err
 	}
 	if why.At.IsZero() {
-		why.At = now(r.opts.Clock).Add(-time.Hour)
+		why.At = clockNow(r.opts.Clock).Add(-time.Hour)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -265,7 +265,7 @@ func (zeros) Read(b []byte) (int, error) {
 
 // times are those of an answer under a fault.
 func (r *Responder) times(f Fault) (this, next time.Time) {
-	t := now(r.opts.Clock).UTC().Truncate(time.Second)
+	t := clockNow(r.opts.Clock).UTC().Truncate(time.Second)
 	switch f {
 	case Stale:
 		return t.Add(-3 * r.opts.Lifetime), t.Add(-r.opts.Lifetime)
@@ -316,7 +316,7 @@ func (r *Responder) ocspResponse(req *http.Request, f Fault) ([]byte, error) {
 
 func (r *Responder) byHash(q *ocsp.Request) (*Cert, error) {
 	for _, ca := range r.issuers {
-		name := sum(q.HashAlgorithm, ca.RawSubject)
+		name := hashSum(q.HashAlgorithm, ca.RawSubject)
 		var spki struct {
 			Algorithm pkix.AlgorithmIdentifier
 			Key       asn1.BitString
@@ -324,7 +324,7 @@ func (r *Responder) byHash(q *ocsp.Request) (*Cert, error) {
 		if _, err := asn1.Unmarshal(ca.RawSubjectPublicKeyInfo, &spki); err != nil {
 			return nil, err
 		}
-		if bytes.Equal(name, q.IssuerNameHash) && bytes.Equal(sum(q.HashAlgorithm, spki.Key.RightAlign()), q.IssuerKeyHash) {
+		if bytes.Equal(name, q.IssuerNameHash) && bytes.Equal(hashSum(q.HashAlgorithm, spki.Key.RightAlign()), q.IssuerKeyHash) {
 			return ca, nil
 		}
 	}

@@ -93,7 +93,7 @@ func (t *TSA) Token(message []byte, h crypto.Hash) ([]byte, error) {
 	}
 	return t.token(tspclient.MessageImprint{
 		HashAlgorithm: pkix.AlgorithmIdentifier{Algorithm: hashOID, Parameters: asn1.NullRawValue},
-		HashedMessage: sum(h, message),
+		HashedMessage: hashSum(h, message),
 	}, nil)
 }
 
@@ -127,7 +127,7 @@ func (t *TSA) token(imprint tspclient.MessageImprint, nonce *big.Int) ([]byte, e
 	}
 	info := tspclient.TSTInfo{
 		Version: 1, Policy: t.opts.Policy, MessageImprint: imprint, SerialNumber: new(big.Int).SetBytes(serial),
-		GenTime: now(t.opts.Clock).UTC().Truncate(time.Second), Nonce: nonce,
+		GenTime: clockNow(t.opts.Clock).UTC().Truncate(time.Second), Nonce: nonce,
 		Accuracy: tspclient.Accuracy{
 			Seconds:      int(t.opts.Accuracy / time.Second),
 			Milliseconds: int(t.opts.Accuracy % time.Second / time.Millisecond),

@@ -85,7 +85,7 @@ func (a *ACR) Issue(client string) string {
 }
 
 func (a *ACR) fail(w http.ResponseWriter, status int, code, message string) {
-	reply(w, status, map[string]any{"errors": []any{map[string]any{"code": code, "message": message}}})
+	replyJSON(w, status, map[string]any{"errors": []any{map[string]any{"code": code, "message": message}}})
 }
 
 const acrUnauthorized = "authentication required, visit https://aka.ms/acr/authorization for more information. CorrelationId: 2b1c4d6e-0000-4000-8000-0123456789ab"
@@ -136,7 +136,7 @@ func (a *ACR) exchange(w http.ResponseWriter, r *http.Request) {
 	case !pull:
 		a.fail(w, http.StatusUnauthorized, "UNAUTHORIZED", acrUnauthorized)
 	default:
-		reply(w, http.StatusOK, map[string]any{"refresh_token": a.Issue(claims.App)})
+		replyJSON(w, http.StatusOK, map[string]any{"refresh_token": a.Issue(claims.App)})
 	}
 }
 
@@ -159,7 +159,7 @@ func (a *ACR) token(w http.ResponseWriter, r *http.Request) {
 	access := a.access.Token(Claims{Subject: claims.Subject, Audience: a.Host, NotBefore: now.Add(-time.Minute).Unix(), Expires: now.Add(acrAccessLife).Unix()})
 	a.e.c.keep(access)
 	a.scopes[access] = r.PostForm.Get("scope")
-	reply(w, http.StatusOK, map[string]any{"access_token": access})
+	replyJSON(w, http.StatusOK, map[string]any{"access_token": access})
 }
 
 // read is the registry itself: what is read needs a token for that repository.

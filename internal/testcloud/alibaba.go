@@ -97,7 +97,7 @@ func (a *Alibaba) Life(d time.Duration) {
 }
 
 func alibabaFail(w http.ResponseWriter, status int, code, message string) {
-	reply(w, status, map[string]any{"RequestId": "E069EB86-E6AD-4A98-ADDE-0E993390239A", "HostId": "aliyuncs.com", "Code": code, "Message": message})
+	replyJSON(w, status, map[string]any{"RequestId": "E069EB86-E6AD-4A98-ADDE-0E993390239A", "HostId": "aliyuncs.com", "Code": code, "Message": message})
 }
 
 // key makes a temporary key of a role; the lock is held.
@@ -158,7 +158,7 @@ func (a *Alibaba) sts(w http.ResponseWriter, r *http.Request) {
 		alibabaFail(w, http.StatusBadRequest, "MissingRoleSessionName", "Role Session Name must not be null.")
 	default:
 		k := a.key(arn)
-		reply(w, http.StatusOK, map[string]any{"RequestId": "E069EB86-E6AD-4A98-ADDE-0E993390239A",
+		replyJSON(w, http.StatusOK, map[string]any{"RequestId": "E069EB86-E6AD-4A98-ADDE-0E993390239A",
 			"AssumedRoleUser": map[string]any{"Arn": arn + "/" + r.PostForm.Get("RoleSessionName"), "AssumedRoleId": "300000000000000001:boltseal"},
 			"OIDCTokenInfo":   map[string]any{"Subject": claims.Subject, "Issuer": claims.Issuer, "ClientIds": claims.Audience},
 			"Credentials":     map[string]any{"AccessKeyId": k.id, "AccessKeySecret": k.secret, "SecurityToken": k.token, "Expiration": k.ends.Format(alibabaTime)}})
@@ -201,7 +201,7 @@ func (a *Alibaba) describe(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, a.machine)
 	default:
 		k := a.key("acs:ram::1:role/" + name)
-		reply(w, http.StatusOK, map[string]any{"Code": "Success", "AccessKeyId": k.id, "AccessKeySecret": k.secret, "SecurityToken": k.token,
+		replyJSON(w, http.StatusOK, map[string]any{"Code": "Success", "AccessKeyId": k.id, "AccessKeySecret": k.secret, "SecurityToken": k.token,
 			"LastUpdated": now.UTC().Format(alibabaTime), "Expiration": k.ends.Format(alibabaTime)})
 	}
 }
@@ -234,7 +234,7 @@ func (a *Alibaba) api(region string) http.HandlerFunc {
 			user, password := "cr_temp_user", rand.Text()+rand.Text()
 			in.users[user+":"+password] = alibabaUser{password, k.ends}
 			a.c.keep(password)
-			reply(w, http.StatusOK, map[string]any{"RequestId": "E069EB86-E6AD-4A98-ADDE-0E993390239A", "Code": "success", "IsSuccess": true,
+			replyJSON(w, http.StatusOK, map[string]any{"RequestId": "E069EB86-E6AD-4A98-ADDE-0E993390239A", "Code": "success", "IsSuccess": true,
 				"TempUsername": user, "AuthorizationToken": password, "ExpireTime": k.ends.UnixMilli()})
 		}
 	}

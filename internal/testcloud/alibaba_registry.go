@@ -51,13 +51,13 @@ func (a *Alibaba) realm(in *alibabaInstance) http.HandlerFunc {
 		u, known := in.users[user+":"+password]
 		repository := strings.TrimSuffix(strings.TrimPrefix(r.URL.Query().Get("scope"), "repository:"), ":pull")
 		if r.URL.Path != "/auth" || !ok || !known || !a.c.clock().Before(u.ends) {
-			reply(w, http.StatusUnauthorized, map[string]any{"errors": []any{map[string]any{"code": "UNAUTHORIZED", "message": "authentication required"}}})
+			replyJSON(w, http.StatusUnauthorized, map[string]any{"errors": []any{map[string]any{"code": "UNAUTHORIZED", "message": "authentication required"}}})
 			return
 		}
 		token := rand.Text() + rand.Text()
 		in.tokens[token] = repository
 		a.c.keep(token)
-		reply(w, http.StatusOK, map[string]any{"token": token, "access_token": token, "expires_in": 60})
+		replyJSON(w, http.StatusOK, map[string]any{"token": token, "access_token": token, "expires_in": 60})
 	}
 }
 
@@ -70,7 +70,7 @@ func (a *Alibaba) registry(in *alibabaInstance, content http.Handler) http.Handl
 		a.mu.Unlock()
 		if !ok || !strings.HasPrefix(r.URL.Path, "/v2/"+repository+"/") {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="https://`+realm+`/auth",service="registry.aliyuncs.com:`+in.region+`:26842"`)
-			reply(w, http.StatusUnauthorized, map[string]any{"errors": []any{map[string]any{"code": "UNAUTHORIZED", "message": "authentication required"}}})
+			replyJSON(w, http.StatusUnauthorized, map[string]any{"errors": []any{map[string]any{"code": "UNAUTHORIZED", "message": "authentication required"}}})
 			return
 		}
 		if content == nil {

@@ -130,7 +130,7 @@ func (e *ECR) api(w http.ResponseWriter, r *http.Request) {
 		awsFail(w, http.StatusBadRequest, "AccessDeniedException", "User: "+as.role+" is not authorized to perform: ecr:GetAuthorizationToken on resource: *")
 	default:
 		if len(in.RegistryIDs) == 0 {
-			in.RegistryIDs = []string{account(as.role)}
+			in.RegistryIDs = []string{accountOf(as.role)}
 		}
 		var data []any
 		for _, id := range in.RegistryIDs {
@@ -165,7 +165,7 @@ func (e *ECR) Registry(host string, content http.Handler) {
 			if status == http.StatusUnauthorized {
 				w.Header().Set("WWW-Authenticate", `Basic realm="https://`+host+`/",service="ecr.amazonaws.com"`)
 			}
-			reply(w, status, map[string]any{"errors": []any{map[string]any{"code": code, "message": message}}})
+			replyJSON(w, status, map[string]any{"errors": []any{map[string]any{"code": code, "message": message}}})
 		}
 		name, password, ok := r.BasicAuth()
 		e.a.c.keep(password)

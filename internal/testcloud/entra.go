@@ -97,10 +97,10 @@ func (e *Entra) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e.mu.Unlock()
 	switch {
 	case apps == nil:
-		refuse(w, http.StatusBadRequest, "invalid_request", "AADSTS90002: Tenant '"+tenant+"' not found. Check to make sure you have the correct tenant ID.")
+		refuseRequest(w, http.StatusBadRequest, "invalid_request", "AADSTS90002: Tenant '"+tenant+"' not found. Check to make sure you have the correct tenant ID.")
 	case rest == "v2.0/.well-known/openid-configuration" && r.Method == http.MethodGet:
 		base := "https://" + e.host + "/" + tenant
-		reply(w, http.StatusOK, map[string]any{"token_endpoint": base + "/oauth2/v2.0/token", "authorization_endpoint": base + "/oauth2/v2.0/authorize", "issuer": base + "/v2.0"})
+		replyJSON(w, http.StatusOK, map[string]any{"token_endpoint": base + "/oauth2/v2.0/token", "authorization_endpoint": base + "/oauth2/v2.0/authorize", "issuer": base + "/v2.0"})
 	case rest == "oauth2/v2.0/token" && r.Method == http.MethodPost:
 		e.token(w, r, tenant, apps)
 	default:
@@ -112,11 +112,11 @@ func (e *Entra) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (e *Entra) discovery(w http.ResponseWriter, r *http.Request) {
 	at, err := url.Parse(r.URL.Query().Get("authorization_endpoint"))
 	if err != nil || at.Host != e.host || r.URL.Query().Get("api-version") == "" {
-		refuse(w, http.StatusBadRequest, "invalid_instance", "AADSTS50049: Unknown or invalid instance.")
+		refuseRequest(w, http.StatusBadRequest, "invalid_instance", "AADSTS50049: Unknown or invalid instance.")
 		return
 	}
 	tenant, _, _ := strings.Cut(strings.TrimPrefix(at.Path, "/"), "/")
-	reply(w, http.StatusOK, map[string]any{"api-version": "1.1", "tenant_discovery_endpoint": "https://" + e.host + "/" + tenant + "/v2.0/.well-known/openid-configuration",
+	replyJSON(w, http.StatusOK, map[string]any{"api-version": "1.1", "tenant_discovery_endpoint": "https://" + e.host + "/" + tenant + "/v2.0/.well-known/openid-configuration",
 		"metadata": []any{map[string]any{"preferred_network": e.host, "preferred_cache": e.host, "aliases": []string{e.host}}}})
 }
 
@@ -125,7 +125,7 @@ const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 // token is the grant client_credentials (RFC 6749, section 4.4; RFC 7523).
 func (e *Entra) token(w http.ResponseWriter, r *http.Request, tenant string, apps map[string]App) {
 	if err := r.ParseForm(); err != nil || r.PostForm.Get("grant_type") != "client_credentials" {
-		refuse(w, http.StatusBadRequest, "unsupported_grant_type", "AADSTS70003: The app requested an unsupported grant type.")
+		refuseRequest(w, http.StatusBadRequest, "unsupported_grant_type", "AADSTS70003: The app requested an unsupported grant type.")
 		return
 	}
 	client := r.PostForm.Get("client_id")
@@ -133,18 +133,18 @@ func (e *Entra) token(w http.ResponseWriter, r *http.Request, tenant string, app
 	app, ok := apps[client]
 	e.mu.Unlock()
 	if !ok {
-		refuse(w, http.StatusBadRequest, "unauthorized_client", "AADSTS700016: Application with identifier '"+client+"' was not found in the directory '"+tenant+"'.")
+		refuseRequest(w, http.StatusBadRequest, "unauthorized_client", "AADSTS700016: Application with identifier '"+client+"' was not found in the directory '"+tenant+"'.")
 		return
 	}
 	if assertion := r.PostForm.Get("client_assertion"); assertion != "" {
 		e.c.keep(assertion)
 		if code := e.asserted(app, assertion); code != "" || r.PostForm.Get("client_assertion_type") != assertionType {
-			refuse(w, http.StatusUnauthorized, "invalid_client", code)
+			refuseRequest(w, http.StatusUnauthorized, "invalid_client", code)
 			return
 		}
 	} else if secret := r.PostForm.Get("client_secret"); app.Secret == "" || secret != app.Secret {
 		e.c.keep(secret)
-		refuse(w, http.StatusUnauthorized, "invalid_client", "AADSTS7000215: Invalid client secret provided.")
+		refuseRequest(w, http.StatusUnauthorized, "invalid_client", "AADSTS7000215: Invalid client secret provided.")
 		return
 	}
 	resource, ok := "", false
@@ -157,15 +157,15 @@ func (e *Entra) token(w http.ResponseWriter, r *http.Request, tenant string, app
 	known := e.resources[resource]
 	e.mu.Unlock()
 	if !ok || !known {
-		refuse(w, http.StatusBadRequest, "invalid_resource", "AADSTS500011: The resource principal named "+resource+" was not found in the tenant.")
+		refuseRequest(w, http.StatusBadRequest, "invalid_resource", "AADSTS500011: The resource principal named "+resource+" was not found in the tenant.")
 		return
 	}
-	reply(w, http.StatusOK, map[string]any{"token_type": "Bearer", "expires_in": int(tokenLife / time.Second), "ext_expires_in": int(tokenLife / time.Second), "access_token": e.give(tenant, client, resource)})
+	replyJSON(w, http.StatusOK, map[string]any{"token_type": "Bearer", "expires_in": int(tokenLife / time.Second), "ext_expires_in": int(tokenLife / time.Second), "access_token": e.give(tenant, client, resource)})
 }
 
 // asserted judges a federated assertion, and says what is wrong with it.
 func (e *Entra) asserted(app App, assertion string) string {
-	claims := unverified(assertion)
+	claims := unverifiedClaims(assertion)
 	for _, f := range app.Federated {
 		if f.Issuer.Name != claims.Issuer {
 			continue
@@ -190,12 +190,12 @@ func (e *Entra) asserted(app App, assertion string) string {
 	return fmt.Sprintf("AADSTS700211: No matching federated identity record found for presented assertion issuer '%s'.", claims.Issuer)
 }
 
-func refuse(w http.ResponseWriter, status int, code, description string) {
-	reply(w, status, map[string]any{"error": code, "error_description": description + " Trace ID: 2b1c4d6e-0000-4000-8000-0123456789ab Correlation ID: 3c1c4d6e-0000-4000-8000-0123456789ab Timestamp: 2026-01-02 03:04:05Z",
+func refuseRequest(w http.ResponseWriter, status int, code, description string) {
+	replyJSON(w, status, map[string]any{"error": code, "error_description": description + " Trace ID: 2b1c4d6e-0000-4000-8000-0123456789ab Correlation ID: 3c1c4d6e-0000-4000-8000-0123456789ab Timestamp: 2026-01-02 03:04:05Z",
 		"timestamp": "2026-01-02 03:04:05Z", "trace_id": "2b1c4d6e-0000-4000-8000-0123456789ab"})
 }
 
-func reply(w http.ResponseWriter, status int, body any) {
+func replyJSON(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(body)
@@ -224,16 +224,16 @@ func (e *Entra) Metadata(tenant, own string, others ...string) {
 		case r.URL.Path != "/metadata/identity/oauth2/token":
 			http.NotFound(w, r)
 		case r.Header.Get("Metadata") != "true":
-			refuse(w, http.StatusBadRequest, "bad_request_102", "Required metadata header not specified")
+			refuseRequest(w, http.StatusBadRequest, "bad_request_102", "Required metadata header not specified")
 		case q.Get("api-version") != "2018-02-01" && q.Get("api-version") != "2019-08-01":
-			refuse(w, http.StatusBadRequest, "bad_request", "Invalid api-version")
+			refuseRequest(w, http.StatusBadRequest, "bad_request", "Invalid api-version")
 		case !known:
-			refuse(w, http.StatusBadRequest, "invalid_request", "Identity not found")
+			refuseRequest(w, http.StatusBadRequest, "invalid_request", "Identity not found")
 		case !resource:
-			refuse(w, http.StatusBadRequest, "invalid_resource", "AADSTS500011: The resource principal named "+q.Get("resource")+" was not found in the tenant.")
+			refuseRequest(w, http.StatusBadRequest, "invalid_resource", "AADSTS500011: The resource principal named "+q.Get("resource")+" was not found in the tenant.")
 		default:
 			life := cmp.Or(e.MachineLife, tokenLife)
-			reply(w, http.StatusOK, map[string]any{"access_token": e.give(tenant, client, q.Get("resource")), "client_id": client, "token_type": "Bearer",
+			replyJSON(w, http.StatusOK, map[string]any{"access_token": e.give(tenant, client, q.Get("resource")), "client_id": client, "token_type": "Bearer",
 				"expires_in": fmt.Sprint(int(life / time.Second)), "expires_on": fmt.Sprint(e.c.clock().Add(life).Unix()), "resource": q.Get("resource")})
 		}
 	}))

@@ -23,7 +23,7 @@ func googleFail(w http.ResponseWriter, status int, code, message string) {
 	if status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="https://accounts.google.com/"`)
 	}
-	reply(w, status, map[string]any{"error": map[string]any{"code": status, "message": message, "status": code}})
+	replyJSON(w, status, map[string]any{"error": map[string]any{"code": status, "message": message, "status": code}})
 }
 
 // allowed checks the token, under g.mu.
@@ -59,7 +59,7 @@ func (g *GoogleKMS) serveMetadata(w http.ResponseWriter, r *http.Request) {
 	case r.FormValue("scopes") != "" && !slices.Contains(strings.Split(r.FormValue("scopes"), ","), googleScope):
 		http.Error(w, "the node's scopes do not cover these", http.StatusForbidden)
 	default:
-		reply(w, http.StatusOK, map[string]any{"access_token": g.grant(false), "expires_in": int(g.life / time.Second), "token_type": "Bearer"})
+		replyJSON(w, http.StatusOK, map[string]any{"access_token": g.grant(false), "expires_in": int(g.life / time.Second), "token_type": "Bearer"})
 	}
 }
 
@@ -68,7 +68,7 @@ func (g *GoogleKMS) sts(w http.ResponseWriter, r *http.Request) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	fail := func(code, message string) {
-		reply(w, http.StatusBadRequest, map[string]string{"error": code, "error_description": message})
+		replyJSON(w, http.StatusBadRequest, map[string]string{"error": code, "error_description": message})
 	}
 	token := r.PostFormValue("subject_token")
 	g.c.keep(token)
@@ -89,7 +89,7 @@ func (g *GoogleKMS) sts(w http.ResponseWriter, r *http.Request) {
 	case claims.Subject != g.Subject:
 		fail("unauthorized_client", "The given credential is rejected by the attribute condition.")
 	default:
-		reply(w, http.StatusOK, map[string]any{"access_token": g.grant(true), "issued_token_type": "urn:ietf:params:oauth:token-type:access_token", "token_type": "Bearer", "expires_in": int(g.life / time.Second)})
+		replyJSON(w, http.StatusOK, map[string]any{"access_token": g.grant(true), "issued_token_type": "urn:ietf:params:oauth:token-type:access_token", "token_type": "Bearer", "expires_in": int(g.life / time.Second)})
 	}
 }
 
@@ -106,6 +106,6 @@ func (g *GoogleKMS) iam(w http.ResponseWriter, r *http.Request) {
 	case err != nil || json.Unmarshal(b, &q) != nil || !slices.Contains(q.Scope, googleScope):
 		googleFail(w, http.StatusBadRequest, "INVALID_ARGUMENT", "Request contains an invalid argument.")
 	default:
-		reply(w, http.StatusOK, map[string]any{"accessToken": g.grant(false), "expireTime": g.c.clock().Add(g.life).UTC().Format(time.RFC3339)})
+		replyJSON(w, http.StatusOK, map[string]any{"accessToken": g.grant(false), "expireTime": g.c.clock().Add(g.life).UTC().Format(time.RFC3339)})
 	}
 }

@@ -95,8 +95,8 @@ func (i *Issuer) verify(token string, now time.Time) (c Claims, err error) {
 	return c, nil
 }
 
-// unverified reads claims without checking anything.
-func unverified(token string) (c Claims) {
+// unverifiedClaims reads claims without checking anything.
+func unverifiedClaims(token string) (c Claims) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
 		return c

@@ -144,7 +144,7 @@ func (v *KeyVault) fail(w http.ResponseWriter, status int, code, inner, message 
 	if inner != "" {
 		e["innererror"] = map[string]any{"code": inner}
 	}
-	reply(w, status, map[string]any{"error": e})
+	replyJSON(w, status, map[string]any{"error": e})
 }
 
 // challenge says how to sign in.
@@ -228,7 +228,7 @@ func (v *KeyVault) id(kind, name, version string) string {
 	return "https://" + v.Host + "/" + kind + "/" + name + "/" + version
 }
 
-func attributes(ver *Version) map[string]any {
+func versionAttributes(ver *Version) map[string]any {
 	a := map[string]any{"enabled": !ver.Disabled, "created": ver.Created.Unix(), "updated": ver.Created.Unix(), "recoveryLevel": "Recoverable+Purgeable"}
 	if !ver.Expires.IsZero() {
 		a["exp"] = ver.Expires.Unix()
@@ -249,18 +249,18 @@ func (v *KeyVault) list(w http.ResponseWriter, r *http.Request, kind, name strin
 		field = "kid"
 	}
 	for _, ver := range sorted[from:to] {
-		items = append(items, map[string]any{field: v.id(kind, name, ver.ID), "attributes": attributes(ver)})
+		items = append(items, map[string]any{field: v.id(kind, name, ver.ID), "attributes": versionAttributes(ver)})
 	}
 	var next any
 	if to < len(sorted) {
 		q := url.Values{"api-version": {r.URL.Query().Get("api-version")}, "$skiptoken": {strconv.Itoa(to)}}
 		next = "https://" + v.Host + "/" + kind + "/" + name + "/versions?" + q.Encode()
 	}
-	reply(w, http.StatusOK, map[string]any{"value": items, "nextLink": next})
+	replyJSON(w, http.StatusOK, map[string]any{"value": items, "nextLink": next})
 }
 
 func (v *KeyVault) show(w http.ResponseWriter, kind, name string, ver *Version) {
-	out := map[string]any{"id": v.id(kind, name, ver.ID), "attributes": attributes(ver)}
+	out := map[string]any{"id": v.id(kind, name, ver.ID), "attributes": versionAttributes(ver)}
 	switch kind {
 	case "certificates":
 		out["kid"], out["sid"] = v.id("keys", name, ver.ID), v.id("secrets", name, ver.ID)
@@ -285,7 +285,7 @@ func (v *KeyVault) show(w http.ResponseWriter, kind, name string, ver *Version) 
 		delete(out, "id")
 		out["key"] = webKey(ver.Key, v.id(kind, name, ver.ID))
 	}
-	reply(w, http.StatusOK, out)
+	replyJSON(w, http.StatusOK, out)
 }
 
 // webKey is a public key as JSON (RFC 7518, section 6).

@@ -126,7 +126,7 @@ func (k *KMS) key(w http.ResponseWriter, target, name string) {
 		if !key.Deletion.IsZero() {
 			m["DeletionDate"] = key.Deletion.Unix()
 		}
-		reply(w, http.StatusOK, map[string]any{"KeyMetadata": m})
+		replyJSON(w, http.StatusOK, map[string]any{"KeyMetadata": m})
 	case target != "TrentService.GetPublicKey":
 		awsFail(w, http.StatusBadRequest, "UnknownOperationException", "")
 	case key.State == "Disabled":
@@ -134,7 +134,7 @@ func (k *KMS) key(w http.ResponseWriter, target, name string) {
 	case key.State != "Enabled":
 		awsFail(w, http.StatusBadRequest, "KMSInvalidStateException", name+" is pending deletion.")
 	default:
-		reply(w, http.StatusOK, map[string]any{"KeyId": name, "KeyUsage": key.Usage, "PublicKey": key.PublicKey})
+		replyJSON(w, http.StatusOK, map[string]any{"KeyId": name, "KeyUsage": key.Usage, "PublicKey": key.PublicKey})
 	}
 }
 
@@ -147,12 +147,12 @@ func (k *KMS) authority(w http.ResponseWriter, target, arn string) {
 	case !ok:
 		awsFail(w, http.StatusBadRequest, "ResourceNotFoundException", "Could not find Certificate Authority with ARN: "+arn)
 	case target == "ACMPrivateCA.DescribeCertificateAuthority":
-		reply(w, http.StatusOK, map[string]any{"CertificateAuthority": map[string]any{"Arn": arn, "Status": ca.Status}})
+		replyJSON(w, http.StatusOK, map[string]any{"CertificateAuthority": map[string]any{"Arn": arn, "Status": ca.Status}})
 	case target != "ACMPrivateCA.GetCertificateAuthorityCertificate":
 		awsFail(w, http.StatusBadRequest, "UnknownOperationException", "")
 	case ca.Status != "ACTIVE" && ca.Status != "EXPIRED":
 		awsFail(w, http.StatusBadRequest, "InvalidStateException", "The certificate authority is not in the correct state")
 	default:
-		reply(w, http.StatusOK, map[string]any{"Certificate": ca.Certificate, "CertificateChain": ca.Chain})
+		replyJSON(w, http.StatusOK, map[string]any{"Certificate": ca.Certificate, "CertificateChain": ca.Chain})
 	}
 }

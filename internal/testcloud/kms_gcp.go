@@ -169,11 +169,11 @@ func (g *GoogleKMS) kms(w http.ResponseWriter, r *http.Request) {
 		for _, n := range numbers[from:to] {
 			page = append(page, versionJSON(name, n, versions[n]))
 		}
-		reply(w, http.StatusOK, map[string]any{"cryptoKeyVersions": page, "nextPageToken": next, "totalSize": len(numbers)})
+		replyJSON(w, http.StatusOK, map[string]any{"cryptoKeyVersions": page, "nextPageToken": next, "totalSize": len(numbers)})
 	case err != nil || !there:
 		googleFail(w, http.StatusNotFound, "NOT_FOUND", "CryptoKeyVersion "+path+" not found.")
 	case !public:
-		reply(w, http.StatusOK, versionJSON(name, n, v))
+		replyJSON(w, http.StatusOK, versionJSON(name, n, v))
 	case v.State != "" && v.State != "ENABLED":
 		googleFail(w, http.StatusBadRequest, "FAILED_PRECONDITION", path+" is not enabled, current state is: "+v.State+".")
 	default:
@@ -215,7 +215,7 @@ func publicKey(w http.ResponseWriter, key string, n int, v GoogleVersion) {
 	if !v.NoChecksum {
 		m["pemCrc32c"] = strconv.FormatUint(uint64(sum), 10) // 64-bit integers are text in Google's JSON
 	}
-	reply(w, http.StatusOK, m)
+	replyJSON(w, http.StatusOK, m)
 }
 
 // ca answers for Certificate Authority Service.
@@ -245,7 +245,7 @@ func (g *GoogleKMS) ca(w http.ResponseWriter, r *http.Request) {
 	case !ok || r.Method != http.MethodGet:
 		googleFail(w, http.StatusNotFound, "NOT_FOUND", "The requested URL was not found on this server.")
 	case known:
-		reply(w, http.StatusOK, of(path))
+		replyJSON(w, http.StatusOK, of(path))
 	case !listed || len(names) == 0:
 		googleFail(w, http.StatusNotFound, "NOT_FOUND", "Resource '"+path+"' was not found")
 	default:
@@ -257,6 +257,6 @@ func (g *GoogleKMS) ca(w http.ResponseWriter, r *http.Request) {
 		for _, n := range names[from:to] {
 			page = append(page, of(n))
 		}
-		reply(w, http.StatusOK, map[string]any{"certificateAuthorities": page, "nextPageToken": next})
+		replyJSON(w, http.StatusOK, map[string]any{"certificateAuthorities": page, "nextPageToken": next})
 	}
 }

@@ -58,6 +58,6 @@ func (a *AWS) agent(w http.ResponseWriter, r *http.Request) {
 		fail(http.StatusNotFound, "(ResourceNotFoundException): No pod identity association found for the service account.")
 	default:
 		id, secret, session, until := a.Session(role)
-		reply(w, http.StatusOK, map[string]string{"AccessKeyId": id, "SecretAccessKey": secret, "Token": session, "AccountId": account(role), "Expiration": until.UTC().Format(time.RFC3339)})
+		replyJSON(w, http.StatusOK, map[string]string{"AccessKeyId": id, "SecretAccessKey": secret, "Token": session, "AccountId": accountOf(role), "Expiration": until.UTC().Format(time.RFC3339)})
 	}
 }

@@ -65,10 +65,10 @@ func (g *GoogleKMS) registryToken(w http.ResponseWriter, r *http.Request, host s
 		token := rand.Text() + rand.Text()
 		g.pulls[token] = googlePull{host, repository, g.c.clock().Add(googleRegistryLife)}
 		g.c.keep(token)
-		reply(w, http.StatusOK, map[string]any{"token": token, "expires_in": int(googleRegistryLife / time.Second)})
+		replyJSON(w, http.StatusOK, map[string]any{"token": token, "expires_in": int(googleRegistryLife / time.Second)})
 	}
 }
 
 func registryFail(w http.ResponseWriter, status int, code, message string) {
-	reply(w, status, map[string]any{"errors": []any{map[string]any{"code": code, "message": message}}})
+	replyJSON(w, status, map[string]any{"errors": []any{map[string]any{"code": code, "message": message}}})
 }

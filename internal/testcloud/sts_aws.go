@@ -86,8 +86,8 @@ func (a *AWS) session(role string, life time.Duration) (id, secret, token string
 	return id, secret, token, until
 }
 
-// account is a role's.
-func account(role string) string {
+// accountOf is a role's.
+func accountOf(role string) string {
 	if parts := strings.Split(role, ":"); len(parts) > 4 {
 		return parts[4]
 	}
@@ -141,8 +141,8 @@ func (a *AWS) assume(w http.ResponseWriter, r *http.Request) {
 		fail(http.StatusBadRequest, "ValidationError", "Value at 'roleSessionName' failed to satisfy constraint")
 	case errors.Is(err, errExpired):
 		fail(http.StatusBadRequest, "ExpiredTokenException", fmt.Sprintf("Token expired: current date/time %d must be before the expiration date/time %d", a.c.clock().Unix(), claims.Expires))
-	case err != nil && unverified(token).Issuer != a.issuer.Name:
-		fail(http.StatusBadRequest, "InvalidIdentityToken", "No OpenIDConnect provider found in your account for "+unverified(token).Issuer)
+	case err != nil && unverifiedClaims(token).Issuer != a.issuer.Name:
+		fail(http.StatusBadRequest, "InvalidIdentityToken", "No OpenIDConnect provider found in your account for "+unverifiedClaims(token).Issuer)
 	case err != nil || claims.Issuer != a.issuer.Name:
 		fail(http.StatusBadRequest, "InvalidIdentityToken", "The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token): "+token)
 	case claims.Audience != "sts.amazonaws.com":
@@ -211,7 +211,7 @@ func (a *AWS) signed(r *http.Request, body []byte, region, service string) (as a
 		}
 	}
 	canonical := canonicalRequest(r, names, part["SignedHeaders"], body)
-	if want := signature(as.secret, scope[1:], r.Header.Get("X-Amz-Date"), canonical); !hmac.Equal([]byte(want), []byte(part["Signature"])) {
+	if want := requestSignature(as.secret, scope[1:], r.Header.Get("X-Amz-Date"), canonical); !hmac.Equal([]byte(want), []byte(part["Signature"])) {
 		return as, "InvalidSignatureException", "The request signature we calculated does not match the signature you provided. The Canonical String for this request should have been '" + canonical + "'"
 	}
 	return as, "", ""
@@ -239,9 +239,9 @@ func canonicalRequest(r *http.Request, names []string, signed string, body []byt
 	return text.String()
 }
 
-// signature is what a request has to carry; scope is date, region, service and
+// requestSignature is what a request has to carry; scope is date, region, service and
 // aws4_request.
-func signature(secret string, scope []string, date, canonical string) string {
+func requestSignature(secret string, scope []string, date, canonical string) string {
 	sum := sha256.Sum256([]byte(canonical))
 	key := []byte("AWS4" + secret)
 	for _, step := range append(slices.Clone(scope), "AWS4-HMAC-SHA256\n"+date+"\n"+strings.Join(scope, "/")+"\n"+hex.EncodeToString(sum[:])) {

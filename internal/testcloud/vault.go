@@ -102,7 +102,7 @@ func (v *Vault) Transit(name string, versions ...TransitVersion) {
 }
 
 func vaultFail(w http.ResponseWriter, status int, messages ...string) {
-	reply(w, status, map[string]any{"errors": append([]string{}, messages...)})
+	replyJSON(w, status, map[string]any{"errors": append([]string{}, messages...)})
 }
 
 func (v *Vault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -162,7 +162,7 @@ func (v *Vault) login(w http.ResponseWriter, r *http.Request) {
 		token := "hvs." + rand.Text()
 		v.c.keep(token)
 		v.tokens[token] = vaultToken{role.Paths, v.c.clock().Add(time.Hour)}
-		reply(w, http.StatusOK, map[string]any{"auth": map[string]any{"client_token": token, "lease_duration": 3600, "renewable": true, "token_type": "service"}})
+		replyJSON(w, http.StatusOK, map[string]any{"auth": map[string]any{"client_token": token, "lease_duration": 3600, "renewable": true, "token_type": "service"}})
 	}
 }
 
@@ -173,7 +173,7 @@ func (v *Vault) pki(w http.ResponseWriter, path string) {
 		vaultFail(w, http.StatusInternalServerError, "unable to find PKI issuer for reference: "+name)
 		return
 	}
-	reply(w, http.StatusOK, map[string]any{"data": map[string]any{"certificate": chain[0], "ca_chain": chain, "issuer_name": name, "revoked": v.revoked[name]}})
+	replyJSON(w, http.StatusOK, map[string]any{"data": map[string]any{"certificate": chain[0], "ca_chain": chain, "issuer_name": name, "revoked": v.revoked[name]}})
 }
 
 func (v *Vault) read(w http.ResponseWriter, r *http.Request, path string) {
@@ -181,7 +181,7 @@ func (v *Vault) read(w http.ResponseWriter, r *http.Request, path string) {
 	kind, name, _ := strings.Cut(rest, "/")
 	switch {
 	case mount == "kv" && v.kv1[rest] != nil:
-		reply(w, http.StatusOK, map[string]any{"lease_duration": 2764800, "data": v.kv1[rest]})
+		replyJSON(w, http.StatusOK, map[string]any{"lease_duration": 2764800, "data": v.kv1[rest]})
 	case mount == "secret" && kind == "data" && v.kv2[name] != nil:
 		v.kvData(w, r, v.kv2[name])
 	case mount == "secret" && kind == "metadata" && v.kv2[name] != nil:
@@ -189,13 +189,13 @@ func (v *Vault) read(w http.ResponseWriter, r *http.Request, path string) {
 		for i := range v.kv2[name] {
 			versions[strconv.Itoa(i+1)] = v.kvMetadata(v.kv2[name], i, false)
 		}
-		reply(w, http.StatusOK, map[string]any{"data": map[string]any{"current_version": len(versions), "versions": versions}})
+		replyJSON(w, http.StatusOK, map[string]any{"data": map[string]any{"current_version": len(versions), "versions": versions}})
 	case mount == "transit" && kind == "keys" && v.transit[name] != nil:
 		all := map[string]any{}
 		for i, ver := range v.transit[name] {
 			all[strconv.Itoa(i+1)] = map[string]any{"public_key": ver.PublicKey, "certificate_chain": ver.CertificateChain, "creation_time": v.c.clock().UTC().Format(time.RFC3339Nano), "name": "P-256"}
 		}
-		reply(w, http.StatusOK, map[string]any{"data": map[string]any{"name": name, "type": "ecdsa-p256", "keys": all, "latest_version": len(all), "min_decryption_version": 1}})
+		replyJSON(w, http.StatusOK, map[string]any{"data": map[string]any{"name": name, "type": "ecdsa-p256", "keys": all, "latest_version": len(all), "min_decryption_version": 1}})
 	default:
 		vaultFail(w, http.StatusNotFound)
 	}
@@ -225,5 +225,5 @@ func (v *Vault) kvData(w http.ResponseWriter, r *http.Request, all []KVVersion) 
 	if all[n-1].Deleted || all[n-1].Destroyed {
 		status, data = http.StatusNotFound, nil
 	}
-	reply(w, status, map[string]any{"data": map[string]any{"data": data, "metadata": v.kvMetadata(all, n-1, true)}})
+	replyJSON(w, status, map[string]any{"data": map[string]any{"data": data, "metadata": v.kvMetadata(all, n-1, true)}})
 }

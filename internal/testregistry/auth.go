@@ -144,7 +144,7 @@ func (a *authenticator) check(w http.ResponseWriter, req *http.Request, e *Reque
 	switch {
 	case a.basic != nil:
 		user, password, ok := req.BasicAuth()
-		if ok && knows(a.basic.Users, user, password) {
+		if ok && knowsUser(a.basic.Users, user, password) {
 			return true
 		}
 		w.Header().Set("WWW-Authenticate", `Basic realm="test registry"`)
@@ -179,7 +179,7 @@ func (a *authenticator) service() string {
 	return a.token.Service
 }
 
-func knows(users map[string]string, user, password string) bool {
+func knowsUser(users map[string]string, user, password string) bool {
 	want, ok := users[user]
 	return ok && want == password
 }
@@ -192,7 +192,7 @@ func (a *authenticator) granted(req *http.Request, repo, action string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	g, ok := a.tokens[token]
-	if !ok || !now(a.clock).Before(g.expires) {
+	if !ok || !clockNow(a.clock).Before(g.expires) {
 		return false
 	}
 	return repo == "" || slices.Contains(g.scopes[repo], action)
@@ -214,7 +214,7 @@ func (a *authenticator) issue(w http.ResponseWriter, req *http.Request) {
 		writeError(w, http.StatusBadRequest, "UNSUPPORTED", err.Error())
 		return
 	}
-	if authenticated && !knows(a.token.Users, user, password) || !authenticated && !a.token.Anonymous {
+	if authenticated && !knowsUser(a.token.Users, user, password) || !authenticated && !a.token.Anonymous {
 		writeError(w, http.StatusUnauthorized, "UNAUTHORIZED", "wrong or no credentials")
 		return
 	}
@@ -227,10 +227,10 @@ func (a *authenticator) issue(w http.ResponseWriter, req *http.Request) {
 	}
 	token, lifetime := rand.Text(), a.lifetime()
 	a.mu.Lock()
-	a.tokens[token] = grant{user: user, scopes: a.allowed(user, scopes), expires: now(a.clock).Add(lifetime)}
+	a.tokens[token] = grant{user: user, scopes: a.allowed(user, scopes), expires: clockNow(a.clock).Add(lifetime)}
 	a.issued[strings.Join(scopes, " ")]++
 	a.mu.Unlock()
-	answer := map[string]any{"expires_in": int(lifetime.Seconds()), "issued_at": now(a.clock).UTC().Format(time.RFC3339)}
+	answer := map[string]any{"expires_in": int(lifetime.Seconds()), "issued_at": clockNow(a.clock).UTC().Format(time.RFC3339)}
 	if !a.token.OnlyAccessToken {
 		answer["token"] = token
 	}

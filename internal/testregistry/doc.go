@@ -11,7 +11,7 @@ type TB interface {
 	Cleanup(func())
 }
 
-func now(clock func() time.Time) time.Time {
+func clockNow(clock func() time.Time) time.Time {
 	if clock == nil {
 		return time.Now()
 	}

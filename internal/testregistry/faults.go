@@ -151,7 +151,7 @@ func (r *Registry) misbehave(w *loggingWriter, req *http.Request, e *Request, f 
 		status := orInt(f.Status, http.StatusServiceUnavailable)
 		writeError(w, status, "UNAVAILABLE", http.StatusText(status))
 	case Reset:
-		reset(w)
+		resetConnection(w)
 	case Redirect:
 		w.Header().Set("Location", f.location(req))
 		w.WriteHeader(http.StatusTemporaryRedirect)
@@ -264,9 +264,9 @@ func (r *Registry) drip(w *loggingWriter, req *http.Request, status int, body []
 	}
 }
 
-// reset closes the connection without an answer: with a TCP reset where the
+// resetConnection closes the connection without an answer: with a TCP reset where the
 // protocol gives the connection away, by aborting the stream otherwise.
-func reset(w *loggingWriter) {
+func resetConnection(w *loggingWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		panic(http.ErrAbortHandler)

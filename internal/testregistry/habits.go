@@ -61,26 +61,26 @@ func Habits() []Habit {
 		{503, "a registry behind a proxy", "RFC 9110, section 15.6.4"},
 	} {
 		out = append(out, Habit{Name: fmt.Sprintf("the API answers %d", m.status), Product: m.product, Report: m.report, Tags: true,
-			faults: always(Fault{Kind: Status, Class: Referrers, Status: m.status})})
+			faults: alwaysFaults(Fault{Kind: Status, Class: Referrers, Status: m.status})})
 	}
 	return append(append(append(append(append(out, listHabits()...), pageHabits()...), answerHabits()...), contentHabits()...), tokenHabits()...)
 }
 
-func always(fs ...Fault) func(*Registry) []Fault { return func(*Registry) []Fault { return fs } }
+func alwaysFaults(fs ...Fault) func(*Registry) []Fault { return func(*Registry) []Fault { return fs } }
 
-func changed(class Class, change func(*Answer)) func(*Registry) []Fault {
-	return always(Fault{Kind: Changed, Class: class, Change: change})
+func changedAnswers(class Class, change func(*Answer)) func(*Registry) []Fault {
+	return alwaysFaults(Fault{Kind: Changed, Class: class, Change: change})
 }
 
-// page is an answer of somebody else than the registry.
-func page(status int) func(*Answer) {
+// foreignPage is an answer of somebody else than the registry.
+func foreignPage(status int) func(*Answer) {
 	return func(a *Answer) {
 		a.Status, a.Header, a.Body = status, http.Header{"Content-Type": {"text/html; charset=utf-8"}}, []byte("<!DOCTYPE html><title>Sign in</title>")
 	}
 }
 
-// entries changes the entries of a list of referrers.
-func entries(change func(i int, m map[string]any)) func(*Answer) {
+// changeEntries changes the entries of a list of referrers.
+func changeEntries(change func(i int, m map[string]any)) func(*Answer) {
 	return func(a *Answer) {
 		var doc map[string]any
 		if a.Status != http.StatusOK || json.Unmarshal(a.Body, &doc) != nil {
@@ -107,46 +107,46 @@ func listHabits() []Habit {
 		return func(_ int, m map[string]any) { m[name] = value }
 	}
 	return []Habit{
-		{Name: "a list without types", Product: gar, Report: garReport, faults: changed(Referrers, entries(without("artifactType", "annotations")))},
+		{Name: "a list without types", Product: gar, Report: garReport, faults: changedAnswers(Referrers, changeEntries(without("artifactType", "annotations")))},
 		{Name: "a list without types, and a filter that finds none", Product: gar, Report: garReport, faults: func(r *Registry) []Fault {
 			return []Fault{{Kind: Changed, Class: Referrers, Change: func(a *Answer) {
 				if a.Request.URL.RawQuery != "" {
 					a.Body, _ = encodeIndex(nil)
 				}
-				entries(without("artifactType"))(a)
+				changeEntries(without("artifactType"))(a)
 			}}}
 		}},
-		{Name: "a list with the empty config's type", Product: "go-containerregistry", Report: "google/go-containerregistry#1997", faults: changed(Referrers, entries(with("artifactType", ocispec.MediaTypeEmptyJSON)))},
-		{Name: "a list with an image's config type", Product: "Azure Container Registry", Report: "Azure/acr#784", faults: changed(Referrers, entries(with("artifactType", ocispec.MediaTypeImageConfig)))},
-		{Name: "a list with wrong sizes", Product: gar, Report: garReport, faults: changed(Referrers, entries(with("size", 521)))},
-		{Name: "a list with large sizes", Product: gar, Report: garReport, faults: changed(Referrers, entries(with("size", 5<<20)))},
-		{Name: "a list with sizes below zero", Product: gar, Report: garReport, faults: changed(Referrers, entries(with("size", -1)))},
-		{Name: "a list with sizes as text", Product: gar, Report: garReport, faults: changed(Referrers, entries(with("size", "739")))},
-		{Name: "a list without sizes", Product: gar, Report: garReport, faults: changed(Referrers, entries(without("size")))},
-		{Name: "a list without media types", Product: gar, Report: garReport, faults: changed(Referrers, entries(without("mediaType")))},
-		{Name: "a list of Docker's media type", Product: "a registry of Docker's types", Report: "OCI image-spec, image-index.md", faults: changed(Referrers, entries(with("mediaType", "application/vnd.docker.distribution.manifest.v2+json")))},
-		{Name: "a list with digests in capitals", Product: "a registry of one's own", Report: "OCI image-spec, descriptor.md", faults: changed(Referrers, entries(func(_ int, m map[string]any) {
+		{Name: "a list with the empty config's type", Product: "go-containerregistry", Report: "google/go-containerregistry#1997", faults: changedAnswers(Referrers, changeEntries(with("artifactType", ocispec.MediaTypeEmptyJSON)))},
+		{Name: "a list with an image's config type", Product: "Azure Container Registry", Report: "Azure/acr#784", faults: changedAnswers(Referrers, changeEntries(with("artifactType", ocispec.MediaTypeImageConfig)))},
+		{Name: "a list with wrong sizes", Product: gar, Report: garReport, faults: changedAnswers(Referrers, changeEntries(with("size", 521)))},
+		{Name: "a list with large sizes", Product: gar, Report: garReport, faults: changedAnswers(Referrers, changeEntries(with("size", 5<<20)))},
+		{Name: "a list with sizes below zero", Product: gar, Report: garReport, faults: changedAnswers(Referrers, changeEntries(with("size", -1)))},
+		{Name: "a list with sizes as text", Product: gar, Report: garReport, faults: changedAnswers(Referrers, changeEntries(with("size", "739")))},
+		{Name: "a list without sizes", Product: gar, Report: garReport, faults: changedAnswers(Referrers, changeEntries(without("size")))},
+		{Name: "a list without media types", Product: gar, Report: garReport, faults: changedAnswers(Referrers, changeEntries(without("mediaType")))},
+		{Name: "a list of Docker's media type", Product: "a registry of Docker's types", Report: "OCI image-spec, image-index.md", faults: changedAnswers(Referrers, changeEntries(with("mediaType", "application/vnd.docker.distribution.manifest.v2+json")))},
+		{Name: "a list with digests in capitals", Product: "a registry of one's own", Report: "OCI image-spec, descriptor.md", faults: changedAnswers(Referrers, changeEntries(func(_ int, m map[string]any) {
 			m["digest"] = "sha256:" + strings.ToUpper(strings.TrimPrefix(m["digest"].(string), "sha256:"))
 		}))},
-		{Name: "a list with each entry twice", Product: "a registry behind a cache", Report: "OCI image-spec, image-index.md", faults: changed(Referrers, func(a *Answer) {
+		{Name: "a list with each entry twice", Product: "a registry behind a cache", Report: "OCI image-spec, image-index.md", faults: changedAnswers(Referrers, func(a *Answer) {
 			var doc ocispec.Index
 			if json.Unmarshal(a.Body, &doc) == nil {
 				a.Body, _ = encodeIndex(append(doc.Manifests, doc.Manifests...))
 			}
 		})},
-		{Name: "a list of another content type", Product: "a static registry", Report: "distribution/distribution#2384", faults: changed(Referrers, func(a *Answer) { a.Header.Set("Content-Type", "application/json") })},
+		{Name: "a list of another content type", Product: "a static registry", Report: "distribution/distribution#2384", faults: changedAnswers(Referrers, func(a *Answer) { a.Header.Set("Content-Type", "application/json") })},
 		{Name: "a filter that is refused", Product: "a registry behind a proxy", Report: "distribution-spec 1.1, Listing Referrers", faults: func(*Registry) []Fault {
 			return []Fault{{Kind: Status, Class: Referrers, Status: 400, Match: func(req *http.Request) bool { return req.URL.RawQuery != "" }}}
 		}},
-		{Name: "a filter that is claimed and not applied", Product: "Harbor", Report: "goharbor/harbor#19867", faults: changed(Referrers, func(a *Answer) { a.Header.Set("OCI-Filters-Applied", "artifactType") })},
+		{Name: "a filter that is claimed and not applied", Product: "Harbor", Report: "goharbor/harbor#19867", faults: changedAnswers(Referrers, func(a *Answer) { a.Header.Set("OCI-Filters-Applied", "artifactType") })},
 		{Name: "an empty list beside a tag", Product: "a registry that got the API later", Report: "distribution-spec 1.1, Enabling the Referrers API", Tags: true,
-			faults: always(Fault{Kind: Custom, Class: Referrers, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { writeIndex(w, nil) })})},
+			faults: alwaysFaults(Fault{Kind: Custom, Class: Referrers, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { writeIndex(w, nil) })})},
 	}
 }
 
 func pageHabits() []Habit {
 	link := func(target func(a *Answer, query string) string) func(*Registry) []Fault {
-		return changed(Referrers, func(a *Answer) {
+		return changedAnswers(Referrers, func(a *Answer) {
 			if _, after, ok := strings.Cut(a.Header.Get("Link"), "?"); ok {
 				query, _, _ := strings.Cut(after, ">")
 				a.Header["Link"] = []string{target(a, query)}
@@ -174,7 +174,7 @@ func pageHabits() []Habit {
 
 func tokenHabits() []Habit {
 	token := func(change func(map[string]any)) func(*Registry) []Fault {
-		return changed(Token, func(a *Answer) {
+		return changedAnswers(Token, func(a *Answer) {
 			var doc map[string]any
 			if json.Unmarshal(a.Body, &doc) == nil {
 				change(doc)
@@ -192,10 +192,10 @@ func tokenHabits() []Habit {
 
 func answerHabits() []Habit {
 	return []Habit{
-		{Name: "the API is a web page", Product: "a registry behind a sign-in", Report: "awslabs/soci-snapshotter#512", Tags: true, faults: changed(Referrers, page(200))},
+		{Name: "the API is a web page", Product: "a registry behind a sign-in", Report: "awslabs/soci-snapshotter#512", Tags: true, faults: changedAnswers(Referrers, foreignPage(200))},
 		{Name: "the API redirects to a web page", Product: "GitHub Container Registry", Report: "artifacthub/hub#4785", Tags: true,
 			faults: func(r *Registry) []Fault {
-				return []Fault{{Kind: Redirect, Class: Referrers, Value: r.URL + "/signin"}, {Kind: Changed, Class: Other, Change: page(200)}}
+				return []Fault{{Kind: Redirect, Class: Referrers, Value: r.URL + "/signin"}, {Kind: Changed, Class: Other, Change: foreignPage(200)}}
 			}},
 		{Name: "the tag is the image itself", Product: "GitLab", Report: "oras-project/oras-go#1396", Tags: true, faults: func(r *Registry) []Fault {
 			return []Fault{{Kind: Changed, Class: Manifest, Change: func(a *Answer) {
@@ -207,12 +207,12 @@ func answerHabits() []Habit {
 				}
 			}}}
 		}},
-		{Name: "HEAD is refused by 400", Product: "Harbor", Report: "crossplane/crossplane#3223", faults: always(Fault{Kind: Status, Status: 400, Method: http.MethodHead})},
-		{Name: "HEAD is refused by 403", Product: "registry.centos.org", Report: "containerd/containerd#6684", faults: always(Fault{Kind: Status, Status: 403, Method: http.MethodHead})},
-		{Name: "HEAD is refused by 500", Product: "a registry behind a proxy", Report: "containerd/containerd#6684", faults: always(Fault{Kind: Status, Status: 500, Method: http.MethodHead})},
-		{Name: "HEAD states another length", Product: "a registry behind a proxy that compresses", Report: "RFC 9110, section 8.6", faults: always(Fault{Kind: Changed, Method: http.MethodHead,
+		{Name: "HEAD is refused by 400", Product: "Harbor", Report: "crossplane/crossplane#3223", faults: alwaysFaults(Fault{Kind: Status, Status: 400, Method: http.MethodHead})},
+		{Name: "HEAD is refused by 403", Product: "registry.centos.org", Report: "containerd/containerd#6684", faults: alwaysFaults(Fault{Kind: Status, Status: 403, Method: http.MethodHead})},
+		{Name: "HEAD is refused by 500", Product: "a registry behind a proxy", Report: "containerd/containerd#6684", faults: alwaysFaults(Fault{Kind: Status, Status: 500, Method: http.MethodHead})},
+		{Name: "HEAD states another length", Product: "a registry behind a proxy that compresses", Report: "RFC 9110, section 8.6", faults: alwaysFaults(Fault{Kind: Changed, Method: http.MethodHead,
 			Change: func(a *Answer) { a.Header.Set("Content-Length", "77") }})},
-		{Name: "HEAD states another type", Product: "a registry behind a cache", Report: "RFC 9110, section 9.3.2", faults: always(Fault{Kind: Changed, Method: http.MethodHead,
+		{Name: "HEAD states another type", Product: "a registry behind a cache", Report: "RFC 9110, section 9.3.2", faults: alwaysFaults(Fault{Kind: Changed, Method: http.MethodHead,
 			Change: func(a *Answer) { a.Header.Set("Content-Type", "application/vnd.docker.distribution.manifest.v2+json") }})},
 		{Name: "HEAD signed for GET only", Product: "a registry on object storage", Report: "containerd/containerd#6684", faults: func(r *Registry) []Fault {
 			return []Fault{{Kind: Redirect, Class: Manifest, Method: http.MethodHead, Value: r.URL + "/bucket/x"}, {Kind: Status, Class: Other, Status: 403}}
@@ -232,7 +232,7 @@ func contentHabits() []Habit {
 		}
 	}
 	encode := func(name string, pack func([]byte) []byte) func(*Registry) []Fault {
-		return changed(Any, func(a *Answer) {
+		return changedAnswers(Any, func(a *Answer) {
 			if a.Status == http.StatusOK {
 				a.Header.Set("Content-Encoding", name)
 				a.Body = pack(a.Body)
@@ -243,9 +243,9 @@ func contentHabits() []Habit {
 		})
 	}
 	return []Habit{
-		{Name: "everything is octets", Product: "a static registry", Report: "moby/moby#31318", Tags: true, faults: changed(Any, static("application/octet-stream"))},
-		{Name: "everything is text", Product: "a static registry", Report: "distribution/distribution#2384", Tags: true, faults: changed(Any, static("text/plain; charset=utf-8"))},
-		{Name: "nothing has a type", Product: "a static registry", Report: "distribution/distribution#2384", Tags: true, faults: changed(Any, static(""))},
+		{Name: "everything is octets", Product: "a static registry", Report: "moby/moby#31318", Tags: true, faults: changedAnswers(Any, static("application/octet-stream"))},
+		{Name: "everything is text", Product: "a static registry", Report: "distribution/distribution#2384", Tags: true, faults: changedAnswers(Any, static("text/plain; charset=utf-8"))},
+		{Name: "nothing has a type", Product: "a static registry", Report: "distribution/distribution#2384", Tags: true, faults: changedAnswers(Any, static(""))},
 		{Name: "everything is packed by gzip", Product: "a proxy that compresses", Report: "RFC 9110, section 8.4", faults: encode("gzip", func(b []byte) []byte {
 			var out bytes.Buffer
 			w := gzip.NewWriter(&out)

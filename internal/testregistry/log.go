@@ -45,8 +45,8 @@ type Request struct {
 	Begun, Ended uint64
 }
 
-// classify reads a path of the distribution API.
-func classify(path string) (c Class, repo, target string) {
+// classifyPath reads a path of the distribution API.
+func classifyPath(path string) (c Class, repo, target string) {
 	if path == "/v2" || path == "/v2/" {
 		return Ping, "", ""
 	}
@@ -94,7 +94,7 @@ type countKey struct {
 }
 
 func (l *requestLog) begin(req *http.Request) *Request {
-	class, repo, target := classify(req.URL.Path)
+	class, repo, target := classifyPath(req.URL.Path)
 	e := &Request{Method: req.Method, Path: req.URL.Path, Query: req.URL.RawQuery, Class: class, Repo: repo, Target: target,
 		Credentials: req.Header.Get("Authorization") != "", Start: time.Now()}
 	l.mu.Lock()

@@ -95,11 +95,11 @@ func (r *Recorder) ended(s boltseal.Stage, asked *openRequest, status int) {
 	}
 	if asked != nil {
 		delete(r.open, asked)
-		r.slowest = slower(r.slowest, asked, now, status)
+		r.slowest = slowerOf(r.slowest, asked, now, status)
 	}
 }
 
-func slower(than Request, asked *openRequest, now time.Time, status int) Request {
+func slowerOf(than Request, asked *openRequest, now time.Time, status int) Request {
 	if took := now.Sub(asked.since); took > than.Took {
 		return Request{asked.host, took, status}
 	}
@@ -118,7 +118,7 @@ func (r *Recorder) Times() Times {
 		}
 	}
 	for asked := range r.open {
-		t.Slowest = slower(t.Slowest, asked, now, 0)
+		t.Slowest = slowerOf(t.Slowest, asked, now, 0)
 	}
 	return t
 }

@@ -74,7 +74,7 @@ func (s *Server) Reload() error {
 // apply puts a certificate in force, with the client CAs as they are now; nil is
 // none yet.
 func (s *Server) apply(c *tls.Certificate) error {
-	cfg, err := config(c, s.files.ClientCA, s.ask)
+	cfg, err := serverConfig(c, s.files.ClientCA, s.ask)
 	if err != nil || c == nil {
 		return err
 	}
@@ -137,7 +137,7 @@ func SelfSigned(names []string, clientCA string, now time.Time) (*Server, error)
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := config(&tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, clientCA, false)
+	cfg, err := serverConfig(&tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, clientCA, false)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +146,7 @@ func SelfSigned(names []string, clientCA string, now time.Time) (*Server, error)
 	return s, nil
 }
 
-func config(c *tls.Certificate, clientCA string, ask bool) (*tls.Config, error) {
+func serverConfig(c *tls.Certificate, clientCA string, ask bool) (*tls.Config, error) {
 	cfg := &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		NextProtos: []string{"h2", "http/1.1"},

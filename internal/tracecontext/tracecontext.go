@@ -40,12 +40,12 @@ func Parse(values []string) Parent {
 	var p Parent
 	switch {
 	case len(v) < length || len(v) > maxLength || v[2] != '-' || v[35] != '-' || v[52] != '-',
-		!digits(version[:], v[0:2]), version[0] == 0xff,
+		!readDigits(version[:], v[0:2]), version[0] == 0xff,
 		version[0] == 0 && len(v) != length,
 		len(v) > length && v[length] != '-',
-		!digits(p.TraceID[:], v[3:35]), p.TraceID == [16]byte{},
-		!digits(p.SpanID[:], v[36:52]), p.SpanID == [8]byte{},
-		!digits(flags[:], v[53:55]):
+		!readDigits(p.TraceID[:], v[3:35]), p.TraceID == [16]byte{},
+		!readDigits(p.SpanID[:], v[36:52]), p.SpanID == [8]byte{},
+		!readDigits(flags[:], v[53:55]):
 		return Parent{}
 	}
 	// Of later versions nothing is known but that the flag "sampled" is the same.
@@ -55,11 +55,11 @@ func Parse(values []string) Parent {
 	return p
 }
 
-// digits reads lower-case hexadecimal digits.
-func digits(dst []byte, s string) bool {
+// readDigits reads lower-case hexadecimal digits.
+func readDigits(dst []byte, s string) bool {
 	for i := range dst {
-		high, ok := digit(s[2*i])
-		low, ok2 := digit(s[2*i+1])
+		high, ok := readDigit(s[2*i])
+		low, ok2 := readDigit(s[2*i+1])
 		if !ok || !ok2 {
 			return false
 		}
@@ -68,7 +68,7 @@ func digits(dst []byte, s string) bool {
 	return true
 }
 
-func digit(c byte) (byte, bool) {
+func readDigit(c byte) (byte, bool) {
 	switch {
 	case '0' <= c && c <= '9':
 		return c - '0', true

@@ -9,14 +9,14 @@ import (
 // Allocated is the bytes that f allocates, garbage included, as the smallest of
 // some runs: what other goroutines allocate meanwhile is counted too.
 func Allocated(f func()) int {
-	least := measure(f)
+	least := measureBytes(f)
 	for range 2 {
-		least = min(least, measure(f))
+		least = min(least, measureBytes(f))
 	}
 	return least
 }
 
-func measure(f func()) int {
+func measureBytes(f func()) int {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	f()
@@ -35,7 +35,7 @@ type Bound struct {
 func (b Bound) Check(tb testing.TB, size int, f func()) {
 	tb.Helper()
 	most := b.Floor + b.Times*size
-	if n := measure(f); n <= most {
+	if n := measureBytes(f); n <= most {
 		return
 	}
 	if n := Allocated(f); n > most {

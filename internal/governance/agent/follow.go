@@ -41,9 +41,9 @@ func (b *backOff) step() time.Duration {
 	return b.next/2 + rand.N(b.next/2)
 }
 
-func (b *backOff) wait(ctx context.Context) { sleep(ctx, b.step()) }
+func (b *backOff) wait(ctx context.Context) { sleepContext(ctx, b.step()) }
 
-func sleep(ctx context.Context, d time.Duration) {
+func sleepContext(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

@@ -51,7 +51,7 @@ type loop struct {
 	noHub    func(error)
 }
 
-func (l *loop) poke() { poke(l.changed) }
+func (l *loop) poke() { signalChannel(l.changed) }
 
 // recall reads what is kept, for as long as the cluster does not answer. It
 // returns false when ctx ended. What is damaged is as if it were not there: what

@@ -56,10 +56,10 @@ func (r *reporter) set(c v1alpha1.ClusterReportContent) {
 	r.mu.Lock()
 	r.next = &c
 	r.mu.Unlock()
-	poke(r.poked)
+	signalChannel(r.poked)
 }
 
-func poke(c chan struct{}) {
+func signalChannel(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
@@ -82,7 +82,7 @@ func (r *reporter) run(ctx context.Context) {
 			}
 			pause.wait(ctx)
 		}
-		sleep(ctx, leastPause)
+		sleepContext(ctx, leastPause)
 	}
 }
 

@@ -51,8 +51,8 @@ type checker struct {
 	features    []v1alpha1.FeatureRegistration
 }
 
-// own makes a problem one of the document.
-func own(d strict.Node, p strict.Problem) strict.Problem {
+// ownProblem makes a problem one of the document.
+func ownProblem(d strict.Node, p strict.Problem) strict.Problem {
 	if p.Object == (strict.Object{}) {
 		p.Object = strict.Object{Kind: d.Text("kind"), Name: d.Text("metadata", "name")}
 	}
@@ -61,7 +61,7 @@ func own(d strict.Node, p strict.Problem) strict.Problem {
 
 func (c *checker) fail(d strict.Node, ps ...strict.Problem) {
 	for _, p := range ps {
-		c.problems = append(c.problems, own(d, p))
+		c.problems = append(c.problems, ownProblem(d, p))
 	}
 }
 
@@ -85,32 +85,32 @@ func (c *checker) document(d strict.Node) {
 	c.docs[kind+"/"+name] = d
 	switch kind {
 	case v1alpha1.KindPolicyAssignment:
-		if o, ok := decode[v1alpha1.PolicyAssignment](c, d); ok {
+		if o, ok := decodeDocument[v1alpha1.PolicyAssignment](c, d); ok {
 			c.assignments = append(c.assignments, o)
 		}
 	case v1alpha1.KindPolicyExemption:
-		if o, ok := decode[v1alpha1.PolicyExemption](c, d); ok {
+		if o, ok := decodeDocument[v1alpha1.PolicyExemption](c, d); ok {
 			c.exemptions = append(c.exemptions, o)
 		}
 	case v1alpha1.KindFeatureRegistration:
-		if o, ok := decode[v1alpha1.FeatureRegistration](c, d); ok {
+		if o, ok := decodeDocument[v1alpha1.FeatureRegistration](c, d); ok {
 			c.features = append(c.features, o)
 			c.path(d, "spec.scope", o.Spec.Scope)
 			c.feature(d, o.Spec)
 		}
 	case v1alpha1.KindCluster:
-		if o, ok := decode[v1alpha1.Cluster](c, d); ok {
+		if o, ok := decodeDocument[v1alpha1.Cluster](c, d); ok {
 			c.path(d, "spec.scope", o.Spec.Scope)
 		}
 	case v1alpha1.KindRemediation:
-		decode[v1alpha1.Remediation](c, d)
+		decodeDocument[v1alpha1.Remediation](c, d)
 	case v1alpha1.KindPolicyDefinition:
-		if o, ok := decode[v1alpha1.PolicyDefinition](c, d); ok {
+		if o, ok := decodeDocument[v1alpha1.PolicyDefinition](c, d); ok {
 			_, err := definition.Compile(o.Spec)
 			c.definition(d, definition.Object{Definition: &o}, err)
 		}
 	case v1alpha1.KindPolicySetDefinition:
-		if o, ok := decode[v1alpha1.PolicySetDefinition](c, d); ok {
+		if o, ok := decodeDocument[v1alpha1.PolicySetDefinition](c, d); ok {
 			_, err := definition.CompileSet(o.Spec)
 			c.definition(d, definition.Object{Set: &o}, err)
 		}
@@ -123,10 +123,10 @@ func (c *checker) document(d strict.Node) {
 	}
 }
 
-// decode reads a document strictly.
-func decode[T any](c *checker, d strict.Node) (o T, ok bool) {
+// decodeDocument reads a document strictly.
+func decodeDocument[T any](c *checker, d strict.Node) (o T, ok bool) {
 	if err := d.Decode(&o); err != nil {
-		c.fail(d, list(d, "", err)...)
+		c.fail(d, listProblems(d, "", err)...)
 		return o, false
 	}
 	if _, ok := d.Get("spec"); !ok {
@@ -136,13 +136,13 @@ func decode[T any](c *checker, d strict.Node) (o T, ok bool) {
 	return o, true
 }
 
-// list makes problems of an error, with their places in the document. Paths in them
+// listProblems makes problems of an error, with their places in the document. Paths in them
 // begin at prefix.
-func list(d strict.Node, prefix string, err error) (out []strict.Problem) {
+func listProblems(d strict.Node, prefix string, err error) (out []strict.Problem) {
 	switch e := err.(type) {
 	case strict.Problems:
 		for _, p := range e {
-			out = append(out, list(d, prefix, p)...)
+			out = append(out, listProblems(d, prefix, p)...)
 		}
 	case strict.Problem:
 		if e.Line == 0 || prefix != "" { // lines within a part of it say nothing of the file
@@ -151,7 +151,7 @@ func list(d strict.Node, prefix string, err error) (out []strict.Problem) {
 		out = append(out, e)
 	case interface{ Unwrap() []error }:
 		for _, err := range e.Unwrap() {
-			out = append(out, list(d, prefix, err)...)
+			out = append(out, listProblems(d, prefix, err)...)
 		}
 	default:
 		field, message, ok := strings.Cut(err.Error(), ": ")
@@ -186,7 +186,7 @@ func (c *checker) path(d strict.Node, field, text string) {
 
 func (c *checker) definition(d strict.Node, o definition.Object, err error) {
 	if err != nil {
-		c.fail(d, list(d, "spec.", err)...)
+		c.fail(d, listProblems(d, "spec.", err)...)
 	}
 	_ = c.library.Add(o) // it compiles, or is not found
 }
@@ -200,7 +200,7 @@ func (c *checker) together(o Options) {
 		d := c.docs[v1alpha1.KindPolicyAssignment+"/"+a.Name]
 		before := len(c.problems)
 		if _, err := scope.Compile(&a.Spec, nil); err != nil {
-			c.fail(d, list(d, "", err)...)
+			c.fail(d, listProblems(d, "", err)...)
 		}
 		if err := definition.CheckVersionPattern(a.Spec.DefinitionVersion); a.Spec.DefinitionVersion != "" && err != nil {
 			c.fail(d, d.At("spec.definitionVersion", "%v", err))
@@ -236,7 +236,7 @@ func (c *checker) near(id string) string {
 }
 
 func (c *checker) notHere(d strict.Node, field, format, name, hint string) {
-	c.warnings = append(c.warnings, own(d, d.At(field, format, strict.Label(name), hint)))
+	c.warnings = append(c.warnings, ownProblem(d, d.At(field, format, strict.Label(name), hint)))
 }
 
 // assigned checks parameters, effects and versions for a cluster that stands at the

@@ -22,10 +22,10 @@ const (
 // the assignment.
 const ReasonNotJudged = "NotJudged"
 
-// rank is the order in which states make up the state of many: the first that
+// stateOrder is the order in which states make up the state of many: the first that
 // occurs. Azure ranks NonCompliant, Compliant, Conflict, Exempt, Unknown, so that
 // one compliant cluster hides those that say nothing; here nothing hides them.
-func rank() []v1alpha1.ComplianceState {
+func stateOrder() []v1alpha1.ComplianceState {
 	return []v1alpha1.ComplianceState{v1alpha1.NonCompliant, v1alpha1.Failed, v1alpha1.Conflict,
 		v1alpha1.Unknown, v1alpha1.Compliant, v1alpha1.Exempt}
 }
@@ -33,7 +33,7 @@ func rank() []v1alpha1.ComplianceState {
 // RollUp is the state of many: the first of NonCompliant, Error, Conflict, Unknown,
 // Compliant, Exempt that occurs, and Unknown of none.
 func RollUp(states ...v1alpha1.ComplianceState) v1alpha1.ComplianceState {
-	for _, r := range rank() {
+	for _, r := range stateOrder() {
 		if slices.Contains(states, r) {
 			return r
 		}
@@ -140,7 +140,7 @@ func ForAssignment(name string, clusters []v1alpha1.Cluster, inScope func(*v1alp
 	out.Definitions = ofDefinitions(definitions)
 	// What is wrong is not crowded out by what is not known.
 	slices.SortFunc(not, func(a, b v1alpha1.ClusterCompliance) int {
-		if c := slices.Index(rank(), a.State) - slices.Index(rank(), b.State); c != 0 {
+		if c := slices.Index(stateOrder(), a.State) - slices.Index(stateOrder(), b.State); c != 0 {
 			return c
 		}
 		return strings.Compare(a.Cluster, b.Cluster)
@@ -150,12 +150,12 @@ func ForAssignment(name string, clusters []v1alpha1.Cluster, inScope func(*v1alp
 	if before != nil {
 		out.ChangedAt, out.Trend = before.ChangedAt, before.Trend
 		if equality.Semantic.DeepEqual(out, before) {
-			out.Trend = trend(before.Trend, out, now)
+			out.Trend = extendTrend(before.Trend, out, now)
 			return out
 		}
 	}
 	out.ChangedAt = metav1.NewTime(now.UTC().Truncate(time.Second))
-	out.Trend = trend(out.Trend, out, now)
+	out.Trend = extendTrend(out.Trend, out, now)
 	return out
 }
 

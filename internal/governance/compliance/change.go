@@ -73,7 +73,7 @@ func Changes(cluster string, before, after v1alpha1.ClusterStatus) []Change {
 	was := make(map[key]v1alpha1.ComplianceState, len(before.Assignments))
 	for _, s := range before.Assignments {
 		k := key{s.Assignment, s.PolicyDefinitionReferenceID}
-		if old, ok := was[k]; !ok || graver(s.State, old) {
+		if old, ok := was[k]; !ok || graverState(s.State, old) {
 			was[k] = s.State
 		}
 	}

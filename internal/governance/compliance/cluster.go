@@ -66,10 +66,10 @@ func ForCluster(in Input) v1alpha1.ClusterStatus {
 	if in.Report != nil {
 		r = in.Report.Report
 	}
-	out.LastSeen, out.AddOn, out.Version = r.At.DeepCopy(), r.AddOn.State, clip(r.Version, MaxReason)
+	out.LastSeen, out.AddOn, out.Version = r.At.DeepCopy(), r.AddOn.State, truncateText(r.Version, MaxReason)
 
 	out.Assignments = slices.Clone(in.Judged)
-	reason, message := contact(in)
+	reason, message := contactProblem(in)
 	var reports []v1alpha1.DemandReport
 	if in.Bundle != nil {
 		known := byName(r.Demands)
@@ -81,7 +81,7 @@ func ForCluster(in Input) v1alpha1.ClusterStatus {
 				s.State, s.Reason, s.Message = v1alpha1.Unknown, reason, message
 			default:
 				current := in.Report.Report.BundleGeneration == in.Bundle.Generation
-				s.State, s.Reason, s.Message = judge(report, ok, current)
+				s.State, s.Reason, s.Message = evaluateDemand(report, ok, current)
 				if ok {
 					reports = append(reports, report)
 					if current {
@@ -99,7 +99,7 @@ func ForCluster(in Input) v1alpha1.ClusterStatus {
 		return strings.Compare(a.PolicyDefinitionReferenceID, b.PolicyDefinitionReferenceID)
 	})
 	if len(out.Assignments) > 0 {
-		out.Compliance = totals(out.Assignments, r, reports)
+		out.Compliance = sumTotals(out.Assignments, r, reports)
 	}
 	return out
 }
@@ -115,12 +115,12 @@ func Reference(d v1alpha1.Demand) string {
 
 // Fresh reports whether the agent of a cluster is in contact.
 func Fresh(in Input) bool {
-	reason, _ := contact(in)
+	reason, _ := contactProblem(in)
 	return reason == ""
 }
 
-// contact is why nothing that a report says can be believed; "" means that it can.
-func contact(in Input) (reason, message string) {
+// contactProblem is why nothing that a report says can be believed; "" means that it can.
+func contactProblem(in Input) (reason, message string) {
 	now, stale := clockOr(in.Clock)(), in.StaleAfter
 	if stale <= 0 {
 		stale = StaleAfter
@@ -150,9 +150,9 @@ func byName(reports []v1alpha1.DemandReport) map[string]v1alpha1.DemandReport {
 	out := make(map[string]v1alpha1.DemandReport, len(reports))
 	for _, r := range reports[:min(MaxDemands, len(reports))] {
 		if old, ok := out[r.Name]; ok {
-			a, _, _ := judge(old, true, true)
-			b, _, _ := judge(r, true, true)
-			if !graver(b, a) {
+			a, _, _ := evaluateDemand(old, true, true)
+			b, _, _ := evaluateDemand(r, true, true)
+			if !graverState(b, a) {
 				continue
 			}
 		}
@@ -161,16 +161,16 @@ func byName(reports []v1alpha1.DemandReport) map[string]v1alpha1.DemandReport {
 	return out
 }
 
-// graver is for two accounts of the same thing, where not knowing outweighs good news.
-func graver(a, b v1alpha1.ComplianceState) bool {
+// graverState is for two accounts of the same thing, where not knowing outweighs good news.
+func graverState(a, b v1alpha1.ComplianceState) bool {
 	order := []v1alpha1.ComplianceState{v1alpha1.NonCompliant, v1alpha1.Failed, v1alpha1.Conflict, v1alpha1.Unknown, v1alpha1.Exempt, v1alpha1.Compliant}
 	return slices.Index(order, a) < slices.Index(order, b)
 }
 
-// judge is what a report says of its demand. current says that it is about the
+// evaluateDemand is what a report says of its demand. current says that it is about the
 // bundle as it now is; what was good by another one is not known to be good.
-func judge(r v1alpha1.DemandReport, ok, current bool) (state v1alpha1.ComplianceState, reason, message string) {
-	reason, message = clip(r.Reason, MaxReason), clip(r.Message, MaxMessage)
+func evaluateDemand(r v1alpha1.DemandReport, ok, current bool) (state v1alpha1.ComplianceState, reason, message string) {
+	reason, message = truncateText(r.Reason, MaxReason), truncateText(r.Message, MaxMessage)
 	switch {
 	case !ok && !current:
 		return v1alpha1.Unknown, ReasonBundlePending, "the cluster's agent has not yet taken up what is required now"
@@ -184,45 +184,45 @@ func judge(r v1alpha1.DemandReport, ok, current bool) (state v1alpha1.Compliance
 		switch {
 		case r.Violations > 0 && state == v1alpha1.Compliant:
 			state = v1alpha1.NonCompliant
-			reason, message = or(reason, ReasonPodsViolate), or(message, fmt.Sprintf("%d Pods run images that are not trusted", r.Violations))
+			reason, message = firstNonEmpty(reason, ReasonPodsViolate), firstNonEmpty(message, fmt.Sprintf("%d Pods run images that are not trusted", r.Violations))
 		case !current:
 			return v1alpha1.Unknown, ReasonBundlePending, "the cluster's agent has not yet taken up what is required now"
 		case r.Unknown > 0 && state == v1alpha1.Compliant:
 			state = v1alpha1.Unknown
-			reason, message = or(reason, ReasonPodsUnknown), or(message, fmt.Sprintf("%d Pods could not be checked", r.Unknown))
+			reason, message = firstNonEmpty(reason, ReasonPodsUnknown), firstNonEmpty(message, fmt.Sprintf("%d Pods could not be checked", r.Unknown))
 		}
 	default:
-		return v1alpha1.Unknown, ReasonNotUnderstood, fmt.Sprintf("the cluster's agent reports the state %q, which is not known here; upgrade the hub", clip(string(r.State), MaxReason))
+		return v1alpha1.Unknown, ReasonNotUnderstood, fmt.Sprintf("the cluster's agent reports the state %q, which is not known here; upgrade the hub", truncateText(string(r.State), MaxReason))
 	}
 	return state, reason, message
 }
 
-func or(a, b string) string {
+func firstNonEmpty(a, b string) string {
 	if a != "" {
 		return a
 	}
 	return b
 }
 
-// clip cuts a text to at most n bytes, at a letter's edge.
-func clip(s string, n int) string {
+// truncateText cuts a text to at most n bytes, at a letter's edge.
+func truncateText(s string, n int) string {
 	if len(s) <= n {
 		return s
 	}
 	return strings.ToValidUTF8(s[:n], "")
 }
 
-// totals adds up. One Pod may violate several demands: Violations and Unknown
+// sumTotals adds up. One Pod may violate several demands: Violations and Unknown
 // are at least the largest of one demand, more where the components that are
 // named show it, and never more than the Pods or the sum.
-func totals(states []v1alpha1.AssignmentState, r v1alpha1.ClusterReportContent, reports []v1alpha1.DemandReport) *v1alpha1.ClusterTotals {
+func sumTotals(states []v1alpha1.AssignmentState, r v1alpha1.ClusterReportContent, reports []v1alpha1.DemandReport) *v1alpha1.ClusterTotals {
 	t := &v1alpha1.ClusterTotals{State: worstOf(states), Pods: max(0, r.Pods)}
-	t.Violations = together(reports, t.Pods, v1alpha1.NonCompliant, func(d v1alpha1.DemandReport) int32 { return d.Violations })
-	t.Unknown = together(reports, t.Pods, v1alpha1.Unknown, func(d v1alpha1.DemandReport) int32 { return d.Unknown })
+	t.Violations = sumPods(reports, t.Pods, v1alpha1.NonCompliant, func(d v1alpha1.DemandReport) int32 { return d.Violations })
+	t.Unknown = sumPods(reports, t.Pods, v1alpha1.Unknown, func(d v1alpha1.DemandReport) int32 { return d.Unknown })
 	return t
 }
 
-func together(reports []v1alpha1.DemandReport, pods int32, state v1alpha1.ComplianceState, count func(v1alpha1.DemandReport) int32) int32 {
+func sumPods(reports []v1alpha1.DemandReport, pods int32, state v1alpha1.ComplianceState, count func(v1alpha1.DemandReport) int32) int32 {
 	type component struct{ namespace, image string }
 	var most, sum, union int64
 	seen := map[component]int64{}

@@ -19,11 +19,11 @@ const (
 	trendDay  = 24 * time.Hour
 )
 
-// trend returns the points with how far the clusters are now: in the last one while
+// extendTrend returns the points with how far the clusters are now: in the last one while
 // its hour lasts, in one of its own after that where something is otherwise or a day
 // has passed. So a cluster that changes all the time costs no writes of its own, and
 // pushes nothing old out. before is not changed.
-func trend(before []v1alpha1.TrendPoint, c *v1alpha1.Compliance, now time.Time) []v1alpha1.TrendPoint {
+func extendTrend(before []v1alpha1.TrendPoint, c *v1alpha1.Compliance, now time.Time) []v1alpha1.TrendPoint {
 	compliant, unknown := c.Compliant, c.Unknown
 	point := v1alpha1.TrendPoint{At: metav1.NewTime(now.UTC().Truncate(time.Second)), State: c.State, CompliantPercent: c.CompliantPercent, Clusters: c.Clusters,
 		Compliant: &compliant, NonCompliant: c.NonCompliant, Unknown: &unknown}

@@ -85,7 +85,7 @@ func (r *report) comparison(n node, s scope) condition {
 			field = true
 			f, ok := lookUpField(v.text)
 			if v.kind != stringKind || !ok {
-				r.at(v, "a cluster has no field %s%s", v.what(), hint(v.text, fieldNames))
+				r.at(v, "a cluster has no field %s%s", v.what(), nearestHint(v.text, fieldNames))
 			}
 			c.field = f
 			continue
@@ -105,7 +105,7 @@ func (r *report) comparison(n node, s scope) condition {
 			c.op, c.one = opExists, true
 			c.value = r.operand(v, s, TypeBoolean)
 		case "value", "count":
-			r.at(v, "is not supported: conditions here compare a field of the cluster: %s", list(fieldNames))
+			r.at(v, "is not supported: conditions here compare a field of the cluster: %s", joinWords(fieldNames))
 			return c
 		default:
 			r.unknownOperator(m)
@@ -115,22 +115,22 @@ func (r *report) comparison(n node, s scope) condition {
 	}
 	switch {
 	case !field:
-		r.at(n, "the condition compares no field; known are %s, and allOf, anyOf and not around them", list(fieldNames))
+		r.at(n, "the condition compares no field; known are %s, and allOf, anyOf and not around them", joinWords(fieldNames))
 	case operands != 1:
-		r.at(n, "the condition must have exactly one of %s", list(operators))
+		r.at(n, "the condition must have exactly one of %s", joinWords(operators))
 	}
 	return c
 }
 
 func (r *report) unknownOperator(m member) {
 	if slices.Contains(unsupportedOperators, m.name) {
-		r.at(m.value, "the operator is not supported; supported are %s, allOf, anyOf and not", list(operators))
+		r.at(m.value, "the operator is not supported; supported are %s, allOf, anyOf and not", joinWords(operators))
 		return
 	}
 	known := append([]string{"allOf", "anyOf", "not", "field"}, operators...)
 	h := nearest.Hint(m.name, known)
 	if h == "" {
-		h = "; known here: " + list(known)
+		h = "; known here: " + joinWords(known)
 	}
 	r.at(m.value, "unknown field%s", h)
 }

@@ -79,7 +79,7 @@ func Compile(spec v1alpha1.PolicyDefinitionSpec) (*Definition, error) {
 		r.add(0, "policyRule", fmt.Sprintf("is longer than %d bytes", MaxRuleBytes))
 		return nil, r.err()
 	}
-	rule, err := decode(spec.PolicyRule.Raw, "policyRule", false)
+	rule, err := decodeNode(spec.PolicyRule.Raw, "policyRule", false)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +93,7 @@ func (r *report) definition(spec v1alpha1.PolicyDefinitionSpec, rule node) *Defi
 		parameters: r.parameters(spec.Parameters, MaxParameters),
 	}
 	if d.Mode != ModeKubernetes && d.Mode != ModeIndexed {
-		r.add(0, "mode", fmt.Sprintf("%q is not supported; supported are %s and %s", cut(spec.Mode), ModeKubernetes, ModeIndexed))
+		r.add(0, "mode", fmt.Sprintf("%q is not supported; supported are %s and %s", truncateText(spec.Mode), ModeKubernetes, ModeIndexed))
 		return nil
 	}
 	if !r.members(rule, []string{"if", "then"}, nil) {
@@ -146,7 +146,7 @@ func (r *report) needsDetails(d *Definition, then node) {
 	}
 }
 
-func effects(m Mode) []Effect {
+func modeEffects(m Mode) []Effect {
 	if m == ModeKubernetes {
 		return []Effect{EffectAudit, EffectDeny, EffectDisabled}
 	}
@@ -173,16 +173,16 @@ func (r *report) effect(then node, m Mode, s scope) setting[Effect] {
 
 // readEffect reads an effect in any case, as Azure does.
 func readEffect(n node, m Mode) (Effect, error) {
-	for _, e := range effects(m) {
+	for _, e := range modeEffects(m) {
 		if n.kind == stringKind && strings.EqualFold(string(e), n.text) {
 			return e, nil
 		}
 	}
 	var names []string
-	for _, e := range effects(m) {
+	for _, e := range modeEffects(m) {
 		names = append(names, string(e))
 	}
-	return "", fmt.Errorf("the effect %s is not supported in mode %s; supported are %s", n.what(), m, list(names))
+	return "", fmt.Errorf("the effect %s is not supported in mode %s; supported are %s", n.what(), m, joinWords(names))
 }
 
 // AllowedEffects returns the effects that the definition can have: the allowed
@@ -209,7 +209,7 @@ func (d *Definition) AllowedEffects() []Effect {
 	if len(out) > 0 {
 		return out
 	}
-	for _, e := range effects(d.Mode) {
+	for _, e := range modeEffects(d.Mode) {
 		fits := d.Mode == ModeKubernetes || e == EffectDisabled || (e == EffectAudit) == (d.existence == nil)
 		if fits && (e != EffectDeployIfNotExists || d.deploy != (Deploy{})) {
 			out = append(out, e)
@@ -261,7 +261,7 @@ func (d *Definition) notAllowed(e Effect) string {
 	for _, a := range d.AllowedEffects() {
 		names = append(names, string(a))
 	}
-	return fmt.Sprintf("the effect %q is not one that the definition can have; it can have %s", cut(string(e)), list(names))
+	return fmt.Sprintf("the effect %q is not one that the definition can have; it can have %s", truncateText(string(e)), joinWords(names))
 }
 
 // WithEffect returns the same with another effect, for an override. It must be

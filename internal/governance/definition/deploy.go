@@ -42,11 +42,11 @@ func (r *report) existence(details node, s scope) (*condition, Deploy) {
 
 // policyExpression parses a node that is an expression, nil where it is none.
 func policyExpression(n node) *expr {
-	inner, ok := expression(n.text)
+	inner, ok := innerExpression(n.text)
 	if n.kind != stringKind || !ok {
 		return nil
 	}
-	e, err := parse(inner)
+	e, err := parseExpression(inner)
 	if err != nil {
 		return nil
 	}

@@ -77,7 +77,7 @@ func (r *report) members(n node, known []string, reasons map[string]string) bool
 		return false
 	}
 	for _, m := range n.members {
-		if contains(known, m.name) {
+		if containsFold(known, m.name) {
 			continue
 		}
 		if why, ok := reasons[m.name]; ok {
@@ -86,7 +86,7 @@ func (r *report) members(n node, known []string, reasons map[string]string) bool
 		}
 		hint := nearest.Hint(m.name, known)
 		if hint == "" {
-			hint = "; known here: " + list(known)
+			hint = "; known here: " + joinWords(known)
 		}
 		r.add(m.value.line, m.value.path, "unknown field"+hint)
 	}

@@ -36,15 +36,15 @@ func (s scope) check(e *expr, used map[string]bool) (Type, error) {
 		}
 		return TypeString, nil
 	case indexExpr:
-		return "", fmt.Errorf("%s: [ ] on a value is not supported in a policy's expression", cut(e.String()))
+		return "", fmt.Errorf("%s: [ ] on a value is not supported in a policy's expression", truncateText(e.String()))
 	case accessExpr:
 		if e.args[0].is("resourceGroup", 0) && s.cluster {
 			if strings.EqualFold(e.name, "name") {
 				return TypeString, nil
 			}
-			return "", fmt.Errorf("resourceGroup().%s is not supported; only resourceGroup().name is known of a cluster", cut(e.name))
+			return "", fmt.Errorf("resourceGroup().%s is not supported; only resourceGroup().name is known of a cluster", truncateText(e.name))
 		}
-		return "", fmt.Errorf(".%s on %s is not supported in a policy's expression", cut(e.name), cut(e.args[0].String()))
+		return "", fmt.Errorf(".%s on %s is not supported in a policy's expression", truncateText(e.name), truncateText(e.args[0].String()))
 	}
 	return s.checkCall(e, used)
 }
@@ -76,7 +76,7 @@ func (s scope) checkCall(e *expr, used map[string]bool) (Type, error) {
 		want = 2
 	case "concat":
 	default:
-		return "", fmt.Errorf("the function %s() is not supported%s", cut(e.name), hint(e.name, functions))
+		return "", fmt.Errorf("the function %s() is not supported%s", truncateText(e.name), nearestHint(e.name, functions))
 	}
 	if want >= 0 && len(e.args) != want {
 		return "", fmt.Errorf("%s() takes %d argument(s), and has %d", e.name, want, len(e.args))
@@ -131,7 +131,7 @@ func (s scope) checkParameter(arg *expr, used map[string]bool) (Type, error) {
 	}
 	p, ok := s.parameters[name]
 	if !ok {
-		return "", fmt.Errorf("there is no parameter %q%s", cut(name), hint(name, slices.Sorted(maps.Keys(s.parameters))))
+		return "", fmt.Errorf("there is no parameter %q%s", truncateText(name), nearestHint(name, slices.Sorted(maps.Keys(s.parameters))))
 	}
 	used[name] = true
 	return p.typ, nil
@@ -144,22 +144,22 @@ func checkField(arg *expr) (Type, error) {
 	}
 	f, ok := lookUpField(name)
 	if !ok {
-		return "", fmt.Errorf("a cluster has no field %q%s", cut(name), hint(name, fieldNames))
+		return "", fmt.Errorf("a cluster has no field %q%s", truncateText(name), nearestHint(name, fieldNames))
 	}
 	if f == fieldImageIntegrity || f == fieldPolicyAddOn {
-		return "", fmt.Errorf("the field %q is compared in conditions only", cut(name))
+		return "", fmt.Errorf("the field %q is compared in conditions only", truncateText(name))
 	}
 	return TypeString, nil
 }
 
-func hint(word string, known []string) string {
+func nearestHint(word string, known []string) string {
 	if h := nearest.Hint(word, known); h != "" {
 		return h
 	}
 	if len(known) == 0 {
 		return ""
 	}
-	return "; known here: " + list(known)
+	return "; known here: " + joinWords(known)
 }
 
 // eval computes a checked expression.
@@ -173,7 +173,7 @@ func (v values) eval(e *expr) (node, error) {
 		name, _ := e.args[0].word()
 		n, ok := v.parameters[name]
 		if !ok {
-			return node{}, fmt.Errorf("the parameter %q has no value", cut(name))
+			return node{}, fmt.Errorf("the parameter %q has no value", truncateText(name))
 		}
 		return n, nil
 	case e.is("field", 1):
@@ -201,10 +201,10 @@ func (v values) eval(e *expr) (node, error) {
 		}
 		return args[2], nil
 	}
-	return concat(args)
+	return concatNodes(args)
 }
 
-func concat(args []node) (node, error) {
+func concatNodes(args []node) (node, error) {
 	out := node{kind: args[0].kind}
 	if out.kind != arrayKind {
 		out.kind = stringKind
@@ -245,12 +245,12 @@ func (r *report) compileTemplate(n node, s scope) template {
 	t := template{node: n, used: map[string]bool{}, typ: typeOf(n)}
 	switch n.kind {
 	case stringKind:
-		inner, ok := expression(n.text)
+		inner, ok := innerExpression(n.text)
 		if !ok {
 			t.node.text = inner
 			break
 		}
-		e, err := parse(inner)
+		e, err := parseExpression(inner)
 		if err == nil {
 			t.expr = e
 			t.typ, err = s.check(e, t.used)

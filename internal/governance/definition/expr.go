@@ -24,11 +24,11 @@ type expr struct {
 	value node
 }
 
-// expression returns what is between the brackets of a text that is an
+// innerExpression returns what is between the brackets of a text that is an
 // expression; ok is false where the text is one to take as it is, which is then
 // returned without the bracket that escapes it. Source: Azure Resource Manager,
 // template syntax and expressions.
-func expression(s string) (inner string, ok bool) {
+func innerExpression(s string) (inner string, ok bool) {
 	if len(s) < 2 || s[0] != '[' || s[len(s)-1] != ']' {
 		return s, false
 	}
@@ -38,8 +38,8 @@ func expression(s string) (inner string, ok bool) {
 	return s[1 : len(s)-1], true
 }
 
-// parse reads the inside of an expression.
-func parse(s string) (*expr, error) {
+// parseExpression reads the inside of an expression.
+func parseExpression(s string) (*expr, error) {
 	if len(s) > MaxExpression {
 		return nil, fmt.Errorf("the expression is longer than %d bytes", MaxExpression)
 	}
@@ -147,7 +147,7 @@ func (p *exprParser) primary(depth int) (*expr, error) {
 		return nil, p.unexpected()
 	}
 	if !p.next('(') {
-		return nil, p.fail("%s must be a function, with ( after it, or a text in single quotes", cut(name))
+		return nil, p.fail("%s must be a function, with ( after it, or a text in single quotes", truncateText(name))
 	}
 	e := &expr{kind: callExpr, name: name}
 	if p.next(')') {
@@ -191,7 +191,7 @@ func (p *exprParser) text() (*expr, error) {
 			continue
 		}
 		if p.i++; p.i >= len(p.s) || p.s[p.i] != '\'' {
-			return text(b.String()), nil
+			return textExpression(b.String()), nil
 		}
 		b.WriteByte('\'')
 	}
@@ -204,12 +204,12 @@ func (p *exprParser) number() (*expr, error) {
 	}
 	n, err := strconv.ParseInt(p.s[start:p.i], 10, 64)
 	if err != nil {
-		return nil, p.fail("%q is no whole number of 64 bits", cut(p.s[start:p.i]))
+		return nil, p.fail("%q is no whole number of 64 bits", truncateText(p.s[start:p.i]))
 	}
 	return &expr{value: node{kind: numberKind, text: strconv.FormatInt(n, 10)}}, nil
 }
 
-func text(s string) *expr { return &expr{value: node{kind: stringKind, text: s}} }
+func textExpression(s string) *expr { return &expr{value: node{kind: stringKind, text: s}} }
 
 // is tells whether e calls a function, whose name may be in any case.
 func (e *expr) is(name string, args int) bool {

@@ -54,7 +54,7 @@ func TestExpressions(t *testing.T) {
 		r := &report{}
 		r.compileTemplate(node{kind: stringKind, text: in}, scope{params, true})
 		if err := r.err(); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v; want %s", cut(in), err, want)
+			t.Errorf("%s: %v; want %s", truncateText(in), err, want)
 		}
 	}
 }
@@ -78,13 +78,13 @@ func FuzzExpression(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		weight.Bound{Floor: 64 << 10, Times: 256}.Check(t, len(s), func() { _, _ = parse(s) })
-		e, err := parse(s)
+		weight.Bound{Floor: 64 << 10, Times: 256}.Check(t, len(s), func() { _, _ = parseExpression(s) })
+		e, err := parseExpression(s)
 		if err != nil {
 			return
 		}
 		written := e.String()
-		again, err := parse(written)
+		again, err := parseExpression(written)
 		if len(written) > MaxExpression {
 			return // the spaces after commas may make it too long
 		}

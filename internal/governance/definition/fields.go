@@ -81,12 +81,12 @@ func (c ClusterFields) text(f clusterField) (value string, ok bool) {
 	case fieldLocation:
 		return c.Location, c.Location != ""
 	case fieldImageIntegrity:
-		return enabled(c.ImageIntegrity)
+		return enabledText(c.ImageIntegrity)
 	}
-	return enabled(c.PolicyAddOn)
+	return enabledText(c.PolicyAddOn)
 }
 
-func enabled(b *bool) (string, bool) {
+func enabledText(b *bool) (string, bool) {
 	if b == nil {
 		return "", false
 	}

@@ -51,7 +51,7 @@ func Import(name string, data []byte) ([]Object, error) {
 		r.add(0, "", fmt.Sprintf("the file is longer than %d bytes", MaxBytes))
 		return nil, r.err()
 	}
-	root, err := decode(data, "", true)
+	root, err := decodeNode(data, "", true)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func Import(name string, data []byte) ([]Object, error) {
 			return nil, r.err()
 		}
 		if name != "" && len(items) > 1 {
-			r.at(root, "the list has %d definitions, which cannot all be named %q; leave the name out", len(items), cut(name))
+			r.at(root, "the list has %d definitions, which cannot all be named %q; leave the name out", len(items), truncateText(name))
 			return nil, r.err()
 		}
 	}
@@ -155,7 +155,7 @@ func (r *report) identify(n node, o *Object, name, called, id string) {
 		r.at(n, "the file has no name; give one with --name")
 		return
 	case !resourceName.MatchString(small) || len(small) > 253 || strings.Contains(small, ".."):
-		r.at(n, "the name %q cannot be that of an object in Kubernetes, which has small letters, digits, - and . only; give one with --name", cut(name))
+		r.at(n, "the name %q cannot be that of an object in Kubernetes, which has small letters, digits, - and . only; give one with --name", truncateText(name))
 		return
 	}
 	annotations := map[string]string{}
@@ -184,7 +184,7 @@ func (r *report) importDefinition(n node, known []string) *v1alpha1.PolicyDefini
 		spec.Version = spec.Metadata.Version
 	}
 	if spec.Mode == "" && !slices.Contains(memberNames(n), "mode") {
-		r.add(n.line, join(n.path, "mode"), fmt.Sprintf("is missing; supported are %s and %s", ModeKubernetes, ModeIndexed))
+		r.add(n.line, joinPath(n.path, "mode"), fmt.Sprintf("is missing; supported are %s and %s", ModeKubernetes, ModeIndexed))
 		return out
 	}
 	spec.Parameters = r.importParameters(n, MaxParameters)

@@ -92,7 +92,7 @@ func (r *report) free(m node, known []string) {
 		r.at(m, "must be an object, and is %s", m.what())
 	}
 	for _, x := range m.members {
-		if h := nearest.Hint(x.name, known); h != "" && !contains(known, x.name) {
+		if h := nearest.Hint(x.name, known); h != "" && !containsFold(known, x.name) {
 			r.at(x.value, "unknown field%s", h)
 		}
 	}
@@ -161,20 +161,20 @@ func (r *report) placed(n node, compile func(*report)) {
 // lineOf returns the line of the nearest value at or above a path.
 func (n node) lineOf(path string) int {
 	for _, m := range n.members {
-		if within(path, m.value.path) {
+		if pathWithin(path, m.value.path) {
 			return m.value.lineOf(path)
 		}
 	}
 	for _, item := range n.items {
-		if within(path, item.path) {
+		if pathWithin(path, item.path) {
 			return item.lineOf(path)
 		}
 	}
 	return n.line
 }
 
-// within tells whether a path is another, or below it.
-func within(path, above string) bool {
+// pathWithin tells whether a path is another, or below it.
+func pathWithin(path, above string) bool {
 	rest, ok := strings.CutPrefix(path, above)
 	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
 }

@@ -146,7 +146,7 @@ func (r *report) kubernetes(details node, s scope) *kubernetes {
 func (r *report) fixedList(details node, name string) []string {
 	v, ok := details.get(name)
 	if !ok {
-		r.add(details.line, join(details.path, name), "is missing")
+		r.add(details.line, joinPath(details.path, name), "is missing")
 		return nil
 	}
 	out, err := readTexts(v)
@@ -159,7 +159,7 @@ func (r *report) fixedList(details node, name string) []string {
 		r.at(v, "* is not allowed; list what is meant")
 	}
 	for i, s := range out {
-		if _, isExpr := expression(s); isExpr {
+		if _, isExpr := innerExpression(s); isExpr {
 			r.at(v.items[i], "%v", errNoExpression)
 		}
 	}
@@ -169,7 +169,7 @@ func (r *report) fixedList(details node, name string) []string {
 func (r *report) templateInfo(details node) Template {
 	info, ok := details.get("templateInfo")
 	if !ok {
-		r.add(details.line, join(details.path, "templateInfo"), "is missing")
+		r.add(details.line, joinPath(details.path, "templateInfo"), "is missing")
 		return Template{}
 	}
 	if !r.members(info, []string{"sourceType", "url", "content", "name"}, nil) {
@@ -238,15 +238,15 @@ func readTemplate(encoded string) (Template, error) {
 		} `json:"spec"`
 	}
 	if err := yaml.Unmarshal(content, &t); err != nil {
-		return Template{}, fmt.Errorf("is not YAML inside: %s", cut(err.Error()))
+		return Template{}, fmt.Errorf("is not YAML inside: %s", truncateText(err.Error()))
 	}
 	switch {
 	case t.Kind != "ConstraintTemplate" || !strings.HasPrefix(t.APIVersion, "templates.gatekeeper.sh/"):
-		return Template{}, fmt.Errorf("must contain a ConstraintTemplate of templates.gatekeeper.sh, and contains kind %q of %q", cut(t.Kind), cut(t.APIVersion))
+		return Template{}, fmt.Errorf("must contain a ConstraintTemplate of templates.gatekeeper.sh, and contains kind %q of %q", truncateText(t.Kind), truncateText(t.APIVersion))
 	case !templateName.MatchString(t.Metadata.Name):
-		return Template{}, fmt.Errorf("the ConstraintTemplate's name %q is not one of at most 63 small letters, digits and -", cut(t.Metadata.Name))
+		return Template{}, fmt.Errorf("the ConstraintTemplate's name %q is not one of at most 63 small letters, digits and -", truncateText(t.Metadata.Name))
 	case !strings.EqualFold(t.Spec.CRD.Spec.Names.Kind, t.Metadata.Name):
-		return Template{}, fmt.Errorf("the ConstraintTemplate's name %q must be its kind %q in small letters", cut(t.Metadata.Name), cut(t.Spec.CRD.Spec.Names.Kind))
+		return Template{}, fmt.Errorf("the ConstraintTemplate's name %q must be its kind %q in small letters", truncateText(t.Metadata.Name), truncateText(t.Spec.CRD.Spec.Names.Kind))
 	}
 	return Template{Name: t.Metadata.Name, Content: content}, nil
 }

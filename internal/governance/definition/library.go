@@ -45,15 +45,15 @@ type SetEntry struct {
 // imported one only the newest content is at hand, so only its version counts; a
 // built-in one stands in for every version that it lists.
 func (e DefinitionEntry) Matches(pattern string) bool {
-	return matches(pattern, e.Object.Spec.Version, e.Object.Spec.Versions, e.BuiltIn)
+	return matchesVersion(pattern, e.Object.Spec.Version, e.Object.Spec.Versions, e.BuiltIn)
 }
 
 // Matches is as of a DefinitionEntry.
 func (e SetEntry) Matches(pattern string) bool {
-	return matches(pattern, e.Object.Spec.Version, e.Object.Spec.Versions, e.BuiltIn)
+	return matchesVersion(pattern, e.Object.Spec.Version, e.Object.Spec.Versions, e.BuiltIn)
 }
 
-func matches(pattern, version string, versions []string, builtIn bool) bool {
+func matchesVersion(pattern, version string, versions []string, builtIn bool) bool {
 	return MatchVersion(pattern, version) ||
 		builtIn && slices.ContainsFunc(versions, func(v string) bool { return MatchVersion(pattern, v) })
 }
@@ -131,15 +131,15 @@ func (l *Library) add(builtIn bool, objects []Object) error {
 // it, in any case. An ID finds what was imported with this ID, then what has its
 // last part as its name and was not imported with another ID.
 func (l Library) Definition(id string) (DefinitionEntry, bool) {
-	return find(l, l.definitions, id, definitionType, func(e DefinitionEntry) string { return e.Object.Annotations[AnnotationID] })
+	return findEntry(l, l.definitions, id, definitionType, func(e DefinitionEntry) string { return e.Object.Annotations[AnnotationID] })
 }
 
 // Set finds an initiative, as Definition does a definition.
 func (l Library) Set(id string) (SetEntry, bool) {
-	return find(l, l.sets, id, setType, func(e SetEntry) string { return e.Object.Annotations[AnnotationID] })
+	return findEntry(l, l.sets, id, setType, func(e SetEntry) string { return e.Object.Annotations[AnnotationID] })
 }
 
-func find[E any](l Library, entries map[string]E, id, typ string, azureID func(E) string) (E, bool) {
+func findEntry[E any](l Library, entries map[string]E, id, typ string, azureID func(E) string) (E, bool) {
 	var none E
 	low := strings.ToLower(id)
 	last := low

@@ -57,9 +57,9 @@ func (n node) get(name string) (node, bool) {
 func (n node) what() string {
 	switch n.kind {
 	case boolKind, numberKind:
-		return cut(n.scalar())
+		return truncateText(n.scalar())
 	case stringKind:
-		return strconv.Quote(cut(n.text))
+		return strconv.Quote(truncateText(n.text))
 	case arrayKind:
 		return "a list"
 	case objectKind:
@@ -162,9 +162,9 @@ func (n node) appendJSON(b []byte) []byte {
 	return append(b, "null"...)
 }
 
-// decode reads one JSON value (RFC 8259, with names that are unique and text
+// decodeNode reads one JSON value (RFC 8259, with names that are unique and text
 // that is UTF-8). Places begin with path; without lines, none are told.
-func decode(data []byte, path string, lines bool) (node, error) {
+func decodeNode(data []byte, path string, lines bool) (node, error) {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	d := treeDecoder{data: data, lines: lines, dec: jsontext.NewDecoder(bytes.NewReader(data))}
 	n, err := d.value(path, 0)
@@ -232,7 +232,7 @@ func (d *treeDecoder) value(path string, depth int) (node, error) {
 	case '[':
 		n.kind = arrayKind
 		for d.dec.PeekKind() != ']' {
-			item, err := d.value(index(path, len(n.items)), depth+1)
+			item, err := d.value(indexPath(path, len(n.items)), depth+1)
 			if err != nil {
 				return node{}, err
 			}
@@ -247,7 +247,7 @@ func (d *treeDecoder) value(path string, depth int) (node, error) {
 				return node{}, d.syntax(path, err)
 			}
 			key := name.String()
-			v, err := d.value(join(path, key), depth+1)
+			v, err := d.value(joinPath(path, key), depth+1)
 			if err != nil {
 				return node{}, err
 			}
@@ -266,7 +266,7 @@ func (d *treeDecoder) syntax(path string, err error) error {
 	d.advance()
 	switch {
 	case errors.Is(err, jsontext.ErrDuplicateName):
-		return d.problem(path, "a name is listed twice: "+cut(duplicate(err)))
+		return d.problem(path, "a name is listed twice: "+truncateText(duplicateName(err)))
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return d.problem(path, "the JSON ends too early")
 	}
@@ -278,7 +278,7 @@ func (d *treeDecoder) syntax(path string, err error) error {
 	return d.problem(path, "is not JSON: "+msg)
 }
 
-func duplicate(err error) string {
+func duplicateName(err error) string {
 	var se *jsontext.SyntacticError
 	if errors.As(err, &se) {
 		return se.JSONPointer.LastToken()
@@ -286,19 +286,19 @@ func duplicate(err error) string {
 	return ""
 }
 
-func index(path string, i int) string {
+func indexPath(path string, i int) string {
 	if len(path) > maxPath {
 		return path
 	}
 	return path + "[" + strconv.Itoa(i) + "]"
 }
 
-func join(path, name string) string {
+func joinPath(path, name string) string {
 	if len(path) > maxPath {
 		return path
 	}
 	if name == "" || strings.ContainsAny(name, ".[]\"\\ ") || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }) || len(name) > maxRefID {
-		name = strconv.Quote(cut(name))
+		name = strconv.Quote(truncateText(name))
 	}
 	if path == "" {
 		return name
@@ -306,17 +306,17 @@ func join(path, name string) string {
 	return path + "." + name
 }
 
-// cut shortens what somebody wrote for a message.
-func cut(s string) string {
+// truncateText shortens what somebody wrote for a message.
+func truncateText(s string) string {
 	if r := []rune(s); len(r) > maxText {
 		return string(r[:maxText]) + "…"
 	}
 	return s
 }
 
-func list(words []string) string { return strings.Join(words, ", ") }
+func joinWords(words []string) string { return strings.Join(words, ", ") }
 
-func contains(words []string, w string) bool { return slices.Contains(words, w) }
+func containsFold(words []string, w string) bool { return slices.Contains(words, w) }
 
 // memberNames are the names of an object's members.
 func memberNames(n node) []string {

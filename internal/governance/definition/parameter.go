@@ -64,7 +64,7 @@ func (r *report) parameters(in map[string]v1alpha1.Parameter, limit int) map[str
 	}
 	out := make(map[string]*parameter, len(in))
 	for _, name := range slices.Sorted(maps.Keys(in)) {
-		out[name] = r.parameter(in[name], join("parameters", name))
+		out[name] = r.parameter(in[name], joinPath("parameters", name))
 	}
 	return out
 }
@@ -73,7 +73,7 @@ func (r *report) parameter(in v1alpha1.Parameter, path string) *parameter {
 	p := &parameter{}
 	i := slices.IndexFunc(typeNames, func(t string) bool { return strings.EqualFold(t, in.Type) })
 	if i < 0 {
-		r.add(0, path+".type", fmt.Sprintf("%q is no type of a parameter%s", cut(in.Type), hint(in.Type, typeNames)))
+		r.add(0, path+".type", fmt.Sprintf("%q is no type of a parameter%s", truncateText(in.Type), nearestHint(in.Type, typeNames)))
 		return p
 	}
 	p.typ = Type(typeNames[i])
@@ -91,7 +91,7 @@ func (r *report) parameter(in v1alpha1.Parameter, path string) *parameter {
 		return p
 	}
 	for i, v := range in.AllowedValues {
-		if n, ok := r.raw(v, index(path+".allowedValues", i)); ok {
+		if n, ok := r.raw(v, indexPath(path+".allowedValues", i)); ok {
 			p.allowed = append(p.allowed, n)
 			if p.typ != TypeArray {
 				if err := p.hasType(n); err != nil {
@@ -116,7 +116,7 @@ func (r *report) raw(v apiextensionsv1.JSON, path string) (node, bool) {
 		r.add(0, path, fmt.Sprintf("is longer than %d bytes", MaxValueBytes))
 		return node{}, false
 	}
-	n, err := decode(v.Raw, path, false)
+	n, err := decodeNode(v.Raw, path, false)
 	if err != nil {
 		r.merge(err)
 		return node{}, false
@@ -175,7 +175,7 @@ func (p *parameter) allowedText() string {
 		}
 		words = append(words, a.what())
 	}
-	return list(words)
+	return joinWords(words)
 }
 
 // bindParameters checks what is set, and takes the defaults for the rest.
@@ -183,10 +183,10 @@ func (r *report) bindParameters(declared map[string]*parameter, set map[string]v
 	out := make(map[string]node, len(declared))
 	names := slices.Sorted(maps.Keys(declared))
 	for _, name := range slices.Sorted(maps.Keys(set)) {
-		path := join("parameters", name)
+		path := joinPath("parameters", name)
 		p, ok := declared[name]
 		if !ok {
-			r.add(0, path, "there is no such parameter"+hint(name, names))
+			r.add(0, path, "there is no such parameter"+nearestHint(name, names))
 			continue
 		}
 		n, ok := r.raw(set[name].Value, path)
@@ -204,7 +204,7 @@ func (r *report) bindParameters(declared map[string]*parameter, set map[string]v
 			continue
 		}
 		if declared[name].fallback == nil {
-			r.add(0, join("parameters", name), "must be set: it has no default value")
+			r.add(0, joinPath("parameters", name), "must be set: it has no default value")
 			continue
 		}
 		out[name] = *declared[name].fallback

@@ -36,8 +36,8 @@ func readBoolean(n node) (bool, error) {
 var sources = []string{"All", "Generated", "Original"}
 
 func readSource(n node) (string, error) {
-	if n.kind != stringKind || !contains(sources, n.text) {
-		return "", fmt.Errorf("must be one of %s, and is %s", list(sources), n.what())
+	if n.kind != stringKind || !containsFold(sources, n.text) {
+		return "", fmt.Errorf("must be one of %s, and is %s", joinWords(sources), n.what())
 	}
 	return n.text, nil
 }
@@ -51,7 +51,7 @@ func readNamespaces(n node) ([]string, error) {
 	}
 	for _, s := range out {
 		if len(s) > maxNamespace || !namespacePattern.MatchString(s) {
-			return nil, fmt.Errorf("%q is no namespace; names have small letters, digits and -, and may begin or end with * for anything", cut(s))
+			return nil, fmt.Errorf("%q is no namespace; names have small letters, digits and -, and may begin or end with * for anything", truncateText(s))
 		}
 	}
 	return out, nil
@@ -65,11 +65,11 @@ func readImages(n node) ([]string, error) {
 	for _, s := range out {
 		switch {
 		case s == "" || len(s) > maxImage || strings.ContainsAny(s, " \t\r\n"):
-			return nil, fmt.Errorf("%q is no image; write it as REGISTRY/REPOSITORY:TAG, or its beginning with * after it", cut(s))
+			return nil, fmt.Errorf("%q is no image; write it as REGISTRY/REPOSITORY:TAG, or its beginning with * after it", truncateText(s))
 		case strings.Trim(s, "*") == "":
-			return nil, fmt.Errorf("%q would exclude every image; set effect to Disabled for that", cut(s))
+			return nil, fmt.Errorf("%q would exclude every image; set effect to Disabled for that", truncateText(s))
 		case strings.Contains(s[:len(s)-1], "*"):
-			return nil, fmt.Errorf("%q has a * that is not at the end; only an ending can be left open", cut(s))
+			return nil, fmt.Errorf("%q has a * that is not at the end; only an ending can be left open", truncateText(s))
 		}
 	}
 	return out, nil
@@ -90,7 +90,7 @@ func readSelector(n node) (*metav1.LabelSelector, error) {
 			s.MatchLabels = make(map[string]string, len(m.value.members))
 			for _, l := range m.value.members {
 				if l.value.kind != stringKind {
-					return nil, fmt.Errorf("matchLabels: %s must be a text, and is %s", cut(l.name), l.value.what())
+					return nil, fmt.Errorf("matchLabels: %s must be a text, and is %s", truncateText(l.name), l.value.what())
 				}
 				s.MatchLabels[l.name] = l.value.text
 			}
@@ -106,7 +106,7 @@ func readSelector(n node) (*metav1.LabelSelector, error) {
 				s.MatchExpressions = append(s.MatchExpressions, e)
 			}
 		default:
-			return nil, fmt.Errorf("unknown field %q%s", cut(m.name), hint(m.name, []string{"matchLabels", "matchExpressions"}))
+			return nil, fmt.Errorf("unknown field %q%s", truncateText(m.name), nearestHint(m.name, []string{"matchLabels", "matchExpressions"}))
 		}
 	}
 	if _, err := metav1.LabelSelectorAsSelector(s); err != nil {
@@ -129,7 +129,7 @@ func readRequirement(n node) (metav1.LabelSelectorRequirement, error) {
 		case m.name == "values":
 			out.Values, err = readTexts(m.value)
 		case m.name != "key" && m.name != "operator":
-			err = fmt.Errorf("unknown field %q%s", cut(m.name), hint(m.name, []string{"key", "operator", "values"}))
+			err = fmt.Errorf("unknown field %q%s", truncateText(m.name), nearestHint(m.name, []string{"key", "operator", "values"}))
 		case m.value.kind != stringKind:
 			err = fmt.Errorf("%s must be a text, and is %s", m.name, m.value.what())
 		case m.name == "key":

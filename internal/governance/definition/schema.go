@@ -84,7 +84,7 @@ func (r *report) schemaType(t node) []string {
 	var out []string
 	for _, i := range items {
 		if i.kind != stringKind || !slices.Contains(schemaTypes, i.text) {
-			r.at(i, "%s is no type of JSON Schema%s", i.what(), hint(i.text, schemaTypes))
+			r.at(i, "%s is no type of JSON Schema%s", i.what(), nearestHint(i.text, schemaTypes))
 			continue
 		}
 		out = append(out, i.text)
@@ -118,7 +118,7 @@ func (s *schema) accepts(n node, at string) error {
 		return fmt.Errorf("does not satisfy the schema at %s: %s", at, msg)
 	}
 	if len(s.types) > 0 && !slices.ContainsFunc(s.types, n.isJSON) {
-		return wrong("must be of type %s, and is %s", list(s.types), n.what())
+		return wrong("must be of type %s, and is %s", joinWords(s.types), n.what())
 	}
 	if len(s.enum) > 0 && !slices.ContainsFunc(s.enum, n.equal) {
 		return wrong("%s is not allowed; allowed are %s", n.what(), (&parameter{allowed: s.enum}).allowedText())
@@ -164,10 +164,10 @@ func (s *schema) acceptsMembers(n node, at string, wrong func(string, ...any) er
 		if i := slices.Index(known, m.name); i >= 0 {
 			below = s.properties[i].schema
 		} else if s.closed {
-			return wrong("unknown field %q%s", cut(m.name), hint(m.name, known))
+			return wrong("unknown field %q%s", truncateText(m.name), nearestHint(m.name, known))
 		}
 		if below != nil {
-			if err := below.accepts(m.value, join(at, m.name)); err != nil {
+			if err := below.accepts(m.value, joinPath(at, m.name)); err != nil {
 				return err
 			}
 		}

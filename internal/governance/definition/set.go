@@ -66,7 +66,7 @@ func (r *report) set(spec v1alpha1.PolicySetDefinitionSpec) *Set {
 		case ref.id == "":
 			r.add(0, path+".policyDefinitionReferenceId", "is missing")
 		case seen[strings.ToLower(ref.id)]:
-			r.add(0, path+".policyDefinitionReferenceId", fmt.Sprintf("%q is listed twice", cut(ref.id)))
+			r.add(0, path+".policyDefinitionReferenceId", fmt.Sprintf("%q is listed twice", truncateText(ref.id)))
 		}
 		seen[strings.ToLower(ref.id)] = true
 		if ref.definition == "" {
@@ -76,7 +76,7 @@ func (r *report) set(spec v1alpha1.PolicySetDefinitionSpec) *Set {
 			r.add(0, path+".definitionVersion", err.Error())
 		}
 		for _, name := range slices.Sorted(maps.Keys(d.Parameters)) {
-			if n, ok := r.raw(d.Parameters[name].Value, join(path+".parameters", name)+".value"); ok {
+			if n, ok := r.raw(d.Parameters[name].Value, joinPath(path+".parameters", name)+".value"); ok {
 				ref.parameters = append(ref.parameters, templateMember{name, r.compileTemplate(n, s)})
 			}
 		}

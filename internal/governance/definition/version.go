@@ -23,7 +23,7 @@ func CheckVersionPattern(pattern string) error {
 	if ok && numbers[0] != "*" && (numbers[1] != "*" || numbers[2] == "*") {
 		return nil
 	}
-	return fmt.Errorf("%q is no version to look for; write it as 1.*.*, 1.2.*, 1.2.3 or with -preview at the end", cut(pattern))
+	return fmt.Errorf("%q is no version to look for; write it as 1.*.*, 1.2.*, 1.2.3 or with -preview at the end", truncateText(pattern))
 }
 
 // MatchVersion tells whether a version is one that a definitionVersion asks for,

@@ -305,7 +305,7 @@ func remediated(t *testing.T, spec string) (string, error) {
 	st := f.step(t, names...)
 	var changed []string
 	for _, name := range names {
-		if integrity, _ := fields(f.w.plans[name].cluster); integrity != nil {
+		if integrity, _ := deployFields(f.w.plans[name].cluster); integrity != nil {
 			changed = append(changed, name)
 		}
 	}

@@ -207,24 +207,24 @@ func (h *Hub) once(ctx context.Context) error {
 	})
 	wg.Go(func() { h.notifier.run(ctx) })
 	var known sync.WaitGroup
-	for _, o := range watched() {
+	for _, o := range watchedKinds() {
 		known.Go(func() { r.watch(ctx, o) })
 	}
 	known.Wait()
 	if r.loop(ctx); ctx.Err() == nil {
 		return errAnew
 	}
-	return cause(ctx)
+	return contextCause(ctx)
 }
 
-func cause(ctx context.Context) error {
+func contextCause(ctx context.Context) error {
 	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
 	return nil
 }
 
-func watched() []client.Object {
+func watchedKinds() []client.Object {
 	return []client.Object{&v1alpha1.PolicyDefinition{}, &v1alpha1.PolicySetDefinition{}, &v1alpha1.PolicyAssignment{}, &v1alpha1.PolicyExemption{},
 		&v1alpha1.Remediation{}, &v1alpha1.FeatureRegistration{}, &v1alpha1.Cluster{}, &v1alpha1.ClusterBundle{}, &v1alpha1.ClusterReport{}}
 }
@@ -291,10 +291,10 @@ func (r *run) watch(ctx context.Context, o client.Object) {
 func (r *run) handler() toolscache.ResourceEventHandler {
 	seen := func(in any) {
 		if _, report := in.(*v1alpha1.ClusterReport); report {
-			poke(r.later)
+			signalChannel(r.later)
 			return
 		}
-		poke(r.changed)
+		signalChannel(r.changed)
 	}
 	return toolscache.ResourceEventHandlerFuncs{
 		AddFunc: seen,
@@ -309,12 +309,12 @@ func (r *run) handler() toolscache.ResourceEventHandler {
 		},
 		DeleteFunc: func(any) {
 			r.deleted.Store(true)
-			poke(r.changed)
+			signalChannel(r.changed)
 		},
 	}
 }
 
-func poke(c chan struct{}) {
+func signalChannel(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
@@ -327,7 +327,7 @@ func (r *run) loop(ctx context.Context) {
 	again := time.NewTicker(r.o.Recheck)
 	defer again.Stop()
 	var reports, retry <-chan time.Time
-	poke(r.changed)
+	signalChannel(r.changed)
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():

@@ -50,7 +50,7 @@ func TestFailuresAreBounded(t *testing.T) {
 	for range 200 {
 		all = append(all, v1alpha1.Deployment{Cluster: "x", Status: deploymentFailed})
 	}
-	if got := bounded(all); len(got) != maxDeployments || got[0].Cluster != "under way" {
+	if got := boundDeployments(all); len(got) != maxDeployments || got[0].Cluster != "under way" {
 		t.Errorf("%d are told of, the first is %s", len(got), got[0].Cluster)
 	}
 }
@@ -66,8 +66,8 @@ func FuzzBelieved(f *testing.F) {
 			in.Report.Demands = append(in.Report.Demands, v1alpha1.DemandReport{Name: "d", Reason: reason, Message: message, Violations: pods,
 				Components: make([]v1alpha1.Component, min(max(0, n), 500))})
 		}
-		weight.Bound{Floor: 64 << 10, Times: 4}.Check(t, len(reportBytes(t, in)), func() { _ = believed(in) })
-		out := believed(in).Report
+		weight.Bound{Floor: 64 << 10, Times: 4}.Check(t, len(reportBytes(t, in)), func() { _ = believedReport(in) })
+		out := believedReport(in).Report
 		for _, s := range []string{out.Version, out.AddOn.Message} {
 			if !utf8.ValidString(s) || len(s) > maxSentence || strings.ContainsFunc(s, unicode.IsControl) {
 				t.Errorf("%q", s)
@@ -108,7 +108,7 @@ func FuzzReport(f *testing.F) {
 		weight.Bound{Floor: 128 << 10, Times: 256}.Check(t, len(b), func() {
 			in := &v1alpha1.ClusterReport{}
 			if json.Unmarshal(b, in) == nil {
-				_ = believed(in)
+				_ = believedReport(in)
 			}
 		})
 	})

@@ -53,7 +53,7 @@ func (p *plan) judge() []v1alpha1.AssignmentState {
 			state = v1alpha1.Unknown
 		}
 		out = append(out, v1alpha1.AssignmentState{Assignment: q.Assignment, PolicyDefinitionReferenceID: q.Reference, State: state,
-			Reason: q.Reason, Message: printable(q.Message, maxSentence)})
+			Reason: q.Reason, Message: printableText(q.Message, maxSentence)})
 	}
 	return out
 }
@@ -93,20 +93,20 @@ func (p *plan) stateOf(assignment, reference string) (*resolve.Deployment, v1alp
 	return nil, v1alpha1.AssignmentState{}, false
 }
 
-func fields(c *v1alpha1.Cluster) (integrity, addOn *bool) {
+func deployFields(c *v1alpha1.Cluster) (integrity, addOn *bool) {
 	return c.Spec.SecurityProfile.ImageIntegrity.Enabled, c.Spec.AddonProfiles.AzurePolicy.Enabled
 }
 
 // refusesAny tells whether somebody said false to what is to be deployed.
 func refusesAny(c *v1alpha1.Cluster, d definition.Deploy) bool {
-	integrity, addOn := fields(c)
+	integrity, addOn := deployFields(c)
 	return d.ImageIntegrity && integrity != nil && !*integrity || d.PolicyAddOn && addOn != nil && !*addOn
 }
 
-// lacks returns what of a deployment the cluster's spec does not say yet. What
+// missingDeployment returns what of a deployment the cluster's spec does not say yet. What
 // somebody set to false is left out unless it is overruled.
-func lacks(c *v1alpha1.Cluster, d definition.Deploy, overrule bool) definition.Deploy {
+func missingDeployment(c *v1alpha1.Cluster, d definition.Deploy, overrule bool) definition.Deploy {
 	open := func(want bool, have *bool) bool { return want && (have == nil || overrule && !*have) }
-	integrity, addOn := fields(c)
+	integrity, addOn := deployFields(c)
 	return definition.Deploy{ImageIntegrity: open(d.ImageIntegrity, integrity), PolicyAddOn: open(d.PolicyAddOn, addOn)}
 }

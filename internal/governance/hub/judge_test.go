@@ -103,7 +103,7 @@ func TestWhatSomebodyDisabledIsOverruledByARemediationOnly(t *testing.T) {
 		"disabled and remediated": {saying(off, off), true, both},
 		"one of both":             {saying(on, off), true, definition.Deploy{PolicyAddOn: true}},
 	} {
-		if got := lacks(c.cluster, both, c.overrule); got != c.want {
+		if got := missingDeployment(c.cluster, both, c.overrule); got != c.want {
 			t.Errorf("%s: %+v, want %+v", name, got, c.want)
 		}
 	}
@@ -130,10 +130,10 @@ func TestASlipTakesNothingAway(t *testing.T) {
 		"the assignment is gone, no problem": {resolve.Problem{}, 0},
 	} {
 		w := &world{problems: []resolve.Problem{c.problem}}
-		if got := keep(nil, have, w, p); len(got) != c.want || c.want == 1 && got[0].Name != "d2" {
+		if got := keepUnresolved(nil, have, w, p); len(got) != c.want || c.want == 1 && got[0].Name != "d2" {
 			t.Errorf("%s: %+v", name, got)
 		}
-		if got := keep([]v1alpha1.Demand{{Name: "d2", Effect: "new"}}, have, w, p); len(got) != 1 || got[0].Effect != "new" {
+		if got := keepUnresolved([]v1alpha1.Demand{{Name: "d2", Effect: "new"}}, have, w, p); len(got) != 1 || got[0].Effect != "new" {
 			t.Errorf("%s: what is resolved is not replaced by what was: %+v", name, got)
 		}
 	}

@@ -40,7 +40,7 @@ func (r *run) known(ctx context.Context) bool {
 
 // lost are the kinds of governance that are not served.
 func (r *run) lost(kinds map[string]bool) (lost []string) {
-	for _, o := range watched() {
+	for _, o := range watchedKinds() {
 		gvks, _, err := r.scheme.ObjectKinds(o)
 		if err != nil || len(gvks) != 1 || !kinds[gvks[0].Kind] {
 			lost = append(lost, fmt.Sprintf("%T", o)[len("*v1alpha1."):])

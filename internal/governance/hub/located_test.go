@@ -18,11 +18,11 @@ func TestRemediationsAreFilteredByLocation(t *testing.T) {
 		{nil, "westeurope", true}, {[]string{"West Europe"}, "westeurope", true}, {[]string{"westeurope"}, "northeurope", false},
 		{[]string{"eastus", "northeurope"}, "North Europe", true}, {[]string{"westeurope"}, "", false},
 	} {
-		if got := located(&v1alpha1.RemediationFilters{Locations: tt.locations}, tt.cluster); got != tt.want {
+		if got := matchesLocation(&v1alpha1.RemediationFilters{Locations: tt.locations}, tt.cluster); got != tt.want {
 			t.Errorf("filters.locations %v at %q: %t", tt.locations, tt.cluster, got)
 		}
 	}
-	if !located(nil, "anywhere") {
+	if !matchesLocation(nil, "anywhere") {
 		t.Error("without filters a cluster is left out")
 	}
 }

@@ -103,7 +103,7 @@ func (r *run) tell(about runtime.Object, changes []compliance.Change, version st
 		if c.Kind == compliance.TurnedCompliant {
 			kind = corev1.EventTypeNormal
 		}
-		r.events.Event(about, kind, string(c.Kind), printable(sentence(c), maxEventText))
+		r.events.Event(about, kind, string(c.Kind), printableText(changeSentence(c), maxEventText))
 		e := CloudEvent{SpecVersion: "1.0", Source: "/" + cmp.Or(r.o.Namespace, "boltseal") + "/hub", Type: eventType(c.Kind),
 			Subject: cmp.Or(c.Exemption, c.Cluster), Time: now.UTC().Format(time.RFC3339), DataContentType: "application/json",
 			Data: EventData{Cluster: c.Cluster, Assignment: c.Assignment, Reference: c.Reference, Exemption: c.Exemption,
@@ -121,7 +121,7 @@ func (r *run) tell(about runtime.Object, changes []compliance.Change, version st
 	}
 }
 
-func sentence(c compliance.Change) string {
+func changeSentence(c compliance.Change) string {
 	switch {
 	case c.Assignment != "" && c.Exemption == "":
 		return fmt.Sprintf("assignment %s, %s: %s. %s", c.Assignment, c.Reference, c.To, c.Message)
@@ -175,7 +175,7 @@ func (n *notifier) add(e CloudEvent) {
 		}
 		s.queue = append(s.queue, e)
 		s.mu.Unlock()
-		poke(s.more)
+		signalChannel(s.more)
 	}
 }
 

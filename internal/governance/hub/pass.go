@@ -81,7 +81,7 @@ func (r *run) cluster(ctx context.Context, w *world, p *plan) error {
 				deploy.PolicyAddOn = deploy.PolicyAddOn || d.Deploy.PolicyAddOn
 			}
 		}
-		if need := lacks(p.cluster, deploy, false); need != (definition.Deploy{}) {
+		if need := missingDeployment(p.cluster, deploy, false); need != (definition.Deploy{}) {
 			p.bundle, p.states = w.bundles[name], p.judge()
 			if err := r.deploy(ctx, p.cluster, need); err != nil {
 				return fmt.Errorf("cluster %s: deploying: %w", name, err)
@@ -147,7 +147,7 @@ func (r *run) bundle(ctx context.Context, w *world, p *plan) (*v1alpha1.ClusterB
 	}
 	if have != nil {
 		want.AddOn.Attempt = have.Spec.AddOn.Attempt
-		want.Demands = keep(want.Demands, have.Spec.Demands, w, p)
+		want.Demands = keepUnresolved(want.Demands, have.Spec.Demands, w, p)
 	} else if p.report != nil {
 		want.AddOn.Attempt = p.report.Report.AddOn.Attempt // the bundle was lost
 	}
@@ -166,7 +166,7 @@ func (r *run) bundle(ctx context.Context, w *world, p *plan) (*v1alpha1.ClusterB
 	case err == nil:
 		delete(r.refused, name)
 	case apierrors.IsInvalid(err), apierrors.IsRequestEntityTooLargeError(err):
-		r.refused[name] = printable(err.Error(), maxSentence)
+		r.refused[name] = printableText(err.Error(), maxSentence)
 	}
 	if err = r.stored("bundle", err); err != nil || out.ResourceVersion == "" {
 		return have, err
@@ -183,10 +183,10 @@ func (r *run) putBundle(ctx context.Context, b *v1alpha1.ClusterBundle, create b
 	return r.client.Update(ctx, b)
 }
 
-// keep adds what was demanded before and cannot be resolved now: a slip in an
+// keepUnresolved adds what was demanded before and cannot be resolved now: a slip in an
 // assignment must not switch off what it demanded. What is deleted, is disabled,
 // or is opted out of goes.
-func keep(want, have []v1alpha1.Demand, w *world, p *plan) []v1alpha1.Demand {
+func keepUnresolved(want, have []v1alpha1.Demand, w *world, p *plan) []v1alpha1.Demand {
 	for _, d := range have {
 		if len(want) >= resolve.MaxDemands {
 			break
@@ -235,16 +235,16 @@ func (r *run) clusterStatus(ctx context.Context, p *plan) error {
 		st.LastSeen = c.Status.LastSeen // nobody was seen in times to come
 	}
 	st.ObservedGeneration = c.Generation
-	ready := yes("Governed", "what is assigned to the cluster applies")
+	ready := conditionTrue("Governed", "what is assigned to the cluster applies")
 	for _, q := range p.outcome.Problems {
 		if q.Reason == resolve.ReasonInvalidCluster {
-			ready = no(q.Reason, q.Message)
+			ready = conditionFalse(q.Reason, q.Message)
 		}
 	}
 	if why := r.refused[c.Name]; why != "" {
-		ready = no("BundleRefused", "what is required of the cluster cannot be stored: "+why)
+		ready = conditionFalse("BundleRefused", "what is required of the cluster cannot be stored: "+why)
 	}
-	st.Conditions = with(st.Conditions, ready, c.Generation, now)
+	st.Conditions = setCondition(st.Conditions, ready, c.Generation, now)
 	if !r.due(c, &st, now) {
 		return nil
 	}
@@ -281,7 +281,7 @@ func (r *run) due(c *v1alpha1.Cluster, st *v1alpha1.ClusterStatus, now time.Time
 	if now.Sub(since) >= r.o.StatusEvery {
 		return true
 	}
-	poke(r.later)
+	signalChannel(r.later)
 	return false
 }
 

@@ -55,7 +55,7 @@ func (r *run) remediations(ctx context.Context, w *world) error {
 			}
 			next := &v1alpha1.Remediation{TypeMeta: m.TypeMeta, ObjectMeta: *m.ObjectMeta.DeepCopy(), Spec: m.Spec, Status: st}
 			err = r.putStatus(ctx, "remediation status", next)
-			poke(r.changed) // its next step
+			signalChannel(r.changed) // its next step
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("remediation %s: %w", m.Name, err))
@@ -113,15 +113,15 @@ func (r *run) find(w *world, m *v1alpha1.Remediation) (job, error) {
 	return job{}, fmt.Errorf("there is no assignment %q", m.Spec.PolicyAssignmentID)
 }
 
-// targets returns the clusters after the cursor that lack what the job deploys,
+// remediationTargets returns the clusters after the cursor that lack what the job deploys,
 // in order of their names. They were all judged just now: the two discovery modes
 // find the same.
-func targets(w *world, j job, m *v1alpha1.Remediation, cursor string) []string {
+func remediationTargets(w *world, j job, m *v1alpha1.Remediation, cursor string) []string {
 	var out []string
 	for i := range w.clusters {
 		c := &w.clusters[i]
 		p := w.plans[c.Name]
-		if p == nil || c.Name <= cursor || !located(m.Spec.Filters, c.Spec.Location) {
+		if p == nil || c.Name <= cursor || !matchesLocation(m.Spec.Filters, c.Spec.Location) {
 			continue
 		}
 		if d, s, ok := p.stateOf(j.assignment, j.reference); ok && d.Effect == definition.EffectDeployIfNotExists && s.State == v1alpha1.NonCompliant {
@@ -131,7 +131,7 @@ func targets(w *world, j job, m *v1alpha1.Remediation, cursor string) []string {
 	return out
 }
 
-func located(f *v1alpha1.RemediationFilters, location string) bool {
+func matchesLocation(f *v1alpha1.RemediationFilters, location string) bool {
 	plain := func(s string) string { return strings.ToLower(strings.ReplaceAll(s, " ", "")) }
 	return f == nil || len(f.Locations) == 0 ||
 		slices.ContainsFunc(f.Locations, func(l string) bool { return plain(l) == plain(location) })
@@ -147,15 +147,15 @@ func (r *run) remediate(ctx context.Context, w *world, m *v1alpha1.Remediation, 
 			st.ProvisioningState, st.StatusMessage = v1alpha1.RemediationCanceled, "it was cancelled before anything was begun"
 			return nil
 		case fault != nil && r.o.Clock().Sub(m.CreationTimestamp.Time) < assignmentGrace:
-			st.ProvisioningState, st.StatusMessage = v1alpha1.RemediationAccepted, printable(fault.Error(), maxSentence)
+			st.ProvisioningState, st.StatusMessage = v1alpha1.RemediationAccepted, printableText(fault.Error(), maxSentence)
 			return nil
 		case fault != nil:
-			st.ProvisioningState, st.StatusMessage = v1alpha1.RemediationFailed, printable(fault.Error(), maxSentence)
+			st.ProvisioningState, st.StatusMessage = v1alpha1.RemediationFailed, printableText(fault.Error(), maxSentence)
 			return nil
 		}
 		st.ProvisioningState, st.StatusMessage = v1alpha1.RemediationRunning, ""
 		most := cmp.Or(m.Spec.ResourceCount, defaultResourceCount)
-		st.DeploymentStatus.TotalDeployments = int32(min(int(most), len(targets(w, j, m, ""))))
+		st.DeploymentStatus.TotalDeployments = int32(min(int(most), len(remediationTargets(w, j, m, ""))))
 	}
 	count := &st.DeploymentStatus
 	var left []v1alpha1.Deployment
@@ -185,7 +185,7 @@ func (r *run) remediate(ctx context.Context, w *world, m *v1alpha1.Remediation, 
 	var next []string
 	begun := int(count.SuccessfulDeployments) + int(count.FailedDeployments) + active
 	if room := int(count.TotalDeployments) - begun; room > 0 && fault == nil && !m.Spec.Cancel && !exceeded {
-		next = targets(w, j, m, st.Cursor)
+		next = remediationTargets(w, j, m, st.Cursor)
 		next = next[:min(room, len(next))]
 	}
 	parallel := min(int(cmp.Or(m.Spec.ParallelDeployments, defaultParallel)), maxParallel)
@@ -195,14 +195,14 @@ func (r *run) remediate(ctx context.Context, w *world, m *v1alpha1.Remediation, 
 		active++
 		begun++
 	}
-	st.Deployments = bounded(st.Deployments)
+	st.Deployments = boundDeployments(st.Deployments)
 	if active > 0 {
 		if m.Spec.Cancel {
 			st.ProvisioningState, st.StatusMessage = v1alpha1.RemediationCancelling, fmt.Sprintf("%d clusters that are under way are waited for", active)
 		}
 		return nil
 	}
-	conclude(m, st, begun, threshold, exceeded, fault)
+	concludeRemediation(m, st, begun, threshold, exceeded, fault)
 	return nil
 }
 
@@ -216,8 +216,8 @@ func thresholdOf(f *v1alpha1.FailureThreshold, failed, total int32) (percentage 
 	return percentage, int64(failed)*100 > int64(percentage)*int64(total)
 }
 
-// conclude ends a remediation of which nothing is under way.
-func conclude(m *v1alpha1.Remediation, st *v1alpha1.RemediationStatus, begun int, threshold int32, exceeded bool, fault error) {
+// concludeRemediation ends a remediation of which nothing is under way.
+func concludeRemediation(m *v1alpha1.Remediation, st *v1alpha1.RemediationStatus, begun int, threshold int32, exceeded bool, fault error) {
 	count := &st.DeploymentStatus
 	remain := int(count.TotalDeployments) - begun
 	switch {
@@ -227,7 +227,7 @@ func conclude(m *v1alpha1.Remediation, st *v1alpha1.RemediationStatus, begun int
 	case m.Spec.Cancel:
 		st.ProvisioningState, st.StatusMessage = v1alpha1.RemediationCanceled, fmt.Sprintf("it was cancelled; %d clusters were not begun with", remain)
 	case fault != nil && remain > 0:
-		st.ProvisioningState, st.StatusMessage = v1alpha1.RemediationFailed, printable(fault.Error(), maxSentence)
+		st.ProvisioningState, st.StatusMessage = v1alpha1.RemediationFailed, printableText(fault.Error(), maxSentence)
 	case count.FailedDeployments > 0:
 		count.TotalDeployments = int32(begun) // what remained needs nothing any more
 		st.ProvisioningState, st.StatusMessage = v1alpha1.RemediationComplete, fmt.Sprintf("%d of %d clusters failed", count.FailedDeployments, count.TotalDeployments)
@@ -237,8 +237,8 @@ func conclude(m *v1alpha1.Remediation, st *v1alpha1.RemediationStatus, begun int
 	}
 }
 
-// bounded drops the oldest failures where there are too many to tell.
-func bounded(all []v1alpha1.Deployment) []v1alpha1.Deployment {
+// boundDeployments drops the oldest failures where there are too many to tell.
+func boundDeployments(all []v1alpha1.Deployment) []v1alpha1.Deployment {
 	for len(all) > maxDeployments {
 		n := slices.IndexFunc(all, func(d v1alpha1.Deployment) bool { return d.Status == deploymentFailed })
 		if n < 0 {
@@ -253,7 +253,7 @@ func bounded(all []v1alpha1.Deployment) []v1alpha1.Deployment {
 // twice, because the status could not be stored, does no harm.
 func (r *run) advance(ctx context.Context, w *world, j job, d *v1alpha1.Deployment) (done bool, err error) {
 	fail := func(format string, args ...any) {
-		d.Status, d.Message = deploymentFailed, printable(fmt.Sprintf(format, args...), maxSentence)
+		d.Status, d.Message = deploymentFailed, printableText(fmt.Sprintf(format, args...), maxSentence)
 	}
 	p := w.plans[d.Cluster]
 	if p == nil {
@@ -272,7 +272,7 @@ func (r *run) advance(ctx context.Context, w *world, j job, d *v1alpha1.Deployme
 		fail("the cluster did not report that the add-on is installed within %s: %s", r.o.DeploymentTimeout, cmp.Or(state.Message, "read the log of its agent"))
 		return false, nil
 	}
-	need := lacks(p.cluster, deployment.Deploy, true)
+	need := missingDeployment(p.cluster, deployment.Deploy, true)
 	if d.Status == deploymentRunning {
 		if need != (definition.Deploy{}) {
 			fail("somebody disabled the add-on while it was being installed")

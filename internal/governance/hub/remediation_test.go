@@ -73,7 +73,7 @@ func (f *fleet) see(t *testing.T, names ...string) {
 			p.report, p.fresh = old.report, old.fresh
 		}
 		state := v1alpha1.NonCompliant
-		if integrity, _ := fields(p.cluster); integrity != nil && *integrity {
+		if integrity, _ := deployFields(p.cluster); integrity != nil && *integrity {
 			state = v1alpha1.Compliant
 		}
 		p.outcome.Deployments = []resolve.Deployment{{Assignment: "a", Reference: "deploy-image-integrity", Effect: definition.EffectDeployIfNotExists,
@@ -114,7 +114,7 @@ func TestRemediationWaitsUntilEachClusterHasIt(t *testing.T) {
 		t.Fatalf("%+v", st)
 	}
 	for _, name := range names {
-		if integrity, addOn := fields(f.w.plans[name].cluster); integrity == nil || !*integrity || addOn == nil || !*addOn {
+		if integrity, addOn := deployFields(f.w.plans[name].cluster); integrity == nil || !*integrity || addOn == nil || !*addOn {
 			t.Errorf("%s was not told to have it", name)
 		}
 	}
@@ -157,7 +157,7 @@ func TestRemediationHasBounds(t *testing.T) {
 	}
 	told := func() (n int) {
 		for _, name := range names {
-			if integrity, _ := fields(f.w.plans[name].cluster); integrity != nil {
+			if integrity, _ := deployFields(f.w.plans[name].cluster); integrity != nil {
 				n++
 			}
 		}
@@ -221,7 +221,7 @@ func TestRemediationOfNothing(t *testing.T) {
 		if st := f.step(t, "one"); st.ProvisioningState != v1alpha1.RemediationFailed || !strings.Contains(st.StatusMessage, c.want) {
 			t.Errorf("%s: %+v", name, st)
 		}
-		if integrity, _ := fields(f.w.plans["one"].cluster); integrity != nil {
+		if integrity, _ := deployFields(f.w.plans["one"].cluster); integrity != nil {
 			t.Errorf("%s: the cluster was changed", name)
 		}
 	}

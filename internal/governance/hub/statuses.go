@@ -26,16 +26,16 @@ const (
 	ConditionAnnounced = "Announced"
 )
 
-func yes(reason, message string) metav1.Condition {
+func conditionTrue(reason, message string) metav1.Condition {
 	return metav1.Condition{Type: ConditionReady, Status: metav1.ConditionTrue, Reason: reason, Message: message}
 }
 
-func no(reason, message string) metav1.Condition {
-	return metav1.Condition{Type: ConditionReady, Status: metav1.ConditionFalse, Reason: reason, Message: printable(message, maxSentence)}
+func conditionFalse(reason, message string) metav1.Condition {
+	return metav1.Condition{Type: ConditionReady, Status: metav1.ConditionFalse, Reason: reason, Message: printableText(message, maxSentence)}
 }
 
-// with returns conditions with one set; the old ones stay as they are.
-func with(old []metav1.Condition, c metav1.Condition, generation int64, now time.Time) []metav1.Condition {
+// setCondition returns conditions with one set; the old ones stay as they are.
+func setCondition(old []metav1.Condition, c metav1.Condition, generation int64, now time.Time) []metav1.Condition {
 	out := slices.Clone(old)
 	c.ObservedGeneration, c.LastTransitionTime = generation, metav1.NewTime(now.UTC().Truncate(time.Second))
 	meta.SetStatusCondition(&out, c)
@@ -91,16 +91,16 @@ func (r *run) statuses(ctx context.Context, w *world) (ready map[bool]int, err e
 }
 
 func (r *run) definitionStatus(before v1alpha1.Status, generation int64, fault error) (v1alpha1.Status, bool) {
-	c := yes("Valid", "it can be assigned")
+	c := conditionTrue("Valid", "it can be assigned")
 	if fault != nil {
-		c = no("InvalidDefinition", fault.Error())
+		c = conditionFalse("InvalidDefinition", fault.Error())
 	}
-	after := v1alpha1.Status{ObservedGeneration: generation, Conditions: with(before.Conditions, c, generation, r.o.Clock())}
+	after := v1alpha1.Status{ObservedGeneration: generation, Conditions: setCondition(before.Conditions, c, generation, r.o.Clock())}
 	return after, !equality.Semantic.DeepEqual(before, after)
 }
 
 func (r *run) assignmentStatus(ctx context.Context, w *world, a *v1alpha1.PolicyAssignment) (ready bool, err error) {
-	c, everywhere := yes("Assigned", "it is applied as it is written"), false
+	c, everywhere := conditionTrue("Assigned", "it is applied as it is written"), false
 	var first *resolve.Problem
 	concerned := map[string]bool{}
 	for i := range w.problems {
@@ -125,11 +125,11 @@ func (r *run) assignmentStatus(ctx context.Context, w *world, a *v1alpha1.Policy
 				message = fmt.Sprintf("%s (and %d more clusters)", message, n)
 			}
 		}
-		c = no(first.Reason, message)
+		c = conditionFalse(first.Reason, message)
 	}
 	now := r.o.Clock()
 	st := *a.Status.DeepCopy()
-	st.ObservedGeneration, st.Conditions = a.Generation, with(a.Status.Conditions, c, a.Generation, now)
+	st.ObservedGeneration, st.Conditions = a.Generation, setCondition(a.Status.Conditions, c, a.Generation, now)
 	var inScope func(*v1alpha1.Cluster) bool
 	st.ID = ""
 	if holds, err := scope.Compile(&a.Spec, nil); err == nil {
@@ -177,25 +177,25 @@ func (r *run) exemptionStatus(ctx context.Context, w *world, e *v1alpha1.PolicyE
 		conditions = slices.DeleteFunc(conditions, func(c metav1.Condition) bool { return c.Type == ConditionAnnounced })
 		conditions = append(conditions, next)
 	}
-	c := yes("InForce", "it is active")
+	c := conditionTrue("InForce", "it is active")
 	if end := e.Spec.ExpiresOn; end != nil {
 		left := end.Sub(now)
 		until := end.UTC().Format(time.RFC3339)
 		switch notice := slices.Max(compliance.ExemptionNotice()); {
 		case left <= 0:
-			c = no("Expired", "it ended at "+until+"; what it took out is required again")
+			c = conditionFalse("Expired", "it ended at "+until+"; what it took out is required again")
 		case left <= time.Duration(notice)*24*time.Hour:
-			c = yes("ExpiresSoon", "it ends at "+until+"; renew it, or have what it takes out signed")
+			c = conditionTrue("ExpiresSoon", "it ends at "+until+"; renew it, or have what it takes out signed")
 		default:
 			c.Message = "it is active until " + until
 		}
 	}
 	for _, q := range w.problems {
 		if q.Exemption == e.Name {
-			c = no(q.Reason, q.Message)
+			c = conditionFalse(q.Reason, q.Message)
 		}
 	}
-	conditions = with(conditions, c, e.Generation, now)
+	conditions = setCondition(conditions, c, e.Generation, now)
 	slices.SortFunc(conditions, func(a, b metav1.Condition) int { return strings.Compare(a.Type, b.Type) })
 	st := v1alpha1.Status{ObservedGeneration: e.Generation, Conditions: conditions}
 	if equality.Semantic.DeepEqual(e.Status, st) {

@@ -71,7 +71,7 @@ func (r *run) load(ctx context.Context) (*world, error) {
 	}
 	for i := range reports.Items {
 		if name := reports.Items[i].Name; governed[name] {
-			w.reports[name] = believed(&reports.Items[i])
+			w.reports[name] = believedReport(&reports.Items[i])
 		}
 	}
 	return w, errors.Join(errs...)

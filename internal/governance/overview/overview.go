@@ -236,15 +236,15 @@ func Silent(in Input) []string {
 
 // Namespaces groups components by cluster and namespace.
 func Namespaces(cs []Component) []Group {
-	return grouped(cs, func(c Component) (string, string) { return c.Cluster, c.Namespace })
+	return groupComponents(cs, func(c Component) (string, string) { return c.Cluster, c.Namespace })
 }
 
 // Images groups components by image, over all clusters.
 func Images(cs []Component) []Group {
-	return grouped(cs, func(c Component) (string, string) { return "", c.Image })
+	return groupComponents(cs, func(c Component) (string, string) { return "", c.Image })
 }
 
-func grouped(cs []Component, of func(Component) (cluster, name string)) []Group {
+func groupComponents(cs []Component, of func(Component) (cluster, name string)) []Group {
 	type id struct{ cluster, name string }
 	type place struct{ cluster, namespace, image string }
 	type group struct {

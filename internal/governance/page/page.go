@@ -127,7 +127,7 @@ func (s *Site) addClusters() {
 		case s.in.Now.Sub(seen.Time) > compliance.StaleAfter+compliance.MaxSkew:
 			// The hub would say so, if it ran.
 			c.silent, c.late = true, true
-			c.reason, c.message = compliance.ReasonReportStale, "the agent reported last at "+instant(seen.Time)+"; look whether Boltseal runs at the hub and in the cluster"
+			c.reason, c.message = compliance.ReasonReportStale, "the agent reported last at "+formatInstant(seen.Time)+"; look whether Boltseal runs at the hub and in the cluster"
 		}
 		if c.silent && c.state != v1alpha1.Unknown {
 			c.state = v1alpha1.Unknown
@@ -139,7 +139,7 @@ func (s *Site) addClusters() {
 		if a.silent != b.silent {
 			return map[bool]int{true: -1, false: 1}[a.silent]
 		}
-		if d := rank(a.state) - rank(b.state); d != 0 {
+		if d := stateRank(a.state) - stateRank(b.state); d != 0 {
 			return d
 		}
 		return strings.Compare(a.Name, b.Name)
@@ -221,7 +221,7 @@ func (s *Site) WriteFile(w io.Writer) error {
 }
 
 func (s *Site) render(w io.Writer, sections []section, file bool) error {
-	d := document{Policy: Policy(), At: instant(s.in.Now), File: file, Sections: sections}
+	d := document{Policy: Policy(), At: formatInstant(s.in.Now), File: file, Sections: sections}
 	var m markup
 	if d.write(&m); m.err != nil {
 		return m.err
@@ -257,9 +257,9 @@ func (s *Site) everything() []Query {
 	return out[:min(len(out), maxSections)]
 }
 
-// clean makes a text of a cluster fit to be shown: what moves or turns a reader's eye is
+// cleanText makes a text of a cluster fit to be shown: what moves or turns a reader's eye is
 // replaced, and it is cut.
-func clean(s string) string {
+func cleanText(s string) string {
 	cut := len(s) > maxText
 	if cut {
 		s = s[:maxText]
@@ -282,7 +282,7 @@ func clean(s string) string {
 	return s
 }
 
-func instant(t time.Time) string {
+func formatInstant(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}

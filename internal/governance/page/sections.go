@@ -48,8 +48,8 @@ func (s *Site) overview(to address) section {
 		Empty: "Nothing is assigned. Assign a definition with 'boltseal policy assignment create'."}
 	for i := range s.rows {
 		a := &s.rows[i]
-		assignments.add(cell{Text: clean(a.Assignment), Href: to(Query{Assignment: a.Assignment}), Below: clean(a.Scope)}, stated(stateOf(a.State)),
-			cell{Bar: barOf(*a), Text: sentence(*a)}, text(percent(a.CompliantPercent)), text(percent(a.AzurePercent)), trustedPods(a.Pods), cell{Spark: s.spark(a.Assignment)})
+		assignments.add(cell{Text: cleanText(a.Assignment), Href: to(Query{Assignment: a.Assignment}), Below: cleanText(a.Scope)}, stateCell(stateOf(a.State)),
+			cell{Bar: barOf(*a), Text: trendSentence(*a)}, textCell(percentText(a.CompliantPercent)), textCell(percentText(a.AzurePercent)), trustedPods(a.Pods), cell{Spark: s.spark(a.Assignment)})
 	}
 	assignments.Note = "% of known counts the clusters whose state is known. Azure % is the number that Azure Policy shows: clusters of which nothing is known raise it."
 	out.Tables = append(out.Tables, assignments, s.clusterTable(to, s.order, ""), s.exemptionTable("", to))
@@ -66,11 +66,11 @@ func (s *Site) lead() string {
 	f := s.in.Filter
 	for _, p := range [][2]string{{"assignment", f.Assignment}, {"cluster", f.Cluster}, {"namespace", f.Namespace}, {"images with", f.Image}} {
 		if p[1] != "" {
-			parts = append(parts, p[0]+" "+clean(p[1]))
+			parts = append(parts, p[0]+" "+cleanText(p[1]))
 		}
 	}
 	if !f.Since.IsZero() {
-		parts = append(parts, "images first seen since "+instant(f.Since))
+		parts = append(parts, "images first seen since "+formatInstant(f.Since))
 	}
 	if len(parts) == 0 {
 		return ""
@@ -87,7 +87,7 @@ func (s *Site) alerts(of []*cluster, to address) []alert {
 			continue
 		}
 		if n++; len(links) < maxNames {
-			links = append(links, link{clean(c.Name), to(Query{Cluster: c.Name})})
+			links = append(links, link{cleanText(c.Name), to(Query{Cluster: c.Name})})
 		}
 		if c.late {
 			late++
@@ -95,7 +95,7 @@ func (s *Site) alerts(of []*cluster, to address) []alert {
 	}
 	var out []alert
 	if n > 0 {
-		out = append(out, alert{Title: "Nothing is known of " + count(n, "cluster"), Links: links, More: n - len(links),
+		out = append(out, alert{Title: "Nothing is known of " + countNoun(n, "cluster"), Links: links, More: n - len(links),
 			Text: "No agent reports from there now. They count as unknown, and their Pods and images are in none of the numbers below."})
 	}
 	if late > 0 {
@@ -120,14 +120,14 @@ func (s *Site) totals() []card {
 	if p := known.KnownPercent(); p != "" {
 		below = p + " % of those that are known"
 	}
-	out := []card{{"", grouped(int64(len(s.order))), strings.TrimPrefix(count(len(s.order), "cluster"), grouped(int64(len(s.order)))+" "), "registered at the hub"}, {"good", grouped(int64(n["compliant"])), "compliant", below},
-		{"bad", grouped(int64(n["non-compliant"])), "non-compliant", "in at least one assignment"}, {"warn", grouped(int64(n["unknown"])), "unknown", "silent, not reported yet, or nothing assigned"}}
+	out := []card{{"", groupDigits(int64(len(s.order))), strings.TrimPrefix(countNoun(len(s.order), "cluster"), groupDigits(int64(len(s.order)))+" "), "registered at the hub"}, {"good", groupDigits(int64(n["compliant"])), "compliant", below},
+		{"bad", groupDigits(int64(n["non-compliant"])), "non-compliant", "in at least one assignment"}, {"warn", groupDigits(int64(n["unknown"])), "unknown", "silent, not reported yet, or nothing assigned"}}
 	for _, w := range []string{"exempt", "conflict", "error"} {
 		if n[w] > 0 {
-			out = append(out, card{map[string]string{"exempt": "calm", "conflict": "warn", "error": "bad"}[w], grouped(int64(n[w])), w, ""})
+			out = append(out, card{map[string]string{"exempt": "calm", "conflict": "warn", "error": "bad"}[w], groupDigits(int64(n[w])), w, ""})
 		}
 	}
-	pods := card{"bad", grouped(bad), "Pods not trusted", "of " + grouped(looked) + " that were checked"}
+	pods := card{"bad", groupDigits(bad), "Pods not trusted", "of " + groupDigits(looked) + " that were checked"}
 	switch {
 	case looked == 0:
 		pods = card{"warn", "unknown", "Pods not trusted", "no cluster has reported any Pods"}
@@ -135,7 +135,7 @@ func (s *Site) totals() []card {
 		pods.Class = ""
 	}
 	if unknown > 0 {
-		pods.Below += ", " + grouped(unknown) + " more are unknown"
+		pods.Below += ", " + groupDigits(unknown) + " more are unknown"
 	}
 	return append(out, pods)
 }
@@ -147,14 +147,14 @@ func (s *Site) assignment(name string, to address) (section, error) {
 		return section{}, ErrNotFound
 	}
 	a, spec := s.rows[i], s.in.Assignments[j].Spec
-	out := section{Kind: "Assignment", Title: clean(name), Up: s.up(to), State: stateOf(a.State), Lead: clean(spec.Description), Chart: s.trend(name)}
-	out.Facts = facts("Assigned", text(spec.PolicyDefinitionID), "Scope", text(spec.Scope), "Enforcement", text(cmp.Or(string(spec.EnforcementMode), string(v1alpha1.EnforceDefault))),
-		"Clusters", text(sentence(a)), "% of known", text(percent(a.CompliantPercent)), "Azure %", text(percent(a.AzurePercent)), "Trusted Pods", trustedPods(a.Pods))
+	out := section{Kind: "Assignment", Title: cleanText(name), Up: s.up(to), State: stateOf(a.State), Lead: cleanText(spec.Description), Chart: s.trend(name)}
+	out.Facts = factRows("Assigned", textCell(spec.PolicyDefinitionID), "Scope", textCell(spec.Scope), "Enforcement", textCell(cmp.Or(string(spec.EnforcementMode), string(v1alpha1.EnforceDefault))),
+		"Clusters", textCell(trendSentence(a)), "% of known", textCell(percentText(a.CompliantPercent)), "Azure %", textCell(percentText(a.AzurePercent)), "Trusted Pods", trustedPods(a.Pods))
 	if a.ChangedAt != nil {
-		out.Facts = append(out.Facts, facts("Last change", when(*a.ChangedAt))...)
+		out.Facts = append(out.Facts, factRows("Last change", timeCell(*a.ChangedAt))...)
 	}
 	for _, m := range spec.NonComplianceMessages {
-		out.Facts = append(out.Facts, facts("What to do", text(m.Message))...)
+		out.Facts = append(out.Facts, factRows("What to do", textCell(m.Message))...)
 	}
 	var of []*cluster
 	for _, c := range s.order {
@@ -181,11 +181,11 @@ func (s *Site) cluster(name string, to address) (section, error) {
 	if c == nil {
 		return section{}, ErrNotFound
 	}
-	out := section{Kind: "Cluster", Title: clean(name), Up: s.up(to), State: stateOf(c.state)}
+	out := section{Kind: "Cluster", Title: cleanText(name), Up: s.up(to), State: stateOf(c.state)}
 	if c.silent {
-		out.Alerts = []alert{{Title: "Nothing is known of this cluster now", Text: silence(c)}}
+		out.Alerts = []alert{{Title: "Nothing is known of this cluster now", Text: silenceText(c)}}
 	}
-	out.Facts = facts("Scope", text(cmp.Or(c.Spec.Scope, "/")), "Location", text(c.Spec.Location), "Last report", seen(c), "Add-on", text(string(c.Status.AddOn)), "Version", text(c.Status.Version), "Pods", s.pods(c))
+	out.Facts = factRows("Scope", textCell(cmp.Or(c.Spec.Scope, "/")), "Location", textCell(c.Spec.Location), "Last report", lastSeen(c), "Add-on", textCell(string(c.Status.AddOn)), "Version", textCell(c.Status.Version), "Pods", s.pods(c))
 	t := table{Title: "Assignments", Header: []string{"Assignment", "Definition", "Effect", "State", "Why, and what to do"}, Empty: "Nothing is assigned to this cluster, or the hub has not looked yet."}
 	for _, a := range c.Status.Assignments {
 		if f := s.in.Filter.Assignment; f != "" && f != a.Assignment {
@@ -198,14 +198,14 @@ func (s *Site) cluster(name string, to address) (section, error) {
 		if state == v1alpha1.NonCompliant && message == "" {
 			message = "Pods run images that are not trusted: see the namespaces below"
 		}
-		t.add(linked(a.Assignment, to(Query{Assignment: a.Assignment})), text(a.PolicyDefinitionReferenceID), text(a.Effect), stated(stateOf(state)), why(message, remedyOf(a.Reason)))
+		t.add(linkCell(a.Assignment, to(Query{Assignment: a.Assignment})), textCell(a.PolicyDefinitionReferenceID), textCell(a.Effect), stateCell(stateOf(state)), reasonCell(message, remedyOf(a.Reason)))
 	}
 	ns := table{Title: "Namespaces with images that are not trusted", Header: []string{"Namespace", "Worst", "Images", "Pods", "First seen"}, Note: s.unnamed(c), Empty: "The cluster reports no image that is not trusted."}
 	if c.silent {
 		ns.Title, ns.Note, ns.Empty = "Namespaces as they were reported last", "", "Nothing is known of its images now."
 	}
 	for _, g := range overview.Namespaces(s.of(s.byCluster[name])) {
-		ns.add(linked(g.Name, to(Query{Cluster: name, Namespace: g.Name})), stated(trustOf(g.State)), number(int32(g.Images)), number(max(0, g.Pods)), when(g.FirstSeen))
+		ns.add(linkCell(g.Name, to(Query{Cluster: name, Namespace: g.Name})), stateCell(trustOf(g.State)), numberCell(int32(g.Images)), numberCell(max(0, g.Pods)), timeCell(g.FirstSeen))
 	}
 	out.Tables = []table{t, ns, s.signers(name, "")}
 	return out, nil
@@ -221,14 +221,14 @@ func (s *Site) namespace(cluster, name string, to address) (section, error) {
 	if s.clusters[cluster] == nil || len(cs) == 0 {
 		return section{}, ErrNotFound
 	}
-	out := section{Kind: "Namespace", Title: clean(name), Up: append(s.up(to), link{clean(cluster), to(Query{Cluster: cluster})})}
+	out := section{Kind: "Namespace", Title: cleanText(name), Up: append(s.up(to), link{cleanText(cluster), to(Query{Cluster: cluster})})}
 	if c := s.clusters[cluster]; c.silent {
-		out.Alerts = []alert{{Title: "This is what the cluster reported last", Text: silence(c)}}
+		out.Alerts = []alert{{Title: "This is what the cluster reported last", Text: silenceText(c)}}
 	}
 	t := table{Title: "Images", Header: []string{"Image", "State", "Pods", "Assignment", "Why, and what to do", "Signer", "First seen"}}
 	for _, c := range cs {
-		t.add(cell{Text: clean(c.Image), Mono: true, Href: to(Query{Image: c.Image})}, stated(trustOf(c.State)), podsOf(c), linked(c.Assignment, to(Query{Assignment: c.Assignment})),
-			why(c.Message, remedyOf(c.Reason)), text(cmp.Or(c.Signer, "none known")), when(c.FirstSeen))
+		t.add(cell{Text: cleanText(c.Image), Mono: true, Href: to(Query{Image: c.Image})}, stateCell(trustOf(c.State)), podsOf(c), linkCell(c.Assignment, to(Query{Assignment: c.Assignment})),
+			reasonCell(c.Message, remedyOf(c.Reason)), textCell(cmp.Or(c.Signer, "none known")), timeCell(c.FirstSeen))
 	}
 	out.Tables = []table{t}
 	return out, nil
@@ -240,16 +240,16 @@ func (s *Site) image(name string, to address) (section, error) {
 		return section{}, ErrNotFound
 	}
 	groups := overview.Images(cs)
-	out := section{Kind: "Image", Title: clean(name), Up: s.up(to), State: trustOf(groups[0].State)}
-	out.Facts = facts("Pods", number(max(0, groups[0].Pods)), "Clusters", number(int32(groups[0].Clusters)), "First seen", when(groups[0].FirstSeen), "Last seen", when(groups[0].LastSeen))
+	out := section{Kind: "Image", Title: cleanText(name), Up: s.up(to), State: trustOf(groups[0].State)}
+	out.Facts = factRows("Pods", numberCell(max(0, groups[0].Pods)), "Clusters", numberCell(int32(groups[0].Clusters)), "First seen", timeCell(groups[0].FirstSeen), "Last seen", timeCell(groups[0].LastSeen))
 	t := table{Title: "Where it runs", Header: []string{"Cluster", "Namespace", "State", "Pods", "Assignment", "Why, and what to do", "Signer", "First seen"}}
 	for _, c := range cs {
-		where := linked(c.Cluster, to(Query{Cluster: c.Cluster}))
+		where := linkCell(c.Cluster, to(Query{Cluster: c.Cluster}))
 		if k := s.clusters[c.Cluster]; k != nil && k.silent {
 			where.Below = "silent: as reported last"
 		}
-		t.add(where, linked(c.Namespace, to(Query{Cluster: c.Cluster, Namespace: c.Namespace})), stated(trustOf(c.State)), podsOf(c), linked(c.Assignment, to(Query{Assignment: c.Assignment})),
-			why(c.Message, remedyOf(c.Reason)), text(cmp.Or(c.Signer, "none known")), when(c.FirstSeen))
+		t.add(where, linkCell(c.Namespace, to(Query{Cluster: c.Cluster, Namespace: c.Namespace})), stateCell(trustOf(c.State)), podsOf(c), linkCell(c.Assignment, to(Query{Assignment: c.Assignment})),
+			reasonCell(c.Message, remedyOf(c.Reason)), textCell(cmp.Or(c.Signer, "none known")), timeCell(c.FirstSeen))
 	}
 	out.Tables = []table{t}
 	return out, nil
@@ -266,15 +266,15 @@ func (s *Site) of(at []int) []overview.Component {
 }
 
 func podsOf(c overview.Component) cell {
-	out := number(max(0, c.Pods))
+	out := numberCell(max(0, c.Pods))
 	if c.Pod != "" {
-		out.Below = "such as " + clean(c.Pod)
+		out.Below = "such as " + cleanText(c.Pod)
 	}
 	return out
 }
 
-// facts are names and cells in turn; a fact without a text is left out.
-func facts(pairs ...any) (out []fact) {
+// factRows are names and cells in turn; a fact without a text is left out.
+func factRows(pairs ...any) (out []fact) {
 	for i := 0; i+1 < len(pairs); i += 2 {
 		if c := pairs[i+1].(cell); c.Text != "" {
 			out = append(out, fact{pairs[i].(string), c})
@@ -283,18 +283,18 @@ func facts(pairs ...any) (out []fact) {
 	return out
 }
 
-func seen(c *cluster) cell {
+func lastSeen(c *cluster) cell {
 	if c.Status.LastSeen == nil {
 		return cell{Text: "never"}
 	}
-	return when(c.Status.LastSeen.Time)
+	return timeCell(c.Status.LastSeen.Time)
 }
 
-func silence(c *cluster) string {
+func silenceText(c *cluster) string {
 	if c.message == "" || c.Status.LastSeen == nil && len(c.Status.Assignments) == 0 {
 		return "Its agent has not reported. Look whether it runs and reaches the hub."
 	}
-	return strings.ToUpper(clean(c.message)[:1]) + clean(c.message)[1:] + "."
+	return strings.ToUpper(cleanText(c.message)[:1]) + cleanText(c.message)[1:] + "."
 }
 
 func (s *Site) pods(c *cluster) cell {
@@ -302,9 +302,9 @@ func (s *Site) pods(c *cluster) cell {
 	if t == nil || c.silent {
 		return cell{Text: "unknown"}
 	}
-	out := cell{Text: grouped(int64(t.Violations)) + " not trusted of " + grouped(int64(t.Pods))}
+	out := cell{Text: groupDigits(int64(t.Violations)) + " not trusted of " + groupDigits(int64(t.Pods))}
 	if t.Unknown > 0 {
-		out.Below = grouped(int64(t.Unknown)) + " unknown"
+		out.Below = groupDigits(int64(t.Unknown)) + " unknown"
 	}
 	return out
 }
@@ -315,8 +315,8 @@ func (s *Site) left(end time.Time) string {
 	case d <= 0:
 		return "it has ended"
 	case d < 48*time.Hour:
-		return "in " + count(int(d/time.Hour), "hour")
+		return "in " + countNoun(int(d/time.Hour), "hour")
 	default:
-		return "in " + count(int(d/(24*time.Hour)), "day")
+		return "in " + countNoun(int(d/(24*time.Hour)), "day")
 	}
 }

@@ -25,9 +25,9 @@ func (s *Site) clusterTable(to address, of []*cluster, assignment string) table 
 			pods = podsIn(c.Status.Assignments, assignment)
 		}
 		if c.silent {
-			message, reason = silence(c), ""
+			message, reason = silenceText(c), ""
 		}
-		t.add(cell{Text: clean(c.Name), Href: to(Query{Cluster: c.Name}), Below: clean(c.Spec.Scope)}, stated(stateOf(state)), why(message, remedyOf(reason)), seen(c), pods)
+		t.add(cell{Text: cleanText(c.Name), Href: to(Query{Cluster: c.Name}), Below: cleanText(c.Spec.Scope)}, stateCell(stateOf(state)), reasonCell(message, remedyOf(reason)), lastSeen(c), pods)
 	}
 	return t
 }
@@ -54,10 +54,10 @@ func (s *Site) imageTable(images []overview.Group, to address) table {
 		t.Empty = "Nothing is known: no cluster is registered."
 	}
 	if s.notNamed > 0 {
-		t.Note = count(s.notNamed, "more Pod") + " run images that are not trusted and are not listed: a report names the first 100 images of each assignment."
+		t.Note = countNoun(s.notNamed, "more Pod") + " run images that are not trusted and are not listed: a report names the first 100 images of each assignment."
 	}
 	for _, g := range images {
-		t.add(cell{Text: clean(g.Name), Mono: true, Href: to(Query{Image: g.Name})}, stated(trustOf(g.State)), number(max(0, g.Pods)), number(int32(g.Clusters)), when(g.FirstSeen))
+		t.add(cell{Text: cleanText(g.Name), Mono: true, Href: to(Query{Image: g.Name})}, stateCell(trustOf(g.State)), numberCell(max(0, g.Pods)), numberCell(int32(g.Clusters)), timeCell(g.FirstSeen))
 	}
 	return t
 }
@@ -70,7 +70,7 @@ func (s *Site) unnamed(c *cluster) string {
 	}
 	one := overview.Input{Filter: s.in.Filter, Clusters: []v1alpha1.Cluster{*c.Cluster}, Bundles: []v1alpha1.ClusterBundle{*b}, Reports: []v1alpha1.ClusterReport{*r}}
 	if _, more := overview.Components(one); more > 0 {
-		return count(more, "more Pod") + " run images that are not trusted and are not listed: a report names the first 100 images of each assignment."
+		return countNoun(more, "more Pod") + " run images that are not trusted and are not listed: a report names the first 100 images of each assignment."
 	}
 	return ""
 }
@@ -98,7 +98,7 @@ func (s *Site) signers(name, assignment string) table {
 			for _, by := range d.TrustedBy {
 				var names []string
 				for _, g := range by.Signers {
-					names = append(names, clean(g.Subject))
+					names = append(names, cleanText(g.Subject))
 				}
 				k := cmp.Or(strings.Join(names, " and "), "unknown")
 				if n := (total{int64(max(0, by.Images)), int64(max(0, by.Pods))}); n.images > named[k].images {
@@ -114,7 +114,7 @@ func (s *Site) signers(name, assignment string) table {
 		}
 	}
 	for _, k := range sortedKeys(all) {
-		t.add(cell{Text: k}, cell{Text: grouped(all[k].images)}, cell{Text: grouped(all[k].pods)})
+		t.add(cell{Text: k}, cell{Text: groupDigits(all[k].images)}, cell{Text: groupDigits(all[k].pods)})
 	}
 	if name == "" && len(t.Rows) > 0 {
 		t.Note = "Images are counted in each cluster."
@@ -169,12 +169,12 @@ func (s *Site) exemptionTable(assignment string, to address) table {
 	t := table{Title: "Exemptions, and when they end", Header: []string{"Exemption", "Assignment", "What", "Category", "Ends"}, Empty: "There are no exemptions."}
 	for _, e := range s.exemptions(assignment) {
 		name := nameIn(e.Spec.PolicyAssignmentID)
-		t.add(linked(e.Name, to(Query{Exemption: e.Name})), linked(name, to(Query{Assignment: name})), text(within(e)), text(e.Spec.ExemptionCategory), s.ends(e))
+		t.add(linkCell(e.Name, to(Query{Exemption: e.Name})), linkCell(name, to(Query{Assignment: name})), textCell(exemptionScope(e)), textCell(e.Spec.ExemptionCategory), s.ends(e))
 	}
 	return t
 }
 
-func within(e *v1alpha1.PolicyExemption) string {
+func exemptionScope(e *v1alpha1.PolicyExemption) string {
 	scope := cmp.Or(e.Spec.Scope, "all clusters of the assignment")
 	w := e.Spec.Within
 	if w == nil {
@@ -196,7 +196,7 @@ func (s *Site) ends(e *v1alpha1.PolicyExemption) cell {
 	if e.Spec.ExpiresOn == nil {
 		return cell{Text: "never"}
 	}
-	out := when(e.Spec.ExpiresOn.Time)
+	out := timeCell(e.Spec.ExpiresOn.Time)
 	out.Below = s.left(e.Spec.ExpiresOn.Time)
 	return out
 }
@@ -207,8 +207,8 @@ func (s *Site) exemption(name string, to address) (section, error) {
 			continue
 		}
 		of := nameIn(e.Spec.PolicyAssignmentID)
-		out := section{Kind: "Exemption", Title: clean(name), Up: append(s.up(to), link{clean(of), to(Query{Assignment: of})}), Lead: clean(e.Spec.Description)}
-		out.Facts = facts("Assignment", linked(of, to(Query{Assignment: of})), "What", text(within(e)), "Category", text(e.Spec.ExemptionCategory), "Ends", s.ends(e))
+		out := section{Kind: "Exemption", Title: cleanText(name), Up: append(s.up(to), link{cleanText(of), to(Query{Assignment: of})}), Lead: cleanText(e.Spec.Description)}
+		out.Facts = factRows("Assignment", linkCell(of, to(Query{Assignment: of})), "What", textCell(exemptionScope(e)), "Category", textCell(e.Spec.ExemptionCategory), "Ends", s.ends(e))
 		if t, ok := s.changeTable(func(c Change) bool { return c.Exemption == name }, to); ok {
 			out.Tables = append(out.Tables, t)
 		}
@@ -221,7 +221,7 @@ func (s *Site) changeTable(of func(Change) bool, to address) (table, bool) {
 	t := table{Title: "What would be denied", Header: []string{"If", "Then"}}
 	for _, c := range s.in.Changes {
 		if of(c) {
-			t.add(text(c.Title), linked("which images would be denied", to(Query{Change: c.Name})))
+			t.add(textCell(c.Title), linkCell("which images would be denied", to(Query{Change: c.Name})))
 		}
 	}
 	return t, len(t.Rows) > 0
@@ -239,10 +239,10 @@ func (s *Site) change(name string, to address) (section, error) {
 	out := section{Kind: "What if", Up: s.up(to)}
 	for _, c := range s.in.Changes {
 		if c.Name == name {
-			out.Title = clean(c.Title)
+			out.Title = cleanText(c.Title)
 		}
 	}
-	out.Cards = denials(r)
+	out.Cards = denialCards(r)
 	if len(r.Gaps)+len(r.Problems) > 0 {
 		out.Alerts = []alert{{Title: "Not everything is known", Text: "Reports do not contain all that this depends on: see what is not known below."}}
 	}
@@ -250,22 +250,22 @@ func (s *Site) change(name string, to address) (section, error) {
 	for _, d := range r.Denied {
 		sure := cell{State: &state{"bad", "certainly"}}
 		if !d.Certain {
-			sure = cell{State: &state{"warn", "perhaps"}, Below: clean(d.Doubt)}
+			sure = cell{State: &state{"warn", "perhaps"}, Below: cleanText(d.Doubt)}
 		}
-		denied.add(linked(d.Cluster, to(Query{Cluster: d.Cluster})), text(d.Namespace), mono(d.Image), number(max(0, d.Pods)), sure, why(d.Message, remedyOf(d.Reason)))
+		denied.add(linkCell(d.Cluster, to(Query{Cluster: d.Cluster})), textCell(d.Namespace), monoCell(d.Image), numberCell(max(0, d.Pods)), sure, reasonCell(d.Message, remedyOf(d.Reason)))
 	}
 	unknown := table{Title: "What is not known", Header: []string{"Where", "What"}, Empty: "The reports contain all that this depends on."}
 	for _, g := range r.Gaps {
-		unknown.add(cell{Text: clean(g.Cluster), Href: to(Query{Cluster: g.Cluster}), Below: clean(g.Assignment)}, text(g.Message))
+		unknown.add(cell{Text: cleanText(g.Cluster), Href: to(Query{Cluster: g.Cluster}), Below: cleanText(g.Assignment)}, textCell(g.Message))
 	}
 	for _, p := range r.Problems {
-		unknown.add(text(cmp.Or(p.Cluster, p.Assignment, p.Exemption)), text(p.Message))
+		unknown.add(textCell(cmp.Or(p.Cluster, p.Assignment, p.Exemption)), textCell(p.Message))
 	}
 	out.Tables = []table{denied, unknown}
 	return out, nil
 }
 
-func denials(r whatif.Result) []card {
+func denialCards(r whatif.Result) []card {
 	var sure, perhaps int64
 	for _, d := range r.Denied {
 		if d.Certain {
@@ -274,9 +274,9 @@ func denials(r whatif.Result) []card {
 			perhaps += int64(max(0, d.Pods))
 		}
 	}
-	out := []card{{"bad", grouped(sure), "Pods would be denied", "when they start again"}, {"warn", grouped(perhaps), "Pods perhaps", "the reports do not contain"}}
+	out := []card{{"bad", groupDigits(sure), "Pods would be denied", "when they start again"}, {"warn", groupDigits(perhaps), "Pods perhaps", "the reports do not contain"}}
 	if n := len(r.Gaps) + len(r.Problems); n > 0 {
-		out = append(out, card{"warn", grouped(int64(n)), "not known", "see what, below"})
+		out = append(out, card{"warn", groupDigits(int64(n)), "not known", "see what, below"})
 	}
 	return out
 }

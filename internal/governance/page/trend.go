@@ -20,14 +20,14 @@ type part struct {
 	Class, X, Width string
 }
 
-func sentence(a overview.Assignment) string {
+func trendSentence(a overview.Assignment) string {
 	if a.Clusters == 0 {
 		return "no clusters"
 	}
 	var out []string
-	for _, p := range counts(a) {
+	for _, p := range trendCounts(a) {
 		if p.n > 0 {
-			out = append(out, grouped(int64(p.n))+" "+p.word)
+			out = append(out, groupDigits(int64(p.n))+" "+p.word)
 		}
 	}
 	return strings.Join(out, ", ")
@@ -38,7 +38,7 @@ type counted struct {
 	n           int32
 }
 
-func counts(a overview.Assignment) []counted {
+func trendCounts(a overview.Assignment) []counted {
 	return []counted{{"bad", "non-compliant", a.NonCompliant}, {"bad", "in error", a.Error}, {"warn", "in conflict", a.Conflict},
 		{"warn", "unknown", a.Unknown}, {"calm", "exempt", a.Exempt}, {"good", "compliant", a.Compliant}}
 }
@@ -46,27 +46,27 @@ func counts(a overview.Assignment) []counted {
 // barOf is nil where there are no clusters.
 func barOf(a overview.Assignment) *bar {
 	var sum, x float64
-	for _, p := range counts(a) {
+	for _, p := range trendCounts(a) {
 		sum += float64(max(0, p.n))
 	}
 	if sum == 0 {
 		return nil
 	}
-	out := &bar{Label: sentence(a)}
-	for _, p := range counts(a) {
+	out := &bar{Label: trendSentence(a)}
+	for _, p := range trendCounts(a) {
 		if p.n <= 0 {
 			continue
 		}
 		// What is wrong must be seen, be it one in a thousand.
 		w := max(100*float64(p.n)/sum, 2)
 		w = min(w, 100-x)
-		out.Parts = append(out.Parts, part{p.class, decimal(x), decimal(w)})
+		out.Parts = append(out.Parts, part{p.class, formatDecimal(x), formatDecimal(w)})
 		x += w
 	}
 	return out
 }
 
-func decimal(f float64) string { return strconv.FormatFloat(f, 'f', 2, 64) }
+func formatDecimal(f float64) string { return strconv.FormatFloat(f, 'f', 2, 64) }
 
 // spark is the percent of the known over time, as lines in a field of 100 by 24.
 type spark struct {
@@ -94,8 +94,8 @@ func (s *Site) points(assignment string) []overview.Point {
 	return out
 }
 
-// across is where a time is, between the first point and now, of 1.
-func across(points []overview.Point, at, now time.Time) float64 {
+// fractionOf is where a time is, between the first point and now, of 1.
+func fractionOf(points []overview.Point, at, now time.Time) float64 {
 	all := now.Sub(points[0].At)
 	if all <= 0 {
 		return 1
@@ -108,7 +108,7 @@ func (s *Site) spark(assignment string) *spark {
 	if len(points) == 0 {
 		return nil
 	}
-	out := &spark{Label: "% of known since " + points[0].At.UTC().Format(time.DateOnly) + ": from " + percent(points[0].CompliantPercent) + " to " + percent(points[len(points)-1].CompliantPercent)}
+	out := &spark{Label: "% of known since " + points[0].At.UTC().Format(time.DateOnly) + ": from " + percentText(points[0].CompliantPercent) + " to " + percentText(points[len(points)-1].CompliantPercent)}
 	var line []string
 	end := func() {
 		if len(line) > 0 {
@@ -126,8 +126,8 @@ func (s *Site) spark(assignment string) *spark {
 		if i+1 < len(points) {
 			until = points[i+1].At
 		}
-		y := decimal(22 - f/5)
-		line = append(line, decimal(100*across(points, p.At, s.in.Now))+","+y, decimal(100*across(points, until, s.in.Now))+","+y)
+		y := formatDecimal(22 - f/5)
+		line = append(line, formatDecimal(100*fractionOf(points, p.At, s.in.Now))+","+y, formatDecimal(100*fractionOf(points, until, s.in.Now))+","+y)
 	}
 	end()
 	return out
@@ -147,11 +147,11 @@ func (s *Site) trend(assignment string) *chart {
 		if i+1 < len(points) {
 			until = points[i+1].At
 		}
-		out.Points.add(when(p.At), stated(stateOf(p.State)), text(percent(p.CompliantPercent)), orUnknown(p.Compliant), number(max(0, p.NonCompliant)), orUnknown(p.Unknown), number(max(0, p.Clusters)))
+		out.Points.add(timeCell(p.At), stateCell(stateOf(p.State)), textCell(percentText(p.CompliantPercent)), orUnknown(p.Compliant), numberCell(max(0, p.NonCompliant)), orUnknown(p.Unknown), numberCell(max(0, p.Clusters)))
 		if p.Clusters <= 0 || p.Compliant == nil || p.Unknown == nil {
 			continue // nothing is drawn where something is not known
 		}
-		x, w, y := 600*across(points, p.At, s.in.Now), 600*across(points, until, s.in.Now), 120.0
+		x, w, y := 600*fractionOf(points, p.At, s.in.Now), 600*fractionOf(points, until, s.in.Now), 120.0
 		for _, part := range []counted{{class: "good", n: *p.Compliant}, {class: "warn", n: *p.Unknown}, {class: "bad", n: p.NonCompliant}} {
 			h := 120 * float64(max(0, part.n)) / float64(p.Clusters)
 			if h > 0 {
@@ -159,7 +159,7 @@ func (s *Site) trend(assignment string) *chart {
 			}
 			h = min(h, y)
 			if h > 0 {
-				out.Areas = append(out.Areas, area{part.class, fmt.Sprintf("%s,%s %s,%s %s,%s %s,%s", decimal(x), decimal(y), decimal(x), decimal(y-h), decimal(w), decimal(y-h), decimal(w), decimal(y))})
+				out.Areas = append(out.Areas, area{part.class, fmt.Sprintf("%s,%s %s,%s %s,%s %s,%s", formatDecimal(x), formatDecimal(y), formatDecimal(x), formatDecimal(y-h), formatDecimal(w), formatDecimal(y-h), formatDecimal(w), formatDecimal(y))})
 			}
 			y -= h
 		}
@@ -171,5 +171,5 @@ func orUnknown(n *int32) cell {
 	if n == nil {
 		return cell{Text: "unknown"}
 	}
-	return number(max(0, *n))
+	return numberCell(max(0, *n))
 }

@@ -76,17 +76,19 @@ func (t *table) add(cells ...cell) {
 	t.Rows = append(t.Rows, cells)
 }
 
-func text(s string) cell             { return cell{Text: clean(s)} }
-func mono(s string) cell             { return cell{Text: clean(s), Mono: true} }
-func when(t time.Time) cell          { return cell{Text: instant(t), Time: true} }
-func linked(s, href string) cell     { return cell{Text: clean(s), Href: href} }
-func number[T int | int32](n T) cell { return cell{Text: grouped(int64(n))} }
+func textCell(s string) cell             { return cell{Text: cleanText(s)} }
+func monoCell(s string) cell             { return cell{Text: cleanText(s), Mono: true} }
+func timeCell(t time.Time) cell          { return cell{Text: formatInstant(t), Time: true} }
+func linkCell(s, href string) cell       { return cell{Text: cleanText(s), Href: href} }
+func numberCell[T int | int32](n T) cell { return cell{Text: groupDigits(int64(n))} }
 
-// why is a reason with what to do about it.
-func why(message, remedy string) cell { return cell{Text: clean(message), Below: clean(remedy)} }
+// reasonCell is a reason with what to do about it.
+func reasonCell(message, remedy string) cell {
+	return cell{Text: cleanText(message), Below: cleanText(remedy)}
+}
 
-// grouped writes a number with commas: 1,000.
-func grouped(n int64) string {
+// groupDigits writes a number with commas: 1,000.
+func groupDigits(n int64) string {
 	s := strconv.FormatInt(max(0, n), 10)
 	var b strings.Builder
 	for i, r := range s {
@@ -98,12 +100,12 @@ func grouped(n int64) string {
 	return b.String()
 }
 
-// count is a number with its noun.
-func count[T int | int32](n T, noun string) string {
+// countNoun is a number with its noun.
+func countNoun[T int | int32](n T, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}
-	return grouped(int64(n)) + " " + noun + "s"
+	return groupDigits(int64(n)) + " " + noun + "s"
 }
 
 // stateOf is how far clusters and assignments are. What nobody knows is unknown.
@@ -134,8 +136,8 @@ func trustOf(s v1alpha1.ComplianceState) *state {
 	return &state{"warn", "unknown"}
 }
 
-// rank is the order of rows: what is wrong first.
-func rank(s v1alpha1.ComplianceState) int {
+// stateRank is the order of rows: what is wrong first.
+func stateRank(s v1alpha1.ComplianceState) int {
 	switch s {
 	case v1alpha1.NonCompliant:
 		return 0
@@ -151,13 +153,13 @@ func rank(s v1alpha1.ComplianceState) int {
 	return 3
 }
 
-func stated(s *state) cell { return cell{State: s} }
+func stateCell(s *state) cell { return cell{State: s} }
 
-func percent(s string) string {
+func percentText(s string) string {
 	if s == "" {
 		return "unknown"
 	}
-	return clean(s) + " %"
+	return cleanText(s) + " %"
 }
 
 // trustedPods says how many Pods are trusted of those that were judged, and of how many
@@ -167,11 +169,11 @@ func trustedPods(p *v1alpha1.PodCounts) cell {
 	case p == nil:
 		return cell{Text: "unknown"}
 	case p.Trusted == nil:
-		return cell{Text: "unknown", Below: grouped(int64(p.NotTrusted)) + " not trusted"}
+		return cell{Text: "unknown", Below: groupDigits(int64(p.NotTrusted)) + " not trusted"}
 	}
-	out := cell{Text: grouped(int64(*p.Trusted)) + " of " + grouped(int64(*p.Trusted)+int64(p.NotTrusted)+int64(p.Exempt))}
+	out := cell{Text: groupDigits(int64(*p.Trusted)) + " of " + groupDigits(int64(*p.Trusted)+int64(p.NotTrusted)+int64(p.Exempt))}
 	if p.Unknown > 0 {
-		out.Below = grouped(int64(p.Unknown)) + " unknown"
+		out.Below = groupDigits(int64(p.Unknown)) + " unknown"
 	}
 	return out
 }

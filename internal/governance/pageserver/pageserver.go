@@ -97,20 +97,20 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	head.Set("Cross-Origin-Opener-Policy", "same-origin")
 	head.Set("Cache-Control", "no-store")
 	switch {
-	case h.o.Port != 0 && !loopback(r.Host, h.o.Port):
-		say(w, http.StatusMisdirectedRequest, "this page is served at 127.0.0.1 and localhost only")
+	case h.o.Port != 0 && !isLoopback(r.Host, h.o.Port):
+		writeText(w, http.StatusMisdirectedRequest, "this page is served at 127.0.0.1 and localhost only")
 		return
 	case r.URL.Path != "/":
-		say(w, http.StatusNotFound, "there is one path here: /")
+		writeText(w, http.StatusNotFound, "there is one path here: /")
 		return
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		head.Set("Allow", "GET, HEAD")
-		say(w, http.StatusMethodNotAllowed, "the page can be read only")
+		writeText(w, http.StatusMethodNotAllowed, "the page can be read only")
 		return
 	}
 	q, err := page.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		say(w, http.StatusBadRequest, err.Error())
+		writeText(w, http.StatusBadRequest, err.Error())
 		return
 	}
 	if h.o.Readers != nil && !h.admitted(w, r) {
@@ -127,12 +127,12 @@ func (h *Handler) admitted(w http.ResponseWriter, r *http.Request) bool {
 	case errors.Is(err, ErrUnauthenticated):
 		w.Header().Add("WWW-Authenticate", `Basic realm="Boltseal", charset="UTF-8"`)
 		w.Header().Add("WWW-Authenticate", `Bearer realm="Boltseal"`)
-		say(w, http.StatusUnauthorized, err.Error())
+		writeText(w, http.StatusUnauthorized, err.Error())
 	case errors.Is(err, ErrForbidden):
-		say(w, http.StatusForbidden, err.Error())
+		writeText(w, http.StatusForbidden, err.Error())
 	default:
 		h.o.Log.Warn("page: who reads it is not known", "error", err)
-		say(w, http.StatusServiceUnavailable, "the API server does not say who you are and what you may read: try again")
+		writeText(w, http.StatusServiceUnavailable, "the API server does not say who you are and what you may read: try again")
 	}
 	return false
 }
@@ -151,16 +151,16 @@ func (h *Handler) write(w http.ResponseWriter, r *http.Request, q page.Query) {
 		if h.o.Readers == nil { // it is the reader's own way to the hub
 			text = err.Error()
 		}
-		say(w, http.StatusBadGateway, text)
+		writeText(w, http.StatusBadGateway, text)
 		return
 	}
 	var b bytes.Buffer
 	switch err := site.Write(&b, q); {
 	case errors.Is(err, page.ErrNotFound):
-		say(w, http.StatusNotFound, err.Error())
+		writeText(w, http.StatusNotFound, err.Error())
 	case err != nil:
 		h.o.Log.Warn("page: it cannot be written", "error", err)
-		say(w, http.StatusInternalServerError, "the page cannot be written; the log says why")
+		writeText(w, http.StatusInternalServerError, "the page cannot be written; the log says why")
 	default:
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.Header().Set("Content-Length", strconv.Itoa(b.Len()))
@@ -168,14 +168,14 @@ func (h *Handler) write(w http.ResponseWriter, r *http.Request, q page.Query) {
 	}
 }
 
-func say(w http.ResponseWriter, status int, text string) {
+func writeText(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(status)
 	_, _ = io.WriteString(w, text+"\n")
 }
 
-// loopback tells whether a Host header names this machine alone, and the port.
-func loopback(host string, port int) bool {
+// isLoopback tells whether a Host header names this machine alone, and the port.
+func isLoopback(host string, port int) bool {
 	name, p, err := net.SplitHostPort(host)
 	if err != nil || p != strconv.Itoa(port) {
 		return false

@@ -35,14 +35,14 @@ const (
 	asksPerSecond = 20
 )
 
-// shown are the kinds that the page shows: a reader must have the right to list all of them.
-func shown() []string {
+// shownKinds are the kinds that the page shows: a reader must have the right to list all of them.
+func shownKinds() []string {
 	return []string{"clusters", "policyassignments", "policyexemptions", "clusterreports"}
 }
 
 // ReaderRules are the rights that a reader of the page needs.
 func ReaderRules() []rbacv1.PolicyRule {
-	return []rbacv1.PolicyRule{{APIGroups: []string{v1alpha1.GroupVersion.Group}, Resources: shown(), Verbs: []string{"list"}}}
+	return []rbacv1.PolicyRule{{APIGroups: []string{v1alpha1.GroupVersion.Group}, Resources: shownKinds(), Verbs: []string{"list"}}}
 }
 
 // ReviewRules are the rights that the server of the page needs for asking about readers.
@@ -161,7 +161,7 @@ func (r *Reviewed) missing(ctx context.Context, user *authenticationv1.UserInfo)
 	for k, v := range user.Extra {
 		extra[k] = authorizationv1.ExtraValue(v)
 	}
-	for _, kind := range shown() {
+	for _, kind := range shownKinds() {
 		review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{User: user.Username, UID: user.UID, Groups: user.Groups, Extra: extra,
 			ResourceAttributes: &authorizationv1.ResourceAttributes{Group: v1alpha1.GroupVersion.Group, Resource: kind, Verb: "list"}}}
 		if err := r.client.Create(ctx, review); err != nil {

@@ -177,7 +177,7 @@ func (r *Result) gatekeeper(in Input, items []*item) error {
 		i.template, read[string(text)] = t, t
 		byName[t.name] = append(byName[t.name], i)
 	}
-	for _, name := range sorted(byName) {
+	for _, name := range sortedKeys(byName) {
 		if err := r.template(in, name, byName[name]); err != nil {
 			return err
 		}
@@ -214,7 +214,7 @@ func (r *Result) gatekeeper(in Input, items []*item) error {
 	return nil
 }
 
-func sorted[V any](m map[string]V) []string {
+func sortedKeys[V any](m map[string]V) []string {
 	var out []string
 	for k := range m {
 		out = append(out, k)
@@ -243,7 +243,7 @@ func (r *Result) template(in Input, name string, of []*item) error {
 		if u.GetName() != name || Managed(u) {
 			continue
 		}
-		same, err := covers(u.Object["spec"], first.object.Object["spec"])
+		same, err := coversSpec(u.Object["spec"], first.object.Object["spec"])
 		if err != nil {
 			return err
 		}
@@ -273,9 +273,9 @@ func (r *Result) template(in Input, name string, of []*item) error {
 	return nil
 }
 
-// covers reports whether an installed spec does what the wanted one does: the
+// coversSpec reports whether an installed spec does what the wanted one does: the
 // code is the same, and the rest is there, beside what an API server fills in.
-func covers(installed, wanted any) (bool, error) {
+func coversSpec(installed, wanted any) (bool, error) {
 	var specs [2]templateSpec
 	for n, v := range []any{installed, wanted} {
 		b, err := json.Marshal(v)
@@ -286,7 +286,7 @@ func covers(installed, wanted any) (bool, error) {
 			return false, nil // what cannot be read is another
 		}
 	}
-	return reflect.DeepEqual(specs[0].Targets, specs[1].Targets) && within(specs[1].CRD, specs[0].CRD), nil
+	return reflect.DeepEqual(specs[0].Targets, specs[1].Targets) && containsValue(specs[1].CRD, specs[0].CRD), nil
 }
 
 type templateSpec struct {
@@ -294,15 +294,15 @@ type templateSpec struct {
 	Targets any `json:"targets"`
 }
 
-// within reports whether all of a is in b.
-func within(a, b any) bool {
+// containsValue reports whether all of a is in b.
+func containsValue(a, b any) bool {
 	m, ok := a.(map[string]any)
 	if !ok {
 		return reflect.DeepEqual(a, b)
 	}
 	other, ok := b.(map[string]any)
 	for k, v := range m {
-		ok = ok && within(v, other[k])
+		ok = ok && containsValue(v, other[k])
 	}
 	return ok
 }
@@ -328,7 +328,7 @@ func (i *item) constraint(exempt []string) (*constraint, error) {
 		Spec: constraintSpec{
 			EnforcementAction: string(i.action()),
 			Match: match{Source: d.Source, Kinds: groups, Namespaces: d.Match.Namespaces,
-				ExcludedNamespaces: union(union([]string{integrity.KubeSystem, gatekeeperSystem}, exempt), d.Match.ExcludedNamespaces),
+				ExcludedNamespaces: unionOf(unionOf([]string{integrity.KubeSystem, gatekeeperSystem}, exempt), d.Match.ExcludedNamespaces),
 				NamespaceSelector:  d.Match.NamespaceSelector, LabelSelector: d.Match.LabelSelector},
 		},
 	}
@@ -357,10 +357,10 @@ func groupsOf(list []string) ([]kinds, error) {
 		if !ok {
 			return nil, fmt.Errorf("kind %q has no containers", k)
 		}
-		by[group] = union(by[group], []string{k})
+		by[group] = unionOf(by[group], []string{k})
 	}
 	var out []kinds
-	for _, g := range sorted(by) {
+	for _, g := range sortedKeys(by) {
 		slices.Sort(by[g])
 		out = append(out, kinds{[]string{g}, by[g]})
 	}

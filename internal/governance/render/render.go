@@ -206,7 +206,7 @@ func Render(in Input) (*Result, error) {
 		now = in.Clock
 	}
 	r := &Result{kept: map[identity]bool{}, keptTemplates: map[string]bool{}}
-	items := prepare(in.Demands, now(), r)
+	items := prepareDemands(in.Demands, now(), r)
 	var err error
 	switch in.Engine {
 	case v1alpha1.EngineBoltseal:
@@ -244,9 +244,9 @@ func (i *item) fail(reason Reason, format string, a ...any) {
 	}
 }
 
-// prepare copies the demands, drops exemptions that are over, and checks what
+// prepareDemands copies the demands, drops exemptions that are over, and checks what
 // both engines share.
-func prepare(demands []v1alpha1.Demand, now time.Time, r *Result) []*item {
+func prepareDemands(demands []v1alpha1.Demand, now time.Time, r *Result) []*item {
 	var items []*item
 	names, identities := map[string]*item{}, map[identity]*item{}
 	for n := range demands {
@@ -291,15 +291,15 @@ func (i *item) check() {
 	default:
 		i.fail(InvalidConstraint, "the action %q is not known; known: deny, warn, dryrun", d.EnforcementAction)
 	}
-	if problems := check(d.Match, d.ExcludedImages); problems != nil {
+	if problems := checkMatch(d.Match, d.ExcludedImages); problems != nil {
 		i.fail(InvalidConstraint, "%v", problems)
 	}
 }
 
-// check is what Boltseal's webhook would say of a policy.
-func check(match integrityv1.Match, images []string) error {
+// checkMatch is what Boltseal's webhook would say of a policy.
+func checkMatch(match integrityv1.Match, images []string) error {
 	_, problems := integrity.Compile("demand", integrityv1.ImageIntegrityPolicySpec{Match: match, ExcludedImages: images})
-	return joined(problems)
+	return joinProblems(problems)
 }
 
 // action is what the demand comes to where its exemptions are honoured: an
@@ -352,10 +352,10 @@ func Exemption(e *v1alpha1.BundleExemption) (integrityv1.Exemption, error) {
 	for i := range problems {
 		problems[i].Field = "within" + strings.TrimPrefix(problems[i].Field, "spec.exemptions[0]")
 	}
-	return out, joined(problems)
+	return out, joinProblems(problems)
 }
 
-func joined(problems []integrity.Problem) error {
+func joinProblems(problems []integrity.Problem) error {
 	var all []error
 	for _, p := range problems {
 		all = append(all, p)
@@ -366,8 +366,8 @@ func joined(problems []integrity.Problem) error {
 // maxNamespaces leaves room for those that are always excluded.
 const maxNamespaces = integrity.MaxList - 10
 
-// union keeps the order of a and leaves out what is there already.
-func union(a, b []string) []string {
+// unionOf keeps the order of a and leaves out what is there already.
+func unionOf(a, b []string) []string {
 	out := slices.Clone(a)
 	for _, s := range b {
 		if !slices.Contains(out, s) {

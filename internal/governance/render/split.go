@@ -35,7 +35,7 @@ func (i *item) gatekeeperExempt() {
 		case ns && im:
 			return i.split(w)
 		}
-		namespaces, excluded := union(d.Match.ExcludedNamespaces, w.Namespaces), union(d.ExcludedImages, w.Images)
+		namespaces, excluded := unionOf(d.Match.ExcludedNamespaces, w.Namespaces), unionOf(d.ExcludedImages, w.Images)
 		if len(namespaces) > maxNamespaces || len(excluded) > integrity.MaxList {
 			return OverLimit, fmt.Errorf("the requirement has as many exemptions as it may: %d namespaces, %d images", maxNamespaces, integrity.MaxList)
 		}
@@ -52,7 +52,7 @@ func (i *item) split(w *v1alpha1.ExemptionWithin) (RefusalReason, error) {
 		if at < 0 {
 			at, splits = len(splits), append(splits, split{namespaces: n})
 		}
-		splits[at].images = union(splits[at].images, w.Images)
+		splits[at].images = unionOf(splits[at].images, w.Images)
 		if len(splits[at].images) > integrity.MaxList {
 			return OverLimit, fmt.Errorf("more than %d images are exempt in %s", integrity.MaxList, n)
 		}
@@ -74,9 +74,9 @@ func patternWithin(q, p string) bool {
 	return strings.HasPrefix(strings.TrimSuffix(q, "*"), begin)
 }
 
-// narrowed are the patterns of namespaces that p and the list have in common. An
+// narrowPatterns are the patterns of namespaces that p and the list have in common. An
 // empty list is all.
-func narrowed(p string, list []string) (out []string) {
+func narrowPatterns(p string, list []string) (out []string) {
 	if len(list) == 0 {
 		return []string{p}
 	}
@@ -100,16 +100,16 @@ func (i *item) splitConstraints(exempt []string) ([]*constraint, error) {
 	var out []*constraint
 	for _, s := range i.splits {
 		part := demand.DeepCopy()
-		part.Match.Namespaces = narrowed(s.namespaces, demand.Match.Namespaces)
+		part.Match.Namespaces = narrowPatterns(s.namespaces, demand.Match.Namespaces)
 		if len(part.Match.Namespaces) == 0 {
 			continue // the demand looks at none of them
 		}
 		for _, other := range i.splits {
 			switch {
 			case patternWithin(s.namespaces, other.namespaces): // itself too
-				part.ExcludedImages = union(part.ExcludedImages, other.images)
+				part.ExcludedImages = unionOf(part.ExcludedImages, other.images)
 			case patternWithin(other.namespaces, s.namespaces):
-				part.Match.ExcludedNamespaces = union(part.Match.ExcludedNamespaces, []string{other.namespaces})
+				part.Match.ExcludedNamespaces = unionOf(part.Match.ExcludedNamespaces, []string{other.namespaces})
 			}
 		}
 		if len(part.ExcludedImages) > integrity.MaxList {
@@ -124,7 +124,7 @@ func (i *item) splitConstraints(exempt []string) ([]*constraint, error) {
 		out = append(out, c)
 	}
 	for _, s := range i.splits {
-		demand.Match.ExcludedNamespaces = union(demand.Match.ExcludedNamespaces, []string{s.namespaces})
+		demand.Match.ExcludedNamespaces = unionOf(demand.Match.ExcludedNamespaces, []string{s.namespaces})
 	}
 	return out, nil
 }

@@ -116,7 +116,7 @@ func (x *resolving) exemptionsOf(a *assignment, p *part) []v1alpha1.BundleExempt
 		e := &x.exemptions[i]
 		ids := e.spec.PolicyDefinitionReferenceIDs
 		switch {
-		case e.assignment != a.name, over(e.spec, now), !x.place.In(e.scope):
+		case e.assignment != a.name, isExpired(e.spec, now), !x.place.In(e.scope):
 		case len(ids) > 0 && !slices.ContainsFunc(ids, func(id string) bool { return strings.EqualFold(id, p.ID) }):
 		default:
 			out = append(out, v1alpha1.BundleExemption{Name: e.name, Category: e.spec.ExemptionCategory, ExpiresOn: e.spec.ExpiresOn, Within: e.spec.Within})
@@ -125,7 +125,7 @@ func (x *resolving) exemptionsOf(a *assignment, p *part) []v1alpha1.BundleExempt
 	return out
 }
 
-func over(e *v1alpha1.PolicyExemptionSpec, now time.Time) bool {
+func isExpired(e *v1alpha1.PolicyExemptionSpec, now time.Time) bool {
 	return e.ExpiresOn != nil && !now.Before(e.ExpiresOn.Time)
 }
 
@@ -165,7 +165,7 @@ func (x *resolving) demand(a *assignment, p *part, b *definition.Bound, exempt [
 		Match: integrity.Match{Kinds: b.Match.Kinds, Namespaces: b.Match.Namespaces,
 			ExcludedNamespaces: b.Match.ExcludedNamespaces, LabelSelector: b.Match.LabelSelector},
 		ExcludedImages: b.ExcludedImages, Source: b.Source, Template: string(b.Template.Content),
-		Message: message(a.spec, p.ID), Exemptions: exempt,
+		Message: denialMessage(a.spec, p.ID), Exemptions: exempt,
 	}
 	if a.set != "" {
 		d.DefinitionReferenceID = p.ID
@@ -174,8 +174,8 @@ func (x *resolving) demand(a *assignment, p *part, b *definition.Bound, exempt [
 	return nil
 }
 
-// message is what is said to whoever is denied: one for the definition before one for all.
-func message(a *v1alpha1.PolicyAssignmentSpec, reference string) string {
+// denialMessage is what is said to whoever is denied: one for the definition before one for all.
+func denialMessage(a *v1alpha1.PolicyAssignmentSpec, reference string) string {
 	all := ""
 	for _, m := range a.NonComplianceMessages {
 		switch {

@@ -17,7 +17,7 @@ func Contains(scope, id string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	q, err := parse(id, MaxIDLength)
+	q, err := parsePath(id, MaxIDLength)
 	if err != nil {
 		return false, err
 	}

@@ -28,7 +28,7 @@ func AssignmentID(at Path, name string) string {
 // ParseAssignmentID splits an ID as AssignmentID or Azure (provider
 // Microsoft.Authorization) writes it. An error wraps ErrConfiguration.
 func ParseAssignmentID(id string) (at Path, name string, err error) {
-	p, err := parse(id, MaxIDLength)
+	p, err := parsePath(id, MaxIDLength)
 	if err != nil {
 		return Path{}, "", err
 	}
@@ -36,7 +36,7 @@ func ParseAssignmentID(id string) (at Path, name string, err error) {
 	if n < 0 || p.segments[n] != providers ||
 		p.segments[n+1] != Provider && p.segments[n+1] != strings.ToLower(AuthorizationProvider) ||
 		p.segments[n+2] != strings.ToLower(policyAssignments) {
-		return Path{}, "", &PathError{Path: clip(id),
+		return Path{}, "", &PathError{Path: truncateText(id),
 			Problem: "the ID of an assignment ends in /providers/" + Provider + "/policyAssignments/NAME"}
 	}
 	written := strings.Split(p.text[1:], "/")

@@ -26,11 +26,11 @@ type Path struct {
 
 // Parse reads a scope of at most MaxLength bytes, such as
 // /subscriptions/S/resourceGroups/G or "/". An error wraps ErrConfiguration.
-func Parse(s string) (Path, error) { return parse(s, MaxLength) }
+func Parse(s string) (Path, error) { return parsePath(s, MaxLength) }
 
-func parse(s string, limit int) (Path, error) {
+func parsePath(s string, limit int) (Path, error) {
 	bad := func(format string, a ...any) (Path, error) {
-		return Path{}, &PathError{Path: clip(s), Problem: fmt.Sprintf(format, a...)}
+		return Path{}, &PathError{Path: truncateText(s), Problem: fmt.Sprintf(format, a...)}
 	}
 	switch {
 	case s == "":
@@ -55,7 +55,7 @@ func parse(s string, limit int) (Path, error) {
 		case len(seg) > MaxSegment:
 			return bad("a part has %d bytes, at most %d", len(seg), MaxSegment)
 		}
-		if i := strings.IndexFunc(seg, func(r rune) bool { return !allowed(r) }); i >= 0 {
+		if i := strings.IndexFunc(seg, func(r rune) bool { return !allowedRune(r) }); i >= 0 {
 			r := []rune(seg[i:])[0]
 			return bad("a part may have letters a-z, digits and - . _ ( ) only, not %q", r)
 		}
@@ -63,17 +63,17 @@ func parse(s string, limit int) (Path, error) {
 	return Path{text: s, segments: strings.Split(strings.ToLower(s[1:]), "/")}, nil
 }
 
-// allowed is what Azure allows in names of resource groups, of ASCII: other
+// allowedRune is what Azure allows in names of resource groups, of ASCII: other
 // letters have several spellings, and a comparison that misses one would
 // quietly let a cluster go ungoverned.
-func allowed(r rune) bool {
+func allowedRune(r rune) bool {
 	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("-._()", r)
 }
 
 // maxShown bounds what a message repeats of a path.
 const maxShown = 128
 
-func clip(s string) string {
+func truncateText(s string) string {
 	if len(s) <= maxShown {
 		return s
 	}

@@ -23,7 +23,7 @@ type Place struct {
 // ErrConfiguration and names the field; nothing is then known about the cluster.
 func At(c *v1alpha1.Cluster) (Place, error) {
 	fail := func(field string, err error) (Place, error) {
-		return Place{}, fmt.Errorf("cluster %s: %s: %w", clip(c.Name), field, err)
+		return Place{}, fmt.Errorf("cluster %s: %s: %w", truncateText(c.Name), field, err)
 	}
 	text := c.Spec.Scope
 	if text == "" {
@@ -37,22 +37,22 @@ func At(c *v1alpha1.Cluster) (Place, error) {
 		// One cluster's ID must never lie below another's.
 		for _, reserved := range []string{clusters, providers} {
 			if slices.Contains(at.segments, reserved) {
-				return fail("spec.scope", &PathError{Path: clip(text), Problem: "a part may not be " + reserved + ": that begins the name of what is in the scope"})
+				return fail("spec.scope", &PathError{Path: truncateText(text), Problem: "a part may not be " + reserved + ": that begins the name of what is in the scope"})
 			}
 		}
 	}
 	if !objectName(c.Name) {
-		return fail("metadata.name", &PathError{Path: clip(c.Name), Problem: "it is not a name of an object"})
+		return fail("metadata.name", &PathError{Path: truncateText(c.Name), Problem: "it is not a name of an object"})
 	}
-	p := Place{at: at, name: c.Name, location: location(c.Spec.Location),
+	p := Place{at: at, name: c.Name, location: normalizeLocation(c.Spec.Location),
 		ids: []Path{at.join(clusters, c.Name), at.join(providers, ManagedClusterType, c.Name)}}
 	if n := len(c.Spec.ManagementGroups); n > MaxManagementGroups {
-		return fail("spec.managementGroups", &PathError{Path: clip(text), Problem: fmt.Sprintf("%d groups, at most %d", n, MaxManagementGroups)})
+		return fail("spec.managementGroups", &PathError{Path: truncateText(text), Problem: fmt.Sprintf("%d groups, at most %d", n, MaxManagementGroups)})
 	}
 	for i, g := range c.Spec.ManagementGroups {
 		path, err := Parse(g)
 		if err == nil && !path.IsManagementGroup() {
-			err = &PathError{Path: clip(g), Problem: "write a management group as /providers/Microsoft.Management/managementGroups/NAME"}
+			err = &PathError{Path: truncateText(g), Problem: "write a management group as /providers/Microsoft.Management/managementGroups/NAME"}
 		}
 		if err != nil {
 			return fail(fmt.Sprintf("spec.managementGroups[%d]", i), err)
@@ -77,5 +77,5 @@ func (p Place) Scope() Path { return p.at }
 // by Azure's, or by one of its management groups.
 func (p Place) In(path Path) bool { return slices.ContainsFunc(p.ids, path.Contains) }
 
-// location is a location as Azure normalizes it: "West Europe" is westeurope.
-func location(s string) string { return strings.ToLower(strings.ReplaceAll(s, " ", "")) }
+// normalizeLocation is a location as Azure normalizes it: "West Europe" is westeurope.
+func normalizeLocation(s string) string { return strings.ToLower(strings.ReplaceAll(s, " ", "")) }

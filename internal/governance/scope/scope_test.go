@@ -51,12 +51,12 @@ func TestContains(t *testing.T) {
 			t.Errorf("Contains(%s, %s) = %v, %v", c.scope, c.id, got, err)
 		}
 	}
-	if (scope.Path{}).Contains(parse(t, "/a")) || parse(t, "/").Contains(scope.Path{}) {
+	if (scope.Path{}).Contains(parsePath(t, "/a")) || parsePath(t, "/").Contains(scope.Path{}) {
 		t.Error("no path contains, or is contained")
 	}
 }
 
-func parse(t *testing.T, s string) scope.Path {
+func parsePath(t *testing.T, s string) scope.Path {
 	t.Helper()
 	p, err := scope.Parse(s)
 	if err != nil {
@@ -68,16 +68,16 @@ func parse(t *testing.T, s string) scope.Path {
 func TestIDs(t *testing.T) {
 	t.Parallel()
 	for _, at := range []string{"/", "/subscriptions/S/resourceGroups/G"} {
-		id := scope.AssignmentID(parse(t, at), "only-trusted")
+		id := scope.AssignmentID(parsePath(t, at), "only-trusted")
 		for _, text := range []string{id, strings.ToUpper(id), strings.Replace(id, scope.Provider, scope.AuthorizationProvider, 1)} {
 			p, name, err := scope.ParseAssignmentID(text)
-			if err != nil || !p.Equal(parse(t, at)) || !strings.EqualFold(name, "only-trusted") {
+			if err != nil || !p.Equal(parsePath(t, at)) || !strings.EqualFold(name, "only-trusted") {
 				t.Errorf("%s: %v %q %v", text, p, name, err)
 			}
-			if ok, err := scope.NamesAssignment(text, parse(t, at), "only-trusted"); !ok || err != nil {
+			if ok, err := scope.NamesAssignment(text, parsePath(t, at), "only-trusted"); !ok || err != nil {
 				t.Errorf("%s: %v, %v", text, ok, err)
 			}
-			if ok, _ := scope.NamesAssignment(text, parse(t, "/other"), "only-trusted"); ok {
+			if ok, _ := scope.NamesAssignment(text, parsePath(t, "/other"), "only-trusted"); ok {
 				t.Errorf("%s names an assignment of another scope", text)
 			}
 		}
@@ -85,13 +85,13 @@ func TestIDs(t *testing.T) {
 	if _, _, err := scope.ParseAssignmentID("/a/providers/evil.example/policyAssignments/x"); err == nil {
 		t.Error("another provider's ID was read")
 	}
-	if ok, _ := scope.NamesAssignment("", parse(t, "/"), ""); ok {
+	if ok, _ := scope.NamesAssignment("", parsePath(t, "/"), ""); ok {
 		t.Error("nothing names an assignment")
 	}
-	if g, ok := parse(t, "/Subscriptions/s/resourcegroups/Prod/x").ResourceGroup(); g != "Prod" || !ok {
+	if g, ok := parsePath(t, "/Subscriptions/s/resourcegroups/Prod/x").ResourceGroup(); g != "Prod" || !ok {
 		t.Error(g, ok)
 	}
-	if g, ok := parse(t, "/emea/production").ResourceGroup(); ok {
+	if g, ok := parsePath(t, "/emea/production").ResourceGroup(); ok {
 		t.Error(g)
 	}
 }
@@ -121,7 +121,7 @@ func TestAt(t *testing.T) {
 		"group":           func(c *v1alpha1.Cluster) { c.Spec.ManagementGroups = []string{"/subscriptions/T"} },
 		"groups":          func(c *v1alpha1.Cluster) { c.Spec.ManagementGroups = slices.Repeat([]string{group}, 11) },
 	} {
-		if p, err := scope.At(cluster(f)); !errors.Is(err, boltseal.ErrConfiguration) || p.In(parse(t, "/")) {
+		if p, err := scope.At(cluster(f)); !errors.Is(err, boltseal.ErrConfiguration) || p.In(parsePath(t, "/")) {
 			t.Errorf("%s: %v, %v", name, p, err)
 		}
 	}
@@ -258,7 +258,7 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		if !p.Contains(p) || !parse(t, "/").Contains(p) || !parse(t, strings.ToUpper(a)).Equal(p) {
+		if !p.Contains(p) || !parsePath(t, "/").Contains(p) || !parsePath(t, strings.ToUpper(a)).Equal(p) {
 			t.Fatalf("%q does not contain itself, or not in capitals", a)
 		}
 		for _, part := range strings.Split(a, "/")[1:] {

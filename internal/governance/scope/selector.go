@@ -99,7 +99,7 @@ func Compile(spec *v1alpha1.PolicyAssignmentSpec, references []string) (*Assignm
 			field := fmt.Sprintf("spec.notScopes[%d]", i)
 			p := c.path(field, n)
 			if p.Contains(a.scope) {
-				c.fail(field, "%s takes out all of the scope; delete the assignment instead", clip(n))
+				c.fail(field, "%s takes out all of the scope; delete the assignment instead", truncateText(n))
 			}
 			a.notScopes = append(a.notScopes, p)
 		}
@@ -154,7 +154,7 @@ func (c *compiler) override(field string, o v1alpha1.Override) override {
 		kind = OverrideVersion
 	}
 	if known := []string{OverrideEffect, OverrideVersion}; !slices.Contains(known, kind) {
-		c.fail(field+".kind", "%q is not known here; known: %s%s", clip(o.Kind), strings.Join(known, ", "), nearest.Hint(o.Kind, known))
+		c.fail(field+".kind", "%q is not known here; known: %s%s", truncateText(o.Kind), strings.Join(known, ", "), nearest.Hint(o.Kind, known))
 	}
 	if o.Value == "" {
 		c.fail(field+".value", "it is empty")
@@ -170,7 +170,7 @@ func (c *compiler) selectors(field string, list []v1alpha1.Selector, known ...st
 	for i, s := range list {
 		at := fmt.Sprintf("%s[%d]", field, i)
 		if !slices.Contains(known, s.Kind) {
-			c.fail(at+".kind", "%q is not known here; known: %s%s", clip(s.Kind), strings.Join(known, ", "), nearest.Hint(s.Kind, known))
+			c.fail(at+".kind", "%q is not known here; known: %s%s", truncateText(s.Kind), strings.Join(known, ", "), nearest.Hint(s.Kind, known))
 			continue
 		}
 		if (len(s.In) > 0) == (len(s.NotIn) > 0) {
@@ -199,12 +199,12 @@ func (c *compiler) value(field, kind, v string) string {
 	case strings.TrimSpace(v) == "":
 		c.fail(field, "it is empty")
 	case kind == KindLocation:
-		normal = location(v)
+		normal = normalizeLocation(v)
 	case kind == KindWithoutLocation && !strings.EqualFold(v, subscriptionLevel):
-		c.fail(field, "%q is not known; known: %s", clip(v), subscriptionLevel)
+		c.fail(field, "%q is not known; known: %s", truncateText(v), subscriptionLevel)
 	case kind == KindReference && c.references != nil &&
 		!slices.ContainsFunc(c.references, func(r string) bool { return strings.EqualFold(r, v) }):
-		c.fail(field, "the definition has no reference %q%s", clip(v), nearest.Hint(v, c.references))
+		c.fail(field, "the definition has no reference %q%s", truncateText(v), nearest.Hint(v, c.references))
 	}
 	return normal
 }
@@ -229,7 +229,7 @@ func (a *Assignment) Holds(p Place) (bool, error) {
 	}
 	var undecided error
 	for _, all := range a.selectors {
-		ok, err := holds(all, p, "")
+		ok, err := matchesAll(all, p, "")
 		if ok {
 			return true, nil
 		}
@@ -263,7 +263,7 @@ func (a *Assignment) Overrides(p Place, reference string) (Applied, error) {
 		if *into != "" {
 			continue
 		}
-		ok, err := holds(o.selectors, p, reference)
+		ok, err := matchesAll(o.selectors, p, reference)
 		if err != nil {
 			return Applied{}, err
 		}
@@ -274,9 +274,9 @@ func (a *Assignment) Overrides(p Place, reference string) (Applied, error) {
 	return out, nil
 }
 
-// holds reports whether all selectors do. One that plainly does not decides,
+// matchesAll reports whether all selectors do. One that plainly does not decides,
 // whatever is not known about the others.
-func holds(all []selector, p Place, reference string) (bool, error) {
+func matchesAll(all []selector, p Place, reference string) (bool, error) {
 	var undecided error
 	for _, s := range all {
 		switch ok, err := s.holds(p, reference); {

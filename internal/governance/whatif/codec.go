@@ -17,7 +17,7 @@ func specOf(object map[string]any) (integrityv1.ImageIntegrityPolicySpec, error)
 	return p.Spec, err
 }
 
-func marshal[T *v1alpha1.Demand | *v1alpha1.ExemptionWithin](v T) (string, error) {
+func marshalKey[T *v1alpha1.Demand | *v1alpha1.ExemptionWithin](v T) (string, error) {
 	b, err := json.Marshal(v)
 	return string(b), err
 }

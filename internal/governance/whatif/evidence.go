@@ -86,7 +86,7 @@ func (r *Result) unseen(cluster string, engine v1alpha1.Engine, old, next *v1alp
 // exemptionText is the same for exemptions of the same things. When they end does
 // not count: what is over is not among a demand's exemptions.
 func exemptionText(e *v1alpha1.BundleExemption) string {
-	text, err := marshal(e.Within)
+	text, err := marshalKey(e.Within)
 	if err != nil {
 		return e.Name + " " + err.Error()
 	}

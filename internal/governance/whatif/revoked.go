@@ -22,9 +22,9 @@ type Certificate struct {
 	Subject string
 }
 
-// matches reports whether a signature by c falls with one of the certificates, and
+// matchesRevoked reports whether a signature by c falls with one of the certificates, and
 // whether that is certain: of those that issued c, the names alone are known.
-func matches(c *integrityv1.SigningCertificate, revoked []Certificate) (falls, certain bool) {
+func matchesRevoked(c *integrityv1.SigningCertificate, revoked []Certificate) (falls, certain bool) {
 	for _, r := range revoked {
 		switch {
 		case r.Fingerprint != "" && r.Fingerprint == c.Fingerprint, r.Fingerprint == "" && r.Subject == c.Subject:
@@ -61,7 +61,7 @@ func (r *Result) revoked(cluster string, report *v1alpha1.ClusterReport, rules [
 		}
 		for i := range d.TrustedBy {
 			t := &d.TrustedBy[i]
-			doubt, falls := fall(t, revoked)
+			doubt, falls := fallsWith(t, revoked)
 			if !falls {
 				continue
 			}
@@ -80,21 +80,21 @@ func (r *Result) revoked(cluster string, report *v1alpha1.ClusterReport, rules [
 				}
 				r.Denied = append(r.Denied, Denied{Cluster: cluster, Namespace: im.Namespace, Image: im.Image, Pods: im.Pods, Pod: im.Pod,
 					Assignment: n.demand.Assignment, Reference: compliance.Reference(*n.demand), Reason: ReasonRevoked,
-					Message: "its trust rests on a signature by " + subjects(t), Signer: subjects(t), Certain: unsure == "", Doubt: unsure})
+					Message: "its trust rests on a signature by " + subjectList(t), Signer: subjectList(t), Certain: unsure == "", Doubt: unsure})
 			}
 			if pods < t.Pods {
-				r.Gaps = append(r.Gaps, Gap{cluster, n.demand.Assignment, fmt.Sprintf("%d more Pods, of %d images in all, rest on signatures by %s; its report names the first", t.Pods-pods, t.Images, subjects(t))})
+				r.Gaps = append(r.Gaps, Gap{cluster, n.demand.Assignment, fmt.Sprintf("%d more Pods, of %d images in all, rest on signatures by %s; its report names the first", t.Pods-pods, t.Images, subjectList(t))})
 			}
 		}
 	}
 }
 
-// fall tells whether images that are trusted for t would not be, and what is not
+// fallsWith tells whether images that are trusted for t would not be, and what is not
 // certain about that.
-func fall(t *integrityv1.TrustedBy, revoked []Certificate) (doubt string, falls bool) {
+func fallsWith(t *integrityv1.TrustedBy, revoked []Certificate) (doubt string, falls bool) {
 	left := 0
 	for i := range t.Signers {
-		gone, certain := matches(&t.Signers[i], revoked)
+		gone, certain := matchesRevoked(&t.Signers[i], revoked)
 		switch {
 		case !gone:
 			left++
@@ -109,7 +109,7 @@ func fall(t *integrityv1.TrustedBy, revoked []Certificate) (doubt string, falls 
 	return doubt, falls
 }
 
-func subjects(t *integrityv1.TrustedBy) string {
+func subjectList(t *integrityv1.TrustedBy) string {
 	var names []string
 	for i := range t.Signers {
 		names = append(names, t.Signers[i].Subject)

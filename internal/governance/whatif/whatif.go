@@ -82,7 +82,7 @@ type Result struct {
 // looks at yet, or that is trusted now, is not in it.
 func Look(in Input) Result {
 	out := Result{Denied: []Denied{}, Gaps: []Gap{}, Problems: []Problem{}}
-	before, after := resolver(in.Before), resolver(in.After)
+	before, after := newResolver(in.Before), newResolver(in.After)
 	known := map[resolve.Problem]bool{}
 	for _, p := range before.Problems() {
 		known[p] = true
@@ -107,7 +107,7 @@ func Look(in Input) Result {
 	return out
 }
 
-func resolver(s State) *resolve.Resolver {
+func newResolver(s State) *resolve.Resolver {
 	return resolve.New(resolve.Input{Library: s.Library, Assignments: s.Assignments, Exemptions: s.Exemptions, Features: s.Features,
 		Clock: func() time.Time { return s.At }})
 }
@@ -154,7 +154,7 @@ func (r *Result) rules(cluster string, demands []v1alpha1.Demand, at time.Time, 
 		if rendered.Outcomes[0].Exempt {
 			continue
 		}
-		if next, ok := compile(&demands[i], rendered); ok {
+		if next, ok := compileRule(&demands[i], rendered); ok {
 			next.at = at
 			out = append(out, next)
 		}
@@ -162,8 +162,8 @@ func (r *Result) rules(cluster string, demands []v1alpha1.Demand, at time.Time, 
 	return out
 }
 
-// compile reads the rendered policy back, without what the evidence cannot tell.
-func compile(d *v1alpha1.Demand, rendered *render.Result) (rule, bool) {
+// compileRule reads the rendered policy back, without what the evidence cannot tell.
+func compileRule(d *v1alpha1.Demand, rendered *render.Result) (rule, bool) {
 	if len(rendered.Objects) != 1 {
 		return rule{}, false
 	}
@@ -220,7 +220,7 @@ func (r *Result) cluster(name string, was, will []v1alpha1.Demand, report *v1alp
 	next := r.rules(name, will, in.After.At, true)
 	all := next
 	next = slices.DeleteFunc(slices.Clone(next), func(n rule) bool { // what denies as it did is no change
-		return slices.ContainsFunc(old, func(o rule) bool { return o.demand.Name == n.demand.Name && same(o.demand, n.demand) })
+		return slices.ContainsFunc(old, func(o rule) bool { return o.demand.Name == n.demand.Name && sameDemand(o.demand, n.demand) })
 	})
 	if len(next) == 0 && (len(all) == 0 || len(in.Revoked) == 0) || !r.reported(name, report, in.Now) {
 		return
@@ -243,7 +243,7 @@ func (r *Result) cluster(name string, was, will []v1alpha1.Demand, report *v1alp
 func (r *Result) unreported(cluster string, was []v1alpha1.Demand, next *v1alpha1.Demand, report *v1alpha1.ClusterReport) {
 	message := "no assignment checks all that it would deny: assign it with the effect Audit first, and ask again"
 	for i := range was {
-		if !covers(&was[i], next) {
+		if !coversDemand(&was[i], next) {
 			continue
 		}
 		if slices.ContainsFunc(report.Report.Demands, func(d v1alpha1.DemandReport) bool { return d.Name == was[i].Name }) {
@@ -277,15 +277,15 @@ func (r *Result) reported(name string, report *v1alpha1.ClusterReport, now time.
 	return true
 }
 
-func same(a, b *v1alpha1.Demand) bool {
-	x, errX := marshal(a)
-	y, errY := marshal(b)
+func sameDemand(a, b *v1alpha1.Demand) bool {
+	x, errX := marshalKey(a)
+	y, errY := marshalKey(b)
 	return errX == nil && errY == nil && x == y
 }
 
-// covers tells whether what one demand looks at includes what another does. It is
+// coversDemand tells whether what one demand looks at includes what another does. It is
 // false where that is not plain.
-func covers(a, b *v1alpha1.Demand) bool {
+func coversDemand(a, b *v1alpha1.Demand) bool {
 	if a.Template != "" {
 		return false
 	}

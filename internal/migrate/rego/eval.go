@@ -111,7 +111,7 @@ func (r *reader) reference(t *term) values {
 	for _, field := range rest {
 		if field.kind != textTerm && field.kind != numberTerm {
 			if inside := r.eval(field); len(inside) > 0 {
-				if literals := texts(vs); len(literals) > 0 {
+				if literals := literalsOf(vs); len(literals) > 0 {
 					r.among(inside, literals)
 				}
 			}
@@ -124,7 +124,7 @@ func (r *reader) reference(t *term) values {
 // below is what stands below any of the values.
 func (r *reader) below(vs values, field *term) values {
 	out := values{}
-	if only(vs, nothing) {
+	if onlyValue(vs, nothing) {
 		r.never = true
 		return out
 	}
@@ -133,7 +133,7 @@ func (r *reader) below(vs values, field *term) values {
 			out[parameter] = true
 			continue
 		}
-		next, missing := step(v, field)
+		next, missing := stepInto(v, field)
 		if missing != "" && missing != nestedReports && missing != nestedResults { // see Read
 			r.demand(v + "." + missing)
 		}

@@ -81,10 +81,10 @@ func (p *parser) take(s string) bool {
 	return false
 }
 
-// parse reads the rules of a module. What it does not understand it passes over; whole
+// parseModule reads the rules of a module. What it does not understand it passes over; whole
 // is false where the text is longer than what is read. seen is told of each word, and of the one before it.
-func parse(src string, seen func(before, t token)) (rules []*rule, whole bool) {
-	p := &parser{toks: scan(src)}
+func parseModule(src string, seen func(before, t token)) (rules []*rule, whole bool) {
+	p := &parser{toks: scanTokens(src)}
 	before := token{}
 	for _, t := range p.toks {
 		seen(before, t)
@@ -304,12 +304,12 @@ func (p *parser) follow(base *term) *term {
 			if p.peek().kind != name {
 				return base
 			}
-			base = refer(base, &term{kind: textTerm, s: p.next().s})
+			base = referTo(base, &term{kind: textTerm, s: p.next().s})
 		case t.kind == sign && t.s == "[" && !t.line && base.kind != numberTerm && base.kind != textTerm && base.kind != wordTerm:
 			p.next()
 			i := p.expr()
 			p.take("]")
-			base = refer(base, i)
+			base = referTo(base, i)
 		case t.kind == sign && t.s == "(" && !t.line && (base.kind == nameTerm || base.kind == refTerm):
 			p.next()
 			base = &term{kind: callTerm, s: nameOf(base), args: p.list(")")}
@@ -320,7 +320,7 @@ func (p *parser) follow(base *term) *term {
 	return base
 }
 
-func refer(base, field *term) *term {
+func referTo(base, field *term) *term {
 	if base.kind == refTerm {
 		base.args = append(base.args, field)
 		return base

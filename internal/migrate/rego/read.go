@@ -72,7 +72,7 @@ func Read(texts []string, known Known) Template {
 	r := &reader{known: known, named: map[string][]int{}, env: map[string]values{}, dead: map[int]bool{}, uses: map[int]map[string]bool{}, reads: map[int]values{}, must: map[int]bool{}, met: map[string]bool{}}
 	for _, text := range texts {
 		// These are looked for by walking, too, so the word itself is the demand.
-		rules, whole := parse(text, func(before, t token) {
+		rules, whole := parseModule(text, func(before, t token) {
 			if field := t.kind == textToken || before.s == "."; field && (t.s == nestedReports || t.s == nestedResults) {
 				r.demand(t.s)
 			}
@@ -157,14 +157,14 @@ func (r *reader) statement(s *stmt) {
 		}
 	case e.kind == infixTerm && e.s == "in":
 		among := r.eval(e.args[1])
-		if literals := texts(among); len(literals) > 0 {
+		if literals := literalsOf(among); len(literals) > 0 {
 			r.among(r.eval(e.args[0]), literals)
 			return
 		}
 		for v := range among {
 			if v == nothing {
 				r.never = true
-			} else if below, _ := step(v, &term{}); below != "" {
+			} else if below, _ := stepInto(v, &term{}); below != "" {
 				r.bind(e.args[0], values{below: true})
 			}
 		}
@@ -226,7 +226,7 @@ func (r *reader) compare(e *term) {
 		return
 	}
 	if left.kind == callTerm && left.s == "count" && len(left.args) == 1 && right.kind == numberTerm {
-		if only(r.eval(left.args[0]), nothing) && (e.s == ">" || e.s == "!=" && right.s == "0" || (e.s == ">=" || e.s == "==") && right.s != "0") {
+		if onlyValue(r.eval(left.args[0]), nothing) && (e.s == ">" || e.s == "!=" && right.s == "0" || (e.s == ">=" || e.s == "==") && right.s != "0") {
 			r.never = true
 		}
 		return
@@ -266,8 +266,8 @@ func (r *reader) among(vs values, literals []*term) {
 	}
 }
 
-// texts are the literals of a collection.
-func texts(vs values) (out []*term) {
+// literalsOf are the literals of a collection.
+func literalsOf(vs values) (out []*term) {
 	for v := range vs {
 		if text, ok := strings.CutPrefix(v, listOf+literal); ok {
 			out = append(out, &term{kind: textTerm, s: text})
@@ -280,7 +280,7 @@ func isLiteral(t *term) bool {
 	return t.kind == textTerm || t.kind == numberTerm || t.kind == wordTerm
 }
 
-func only(vs values, v string) bool { return len(vs) == 1 && vs[v] }
+func onlyValue(vs values, v string) bool { return len(vs) == 1 && vs[v] }
 
 func (r *reader) demand(what string) {
 	if !slices.Contains(r.out.Demands, what) && len(r.out.Demands) < maxValues {

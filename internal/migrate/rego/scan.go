@@ -28,8 +28,8 @@ type token struct {
 // signs of two characters; all others are one.
 var signs = []string{":=", "==", "!=", "<=", ">="}
 
-// scan takes a text apart. What it does not know is left out.
-func scan(s string) (out []token) {
+// scanTokens takes a text apart. What it does not know is left out.
+func scanTokens(s string) (out []token) {
 	line := true
 	for i := 0; i < len(s); {
 		c := s[i]

@@ -40,9 +40,9 @@ const (
 	nestedResults = "nestedResults"
 )
 
-// step is what stands below a path; "" where nobody knows. missing is the field that
+// stepInto is what stands below a path; "" where nobody knows. missing is the field that
 // no answer has.
-func step(at string, field *term) (below, missing string) {
+func stepInto(at string, field *term) (below, missing string) {
 	if rest, ok := strings.CutPrefix(at, listOf); ok {
 		return rest, ""
 	}

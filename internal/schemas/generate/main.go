@@ -11,13 +11,13 @@ import (
 )
 
 func main() {
-	if err := run(os.Args[1:]); err != nil {
+	if err := writeSchemas(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "generate:", err)
 		os.Exit(1)
 	}
 }
 
-func run(args []string) error {
+func writeSchemas(args []string) error {
 	if len(args) != 3 {
 		return errors.New("usage: generate FOLDER-OF-THE-MODULE FOLDER-OF-DEFINITIONS FOLDER-OF-JSON-SCHEMAS")
 	}

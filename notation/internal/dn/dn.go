@@ -42,7 +42,7 @@ func Parse(s string) (attrs []Attribute, err error) {
 	if len(s) > MaxLength {
 		return nil, fmt.Errorf("it is longer than %d bytes", MaxLength)
 	}
-	if hexadecimal(s) {
+	if isHexadecimal(s) {
 		return nil, errHexadecimal
 	}
 	parsed, err := ldap.ParseDN(s)
@@ -59,7 +59,7 @@ func Parse(s string) (attrs []Attribute, err error) {
 		written := rdn.Attributes[0].Type
 		name := typeOf(written)
 		if name == "" {
-			return nil, fmt.Errorf("%.40q is no attribute that is known here, nor a number%s", written, nearest.Hint(written, names()))
+			return nil, fmt.Errorf("%.40q is no attribute that is known here, nor a number%s", written, nearest.Hint(written, typeNames()))
 		}
 		// Those that every identity must have go by one name only, as the specification
 		// has them: other tools that read the same document know no other.
@@ -71,9 +71,9 @@ func Parse(s string) (attrs []Attribute, err error) {
 	return attrs, nil
 }
 
-// hexadecimal reports whether a value begins with "#", which means BER in
+// isHexadecimal reports whether a value begins with "#", which means BER in
 // hexadecimal (RFC 4514, section 2.4).
-func hexadecimal(s string) bool {
+func isHexadecimal(s string) bool {
 	inValue, start, escaped := false, false, false
 	for i := range len(s) {
 		c := s[i]
@@ -126,7 +126,7 @@ func Text(name pkix.Name) string {
 		case !ok || t == number: // it has no other form
 			value, t = pkix.RDNSequence{{a}}.String(), ""
 		default:
-			value = escape(value)
+			value = escapeValue(value)
 		}
 		if b.Len() > 0 {
 			b.WriteByte(',')
@@ -149,10 +149,10 @@ func ownField(t string) bool {
 }
 
 // Write writes an attribute as Parse reads it.
-func Write(a Attribute) string { return a.Type + "=" + escape(a.Value) }
+func Write(a Attribute) string { return a.Type + "=" + escapeValue(a.Value) }
 
-// escape writes a value (RFC 4514, section 2.4).
-func escape(value string) string {
+// escapeValue writes a value (RFC 4514, section 2.4).
+func escapeValue(value string) string {
 	var b strings.Builder
 	for i, r := range value {
 		switch {

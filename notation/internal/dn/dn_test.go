@@ -104,7 +104,7 @@ func FuzzInstead(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%q for %q: %v", better, s, err)
 		}
-		if len(attrs) > strings.Count(straight(s), "=") {
+		if len(attrs) > strings.Count(straightenQuotes(s), "=") {
 			t.Fatalf("%q has more parts than %q", better, s)
 		}
 		if again := Instead(better); again != better {

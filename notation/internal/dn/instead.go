@@ -17,15 +17,15 @@ func Instead(s string) string {
 	if len(s) > MaxLength || !utf8.ValidString(s) {
 		return ""
 	}
-	s = straight(s)
-	s = unlabelled(trimmed(s))
+	s = straightenQuotes(s)
+	s = removeLabel(trimValue(s))
 	var out []string
-	for _, p := range parts(s) {
+	for _, p := range splitParts(s) {
 		value, ok := plainValue(p.value)
 		if !ok {
 			return ""
 		}
-		out = append(out, p.typ+"="+escape(value))
+		out = append(out, p.typ+"="+escapeValue(value))
 	}
 	text := strings.Join(out, ", ")
 	if _, err := Parse(text); len(out) == 0 || len(out) > MaxAttributes || err != nil {
@@ -34,16 +34,16 @@ func Instead(s string) string {
 	return text
 }
 
-// straight replaces what word processors and web pages make of quotes and spaces.
-func straight(s string) string {
+// straightenQuotes replaces what word processors and web pages make of quotes and spaces.
+func straightenQuotes(s string) string {
 	return strings.NewReplacer("“", `"`, "”", `"`, "„", `"`, "‟", `"`, "«", `"`, "»", `"`, "\u00a0", " ", "\u202f", " ", "\ufeff", "", "\u200b", "",
 		"，", ",", "＝", "=", "；", ";", "\r\n", "\n", "\r", "\n", "\t", " ").Replace(s)
 }
 
 var labels = []string{"subject", "subject name", "subject dn", "dn", "distinguished name", "owner", "rfc2253", "rfc4514"}
 
-// unlabelled takes a label off that programs write before a name.
-func unlabelled(s string) string {
+// removeLabel takes a label off that programs write before a name.
+func removeLabel(s string) string {
 	for _, l := range labels {
 		if len(s) <= len(l) || !strings.EqualFold(s[:len(l)], l) {
 			continue
@@ -52,7 +52,7 @@ func unlabelled(s string) string {
 		if rest == "" || rest[0] != '=' && rest[0] != ':' {
 			continue
 		}
-		if rest = trimmed(rest[1:]); begins(rest) || strings.HasPrefix(rest, "/") {
+		if rest = trimValue(rest[1:]); beginsWithType(rest) || strings.HasPrefix(rest, "/") {
 			return rest
 		}
 	}
@@ -62,8 +62,8 @@ func unlabelled(s string) string {
 // part is one attribute as it is written.
 type part struct{ typ, value string }
 
-// parts takes a name apart where a separator is followed by a type that is known.
-func parts(s string) (out []part) {
+// splitParts takes a name apart where a separator is followed by a type that is known.
+func splitParts(s string) (out []part) {
 	separators := ",;+\n"
 	if rest, ok := strings.CutPrefix(s, "/"); ok {
 		s, separators = rest, "/"
@@ -75,7 +75,7 @@ func parts(s string) (out []part) {
 		if strings.TrimSpace(s[from:to]) == "" {
 			return true
 		}
-		out = append(out, part{name, trimmed(value)})
+		out = append(out, part{name, trimValue(value)})
 		return ok && name != ""
 	}
 	for i := range len(s) {
@@ -87,7 +87,7 @@ func parts(s string) (out []part) {
 			escaped = true
 		case c == '"':
 			quoted = !quoted
-		case !quoted && strings.IndexByte(separators, c) >= 0 && (begins(s[i+1:]) || strings.TrimSpace(s[i+1:]) == ""):
+		case !quoted && strings.IndexByte(separators, c) >= 0 && (beginsWithType(s[i+1:]) || strings.TrimSpace(s[i+1:]) == ""):
 			if !cut(i) {
 				return nil
 			}
@@ -100,9 +100,9 @@ func parts(s string) (out []part) {
 	return out
 }
 
-// trimmed takes spaces off a value that are not part of it: a space after a backslash
+// trimValue takes spaces off a value that are not part of it: a space after a backslash
 // is.
-func trimmed(s string) string {
+func trimValue(s string) string {
 	t := strings.TrimSpace(s)
 	if bare := strings.TrimRight(t, `\`); (len(t)-len(bare))%2 == 1 && strings.HasPrefix(s[strings.Index(s, t)+len(t):], " ") {
 		t += " "
@@ -113,8 +113,8 @@ func trimmed(s string) string {
 // maxType is longer than the name of any type, with spaces around it.
 const maxType = 80
 
-// begins reports whether s begins with a type that is known, and "=".
-func begins(s string) bool {
+// beginsWithType reports whether s begins with a type that is known, and "=".
+func beginsWithType(s string) bool {
 	typ, _, ok := strings.Cut(s[:min(len(s), maxType)], "=")
 	return ok && typeOf(strings.TrimSpace(typ)) != ""
 }

@@ -59,8 +59,8 @@ func isNumber(s string) bool {
 	return len(arcs) > 1
 }
 
-// names are the names that a hint may suggest.
-func names() (out []string) {
+// typeNames are the names that a hint may suggest.
+func typeNames() (out []string) {
 	for _, t := range types {
 		out = append(out, t.name)
 	}

@@ -52,27 +52,27 @@ func parseCOSE(b []byte) (r rawEnvelope, err error) {
 		return r, err
 	}
 	if len(b) == 0 || b[0] != tagSign1 {
-		return r, malformed("COSE: it does not start with the tag of COSE_Sign1")
+		return r, malformedError("COSE: it does not start with the tag of COSE_Sign1")
 	}
 	var parts []cbor.RawMessage
 	if err := mode.untagged.Unmarshal(b[1:], &parts); err != nil {
-		return r, malformed("COSE: %v", err)
+		return r, malformedError("COSE: %v", err)
 	}
 	if len(parts) != 4 {
-		return r, malformed("COSE: %d parts where COSE_Sign1 has four", len(parts))
+		return r, malformedError("COSE: %d parts where COSE_Sign1 has four", len(parts))
 	}
 	var content [4][]byte
 	for _, i := range []int{0, 2, 3} {
 		if content[i], err = byteString(mode, parts[i]); err != nil {
-			return r, malformed("COSE: part %d: %v", i+1, err)
+			return r, malformedError("COSE: part %d: %v", i+1, err)
 		}
 	}
 	protected, unprotected := headers{}, headers{}
 	if err := mode.Unmarshal(content[0], &protected); err != nil {
-		return r, malformed("COSE: protected headers: %v", err)
+		return r, malformedError("COSE: protected headers: %v", err)
 	}
 	if err := mode.Unmarshal(parts[1], &unprotected); err != nil {
-		return r, malformed("COSE: unprotected headers: %v", err)
+		return r, malformedError("COSE: unprotected headers: %v", err)
 	}
 	r.payload, r.Signature = content[2], content[3]
 	r.signed = sigStructure(content[0], content[2])
@@ -80,10 +80,10 @@ func parseCOSE(b []byte) (r rawEnvelope, err error) {
 		switch label.(type) {
 		case int64, string:
 		default:
-			return r, malformed("COSE: a header's label is neither a number nor a text")
+			return r, malformedError("COSE: a header's label is neither a number nor a text")
 		}
 		if _, both := protected[label]; both {
-			return r, malformed("COSE: the header %v is both protected and not", label)
+			return r, malformedError("COSE: the header %v is both protected and not", label)
 		}
 	}
 	if err := r.coseProtected(mode, protected); err != nil {
@@ -134,7 +134,7 @@ func byteString(mode modes, raw cbor.RawMessage) ([]byte, error) {
 
 func textString(mode modes, name string, raw cbor.RawMessage) (s string, err error) {
 	if majorType(raw) != 3 || mode.Unmarshal(raw, &s) != nil {
-		return "", malformed("COSE: %s is not a text", name)
+		return "", malformedError("COSE: %s is not a text", name)
 	}
 	return s, nil
 }
@@ -148,10 +148,10 @@ func (r *rawEnvelope) coseProtected(mode modes, h headers) (err error) {
 		case labelAlg:
 			var n int64
 			if majorType(raw) > 1 || mode.Unmarshal(raw, &n) != nil {
-				return malformed("COSE: the algorithm is not a number")
+				return malformedError("COSE: the algorithm is not a number")
 			}
 			if r.Algorithm = coseAlgorithms[n]; r.Algorithm == "" {
-				return unsupported("COSE: the algorithm %d is not one of PS256, PS384, PS512, ES256, ES384, ES512", n)
+				return unsupportedError("COSE: the algorithm %d is not one of PS256, PS384, PS512, ES256, ES384, ES512", n)
 			}
 		case labelContent:
 			r.contentType, err = textString(mode, "content type", raw)
@@ -160,38 +160,38 @@ func (r *rawEnvelope) coseProtected(mode modes, h headers) (err error) {
 		case keyScheme:
 			r.Scheme, err = textString(mode, keyScheme, raw)
 		case keySigningTime:
-			r.signingTime, err = epoch(mode, keySigningTime, raw)
+			r.signingTime, err = readEpoch(mode, keySigningTime, raw)
 		case keyAuthentic:
-			r.authenticTime, err = epoch(mode, keyAuthentic, raw)
+			r.authenticTime, err = readEpoch(mode, keyAuthentic, raw)
 		case keyExpiry:
-			r.Expiry, err = epoch(mode, keyExpiry, raw)
+			r.Expiry, err = readEpoch(mode, keyExpiry, raw)
 		default:
 			switch label.(type) {
 			case int64, string:
 			default:
-				return malformed("COSE: a header's label is neither a number nor a text")
+				return malformedError("COSE: a header's label is neither a number nor a text")
 			}
 			r.Attributes = append(r.Attributes, Attribute{Key: key})
 			if key == keyPlugin {
 				r.Plugin, _ = textString(mode, key, raw)
 			}
-			err = sound(mode, key, raw)
+			err = checkSound(mode, key, raw)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	if r.Algorithm == "" {
-		return malformed("COSE: it states no algorithm")
+		return malformedError("COSE: it states no algorithm")
 	}
 	return nil
 }
 
-// sound checks a value that nobody reads, down to its last text.
-func sound(mode cbor.DecMode, name string, raw cbor.RawMessage) error {
+// checkSound checks a value that nobody reads, down to its last text.
+func checkSound(mode cbor.DecMode, name string, raw cbor.RawMessage) error {
 	var v any
 	if err := mode.Unmarshal(raw, &v); err != nil {
-		return malformed("COSE: %.100s: %v", name, err)
+		return malformedError("COSE: %.100s: %v", name, err)
 	}
 	return nil
 }
@@ -207,30 +207,30 @@ func labelName(label any) string {
 func (r *rawEnvelope) coseCritical(mode modes, raw cbor.RawMessage) error {
 	var labels []any
 	if majorType(raw) != 4 || mode.Unmarshal(raw, &labels) != nil {
-		return malformed("COSE: crit is not a list")
+		return malformedError("COSE: crit is not a list")
 	}
 	for _, l := range labels {
 		switch l := l.(type) {
 		case string:
 			if len(l) > 0 && l[0] == '#' {
-				return malformed("COSE: crit names %.100q", l)
+				return malformedError("COSE: crit names %.100q", l)
 			}
 		case int64:
 		default:
-			return malformed("COSE: crit names what is neither a number nor a text")
+			return malformedError("COSE: crit names what is neither a number nor a text")
 		}
 		r.critical = append(r.critical, labelName(l))
 	}
 	return nil
 }
 
-// epoch reads a time: tag 1 with a whole number of seconds
+// readEpoch reads a time: tag 1 with a whole number of seconds
 // (signature-envelope-cose.md).
-func epoch(mode modes, name string, raw cbor.RawMessage) (time.Time, error) {
+func readEpoch(mode modes, name string, raw cbor.RawMessage) (time.Time, error) {
 	var seconds int64
 	if len(raw) < 2 || raw[0] != tagEpoch || majorType(raw[1:]) != 0 || mode.Unmarshal(raw[1:], &seconds) != nil ||
 		seconds < 0 || seconds > maxTimeInSeconds {
-		return time.Time{}, malformed("COSE: %s is not a time in whole seconds", name)
+		return time.Time{}, malformedError("COSE: %s is not a time in whole seconds", name)
 	}
 	return time.Unix(seconds, 0).UTC(), nil
 }
@@ -238,32 +238,32 @@ func epoch(mode modes, name string, raw cbor.RawMessage) (time.Time, error) {
 func (r *rawEnvelope) coseUnprotected(mode modes, h headers) (err error) {
 	for _, label := range []any{labelAlg, labelCrit, labelContent} {
 		if _, ok := h[label]; ok {
-			return malformed("COSE: the header %v must be protected", label)
+			return malformedError("COSE: the header %v must be protected", label)
 		}
 	}
 	for label, raw := range h {
-		if err := sound(mode.untagged, labelName(label), raw); err != nil {
+		if err := checkSound(mode.untagged, labelName(label), raw); err != nil {
 			return err
 		}
 	}
 	raw, ok := h[labelX5Chain]
 	if !ok {
-		return malformed("COSE: it carries no certificate")
+		return malformedError("COSE: it carries no certificate")
 	}
 	var certs []cbor.RawMessage
 	if majorType(raw) != 4 || mode.Unmarshal(raw, &certs) != nil {
-		return malformed("COSE: x5chain is not a list of certificates")
+		return malformedError("COSE: x5chain is not a list of certificates")
 	}
 	for _, c := range certs {
 		der, err := byteString(mode, c)
 		if err != nil {
-			return malformed("COSE: x5chain: %v", err)
+			return malformedError("COSE: x5chain: %v", err)
 		}
 		r.certificates = append(r.certificates, der)
 	}
 	if raw, ok := h[keyTimestamp]; ok {
 		if r.Timestamp, err = byteString(mode, raw); err != nil {
-			return malformed("COSE: %s: %v", keyTimestamp, err)
+			return malformedError("COSE: %s: %v", keyTimestamp, err)
 		}
 	}
 	if raw, ok := h[keySigningAgent]; ok {

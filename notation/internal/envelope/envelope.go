@@ -97,7 +97,7 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Detail }
 
-func malformed(format string, a ...any) error {
+func malformedError(format string, a ...any) error {
 	return &Error{boltseal.CauseMalformed, fmt.Sprintf(format, a...)}
 }
 
@@ -105,7 +105,7 @@ func tooManyCertificates(n int) error {
 	return &Error{boltseal.CauseLimit, fmt.Sprintf("its chain has %d certificates, at most %d", n, MaxCertificates)}
 }
 
-func unsupported(format string, a ...any) error {
+func unsupportedError(format string, a ...any) error {
 	return &Error{boltseal.CauseUnsupported, fmt.Sprintf(format, a...)}
 }
 
@@ -130,7 +130,7 @@ func (p Parser) Parse(mediaType string, b []byte) (*Envelope, error) {
 	case MediaTypeCOSE:
 		raw, err = parseCOSE(b)
 	default:
-		return nil, unsupported("the envelope's media type %.100q is neither %s nor %s", mediaType, MediaTypeJWS, MediaTypeCOSE)
+		return nil, unsupportedError("the envelope's media type %.100q is neither %s nor %s", mediaType, MediaTypeJWS, MediaTypeCOSE)
 	}
 	if err != nil {
 		return nil, err
@@ -164,31 +164,31 @@ type rawEnvelope struct {
 // checkHeaders holds the protected headers against the signing scheme.
 func (r *rawEnvelope) checkHeaders() error {
 	if len(r.Signature) == 0 {
-		return malformed("the signature is empty")
+		return malformedError("the signature is empty")
 	}
 	must := map[string]bool{keyScheme: true}
 	switch r.Scheme {
 	case SchemeX509:
 		if r.present[keyAuthentic] {
-			return malformed("%s has no place in the scheme %s", keyAuthentic, r.Scheme)
+			return malformedError("%s has no place in the scheme %s", keyAuthentic, r.Scheme)
 		}
 		r.SigningTime = r.signingTime
 	case SchemeSigningAuthority:
 		if r.present[keySigningTime] {
-			return malformed("%s has no place in the scheme %s", keySigningTime, r.Scheme)
+			return malformedError("%s has no place in the scheme %s", keySigningTime, r.Scheme)
 		}
 		must[keyAuthentic] = true
 		r.SigningTime = r.authenticTime
 	default:
-		return unsupported("the signing scheme %.100q is neither %s nor %s", r.Scheme, SchemeX509, SchemeSigningAuthority)
+		return unsupportedError("the signing scheme %.100q is neither %s nor %s", r.Scheme, SchemeX509, SchemeSigningAuthority)
 	}
 	if r.SigningTime.IsZero() {
-		return malformed("the signing time is missing")
+		return malformedError("the signing time is missing")
 	}
 	if r.present[keyExpiry] {
 		must[keyExpiry] = true
 		if !r.Expiry.After(r.SigningTime) {
-			return malformed("the expiry %s is not after the signing time %s", r.Expiry.UTC().Format(time.RFC3339), r.SigningTime.UTC().Format(time.RFC3339))
+			return malformedError("the expiry %s is not after the signing time %s", r.Expiry.UTC().Format(time.RFC3339), r.SigningTime.UTC().Format(time.RFC3339))
 		}
 	}
 	return r.checkCritical(must)
@@ -196,12 +196,12 @@ func (r *rawEnvelope) checkHeaders() error {
 
 func (r *rawEnvelope) checkCritical(must map[string]bool) error {
 	if len(r.critical) == 0 {
-		return malformed("no header is marked as critical")
+		return malformedError("no header is marked as critical")
 	}
 	seen := make(map[string]bool, len(r.critical))
 	for _, key := range r.critical {
 		if seen[key] {
-			return malformed("the header %.100q is marked as critical twice", key)
+			return malformedError("the header %.100q is marked as critical twice", key)
 		}
 		seen[key] = true
 		if must[key] {
@@ -210,12 +210,12 @@ func (r *rawEnvelope) checkCritical(must map[string]bool) error {
 		}
 		i := r.attribute(key)
 		if i < 0 {
-			return malformed("the header %.100q is marked as critical, and is not there or may not be", key)
+			return malformedError("the header %.100q is marked as critical, and is not there or may not be", key)
 		}
 		r.Attributes[i].Critical = true
 	}
 	for key := range must {
-		return malformed("the header %s is not marked as critical", key)
+		return malformedError("the header %s is not marked as critical", key)
 	}
 	return nil
 }
@@ -238,20 +238,20 @@ type payload struct {
 
 func parsePayload(contentType string, b []byte) (ocispec.Descriptor, error) {
 	if contentType != MediaTypePayload {
-		return ocispec.Descriptor{}, unsupported("the payload's content type %.100q is not %s", contentType, MediaTypePayload)
+		return ocispec.Descriptor{}, unsupportedError("the payload's content type %.100q is not %s", contentType, MediaTypePayload)
 	}
 	var doc payload
 	if err := json.Unmarshal(b, &doc, json.RejectUnknownMembers(true)); err != nil {
-		return ocispec.Descriptor{}, malformed("payload: %v", err)
+		return ocispec.Descriptor{}, malformedError("payload: %v", err)
 	}
 	if doc.Target == nil {
-		return ocispec.Descriptor{}, malformed("payload: it names no targetArtifact")
+		return ocispec.Descriptor{}, malformedError("payload: it names no targetArtifact")
 	}
 	if doc.Target.MediaType == "" {
-		return ocispec.Descriptor{}, malformed("payload: its targetArtifact has no mediaType")
+		return ocispec.Descriptor{}, malformedError("payload: its targetArtifact has no mediaType")
 	}
 	if err := boltseal.ValidateDescriptor(*doc.Target); err != nil {
-		return ocispec.Descriptor{}, malformed("payload: %v", err)
+		return ocispec.Descriptor{}, malformedError("payload: %v", err)
 	}
 	return *doc.Target, nil
 }
@@ -263,7 +263,7 @@ func (p Parser) chain(e *Envelope, ders [][]byte) error {
 	}
 	switch {
 	case len(ders) == 0:
-		return malformed("it carries no certificate")
+		return malformedError("it carries no certificate")
 	case len(ders) > MaxCertificates:
 		return tooManyCertificates(len(ders))
 	}
@@ -271,7 +271,7 @@ func (p Parser) chain(e *Envelope, ders [][]byte) error {
 	for i, der := range ders {
 		c, err := parse(der)
 		if err != nil {
-			return malformed("certificate %d of its chain: %v", i+1, err)
+			return malformedError("certificate %d of its chain: %v", i+1, err)
 		}
 		e.Chain[i] = c
 	}
@@ -340,9 +340,9 @@ func DescribeKey(key any) string {
 func (e *Envelope) checkKey() error {
 	switch want := algorithmOf(e.Chain[0].PublicKey); {
 	case want == "":
-		return unsupported("the signer's key is %s; RSA-2048, -3072, -4096, P-256, P-384 and P-521 are allowed", DescribeKey(e.Chain[0].PublicKey))
+		return unsupportedError("the signer's key is %s; RSA-2048, -3072, -4096, P-256, P-384 and P-521 are allowed", DescribeKey(e.Chain[0].PublicKey))
 	case want != e.Algorithm:
-		return malformed("it states the algorithm %s, and the signer's key requires %s", e.Algorithm, want)
+		return malformedError("it states the algorithm %s, and the signer's key requires %s", e.Algorithm, want)
 	}
 	return nil
 }

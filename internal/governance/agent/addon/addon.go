@@ -109,7 +109,7 @@ func New(o Options) *Installer {
 func (in *Installer) Want(w v1alpha1.BundleAddOn) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if in.want != nil && same(*in.want, w) {
+	if in.want != nil && sameAddOn(*in.want, w) {
 		return
 	}
 	in.want = w.DeepCopy()
@@ -125,7 +125,7 @@ func (in *Installer) Want(w v1alpha1.BundleAddOn) {
 	}
 }
 
-func same(a, b v1alpha1.BundleAddOn) bool {
+func sameAddOn(a, b v1alpha1.BundleAddOn) bool {
 	return (a.Enabled == nil) == (b.Enabled == nil) && (a.Enabled == nil || *a.Enabled == *b.Enabled) && a.Purge == b.Purge && a.Attempt == b.Attempt
 }
 
@@ -233,7 +233,7 @@ func (in *Installer) Reconcile(ctx context.Context, want v1alpha1.BundleAddOn) e
 		}
 	}
 	switch {
-	case want.Enabled == nil && !slices.ContainsFunc(inv.Items, func(i item) bool { return !holds(i.Kind) }):
+	case want.Enabled == nil && !slices.ContainsFunc(inv.Items, func(i item) bool { return !holdsUserData(i.Kind) }):
 		r.State, r.InstalledBy = v1alpha1.AddOnAbsent, ""
 		in.tell(r)
 		return nil
@@ -247,21 +247,21 @@ func (in *Installer) Reconcile(ctx context.Context, want v1alpha1.BundleAddOn) e
 // other things does not count.
 func (in *Installer) foreign(ctx context.Context) (string, error) {
 	for _, u := range in.o.Set.Objects {
-		if holds(u.GetKind()) {
+		if holdsUserData(u.GetKind()) {
 			continue
 		}
 		live, err := in.get(ctx, itemOf(u))
 		if err != nil {
 			return "", err
 		}
-		if live != nil && !ours(live) {
+		if live != nil && !isOurs(live) {
 			return itemOf(u).String(), nil
 		}
 	}
 	return "", nil
 }
 
-func ours(u *unstructured.Unstructured) bool {
+func isOurs(u *unstructured.Unstructured) bool {
 	if u.GetAnnotations()[AnnotationAddOn] != u.GetName() {
 		return false
 	}

@@ -84,7 +84,7 @@ func Parse(manifests []byte, version string, replace map[string]string) (Set, er
 		if u.GetKind() == "" || u.GetAPIVersion() == "" || u.GetName() == "" {
 			return Set{}, fmt.Errorf("document %d of the add-on's manifests lacks kind, apiVersion or metadata.name", n)
 		}
-		filled, err := fill(u.Object, replace)
+		filled, err := fillValues(u.Object, replace)
 		if err != nil {
 			return Set{}, fmt.Errorf("%s %s of the add-on's manifests: %w", u.GetKind(), u.GetName(), err)
 		}
@@ -94,7 +94,7 @@ func Parse(manifests []byte, version string, replace map[string]string) (Set, er
 		} else {
 			seen[k] = true
 		}
-		if holds(u.GetKind()) {
+		if holdsUserData(u.GetKind()) {
 			first = append(first, u)
 		} else {
 			rest = append(rest, u)
@@ -107,13 +107,13 @@ func Parse(manifests []byte, version string, replace map[string]string) (Set, er
 	return s, nil
 }
 
-// fill puts values in place of ${NAME}, in texts only: no value becomes anything
+// fillValues puts values in place of ${NAME}, in texts only: no value becomes anything
 // but a text.
-func fill(in any, replace map[string]string) (any, error) {
+func fillValues(in any, replace map[string]string) (any, error) {
 	switch v := in.(type) {
 	case map[string]any:
 		for k, one := range v {
-			out, err := fill(one, replace)
+			out, err := fillValues(one, replace)
 			if err != nil {
 				return nil, err
 			}
@@ -121,19 +121,19 @@ func fill(in any, replace map[string]string) (any, error) {
 		}
 	case []any:
 		for i, one := range v {
-			out, err := fill(one, replace)
+			out, err := fillValues(one, replace)
 			if err != nil {
 				return nil, err
 			}
 			v[i] = out
 		}
 	case string:
-		return expand(v, replace)
+		return expandText(v, replace)
 	}
 	return in, nil
 }
 
-func expand(s string, replace map[string]string) (string, error) {
+func expandText(s string, replace map[string]string) (string, error) {
 	var out strings.Builder
 	for {
 		before, after, ok := strings.Cut(s, "${")
@@ -156,8 +156,10 @@ func expand(s string, replace map[string]string) (string, error) {
 	}
 }
 
-// holds tells whether users' own things go with an object of that kind.
-func holds(kind string) bool { return kind == "CustomResourceDefinition" || kind == "Namespace" }
+// holdsUserData tells whether users' own things go with an object of that kind.
+func holdsUserData(kind string) bool {
+	return kind == "CustomResourceDefinition" || kind == "Namespace"
+}
 
 // item names an object of the inventory.
 type item struct {

@@ -48,7 +48,7 @@ func FuzzExpand(f *testing.F) {
 	f.Add("${A}-${A}")
 	f.Add("$${A")
 	f.Fuzz(func(t *testing.T, s string) {
-		out, err := expand(s, map[string]string{"A": "value"})
+		out, err := expandText(s, map[string]string{"A": "value"})
 		if err != nil {
 			return
 		}

@@ -50,7 +50,7 @@ func (in *Installer) install(ctx context.Context, inv inventory, r v1alpha1.AddO
 		}
 	}
 	for n := len(all) - 1; n >= len(wanted); n-- {
-		if holds(all[n].Kind) {
+		if holdsUserData(all[n].Kind) {
 			continue // it holds users' things, whatever the version
 		}
 		if err := in.drop(ctx, all[n]); err != nil {
@@ -59,7 +59,7 @@ func (in *Installer) install(ctx context.Context, inv inventory, r v1alpha1.AddO
 	}
 	keptToo := slices.Clone(wanted)
 	for _, i := range all[len(wanted):] {
-		if holds(i.Kind) {
+		if holdsUserData(i.Kind) {
 			keptToo = append(keptToo, i)
 		}
 	}
@@ -88,8 +88,8 @@ func (in *Installer) apply(ctx context.Context, u *unstructured.Unstructured) er
 	if err != nil {
 		return err
 	}
-	if live != nil && !ours(live) {
-		if holds(i.Kind) {
+	if live != nil && !isOurs(live) {
+		if holdsUserData(i.Kind) {
 			return nil
 		}
 		return fmt.Errorf("%s was made by somebody else, and is left as it is; rename or remove it", i)
@@ -168,7 +168,7 @@ func (in *Installer) waiting(ctx context.Context) (string, error) {
 // drop removes one object that the add-on made, and no other of its name.
 func (in *Installer) drop(ctx context.Context, i item) error {
 	live, err := in.get(ctx, i)
-	if err != nil || live == nil || !ours(live) || live.GetDeletionTimestamp() != nil {
+	if err != nil || live == nil || !isOurs(live) || live.GetDeletionTimestamp() != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -193,7 +193,7 @@ func (in *Installer) remove(ctx context.Context, inv inventory, known, purge boo
 		in.tell(r)
 		return nil
 	}
-	active := slices.ContainsFunc(inv.Items, func(i item) bool { return purge || !holds(i.Kind) })
+	active := slices.ContainsFunc(inv.Items, func(i item) bool { return purge || !holdsUserData(i.Kind) })
 	if active {
 		r.State = v1alpha1.AddOnRemoving
 		in.tell(r)
@@ -203,7 +203,7 @@ func (in *Installer) remove(ctx context.Context, inv inventory, known, purge boo
 		}
 	}
 	for _, i := range slices.Backward(inv.Items) {
-		if holds(i.Kind) {
+		if holdsUserData(i.Kind) {
 			continue
 		}
 		if err := in.drop(ctx, i); err != nil {
@@ -212,7 +212,7 @@ func (in *Installer) remove(ctx context.Context, inv inventory, known, purge boo
 	}
 	left := inventory{Version: inv.Version}
 	for _, i := range inv.Items {
-		if holds(i.Kind) {
+		if holdsUserData(i.Kind) {
 			left.Items = append(left.Items, i)
 		}
 	}

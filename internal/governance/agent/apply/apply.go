@@ -111,8 +111,8 @@ func New(o Options) (*Applier, error) {
 // Start begins to watch the cluster, until ctx ends; Wait then waits for what
 // still runs.
 func (a *Applier) Start(ctx context.Context) {
-	a.follow(ctx, policies())
-	a.follow(ctx, templates())
+	a.follow(ctx, policyResource())
+	a.follow(ctx, templateResource())
 }
 
 // Wait waits until nothing is watched any more.
@@ -144,7 +144,7 @@ func (a *Applier) engine(ctx context.Context, asked v1alpha1.Engine) (v1alpha1.E
 	if asked != "" {
 		return asked, nil
 	}
-	k := a.follow(ctx, templates())
+	k := a.follow(ctx, templateResource())
 	there, known := k.state()
 	switch {
 	case !known:
@@ -163,7 +163,7 @@ func (a *Applier) Pass(ctx, watching context.Context, b *v1alpha1.ClusterBundleS
 	if err != nil {
 		return nil, err
 	}
-	for _, gvr := range []schema.GroupVersionResource{policies(), templates()} {
+	for _, gvr := range []schema.GroupVersionResource{policyResource(), templateResource()} {
 		if _, known := a.follow(watching, gvr).state(); !known {
 			return nil, fmt.Errorf("%w: its %s", ErrNotYet, gvr.Resource)
 		}
@@ -187,7 +187,7 @@ func (a *Applier) Pass(ctx, watching context.Context, b *v1alpha1.ClusterBundleS
 // whether one is the agent's, which here is more than a label.
 func (a *Applier) installed() []unstructured.Unstructured {
 	var out []unstructured.Unstructured
-	for _, u := range a.kinds[templates()].all() {
+	for _, u := range a.kinds[templateResource()].all() {
 		c := u.DeepCopy()
 		labels := c.GetLabels()
 		if labels == nil {
@@ -222,16 +222,16 @@ type failure struct {
 }
 
 func (p *pass) fail(o object, reason render.Reason, format string, args ...any) {
-	p.failed[o] = failure{reason, clip(fmt.Sprintf(format, args...), maxMessage)}
+	p.failed[o] = failure{reason, truncateText(fmt.Sprintf(format, args...), maxMessage)}
 }
 
 func (p *pass) apply() {
 	broken := map[identity]bool{}
 	for _, want := range p.rendered.Objects {
-		mark(want)
+		markOwned(want)
 		o := object{resourceOf(want), want.GetName()}
 		if want.GetKind() == templateKind {
-			o.gvr = templates() // known under this version, whatever it is written in
+			o.gvr = templateResource() // known under this version, whatever it is written in
 		}
 		p.wanted[o], p.needed[o.gvr] = true, true
 		// Of several objects of one demand the last passes over what the others look
@@ -275,7 +275,7 @@ func (p *pass) put(k *kind, o object, want *unstructured.Unstructured) error {
 		return nil
 	case live.GetDeletionTimestamp() != nil:
 		return fmt.Errorf("%w: it is being deleted", ErrNotYet)
-	case stands(live, want, p.last[o]):
+	case matchesWanted(live, want, p.last[o]):
 		p.stands[o] = true
 		return nil
 	case p.last[o].uid == live.GetUID() && live.GetGeneration() < p.last[o].generation:
@@ -287,7 +287,7 @@ func (p *pass) put(k *kind, o object, want *unstructured.Unstructured) error {
 		p.fail(o, render.ConstraintTemplateConflicts, "%s", why)
 		return nil
 	}
-	next := merge(live, want)
+	next := mergeObject(live, want)
 	made, err := p.write("update", func(ctx context.Context) (*unstructured.Unstructured, error) {
 		return p.dynamic.Resource(resourceOf(want)).Update(ctx, next, metav1.UpdateOptions{FieldManager: FieldManager})
 	})
@@ -373,7 +373,7 @@ func (p *pass) foreignConstraints(template *unstructured.Unstructured) (string, 
 	}
 	for more := ""; ; {
 		ctx, cancel := context.WithTimeout(p.ctx, writeTimeout)
-		list, err := p.dynamic.Resource(constraints(name)).List(ctx, metav1.ListOptions{Limit: pageSize, Continue: more})
+		list, err := p.dynamic.Resource(constraintResource(name)).List(ctx, metav1.ListOptions{Limit: pageSize, Continue: more})
 		cancel()
 		if apierrors.IsNotFound(err) {
 			return "", nil

@@ -25,16 +25,16 @@ const (
 	templateKind = "ConstraintTemplate"
 )
 
-func policies() schema.GroupVersionResource {
+func policyResource() schema.GroupVersionResource {
 	return integrityv1.GroupVersion.WithResource("imageintegritypolicies")
 }
 
-func templates() schema.GroupVersionResource {
+func templateResource() schema.GroupVersionResource {
 	return schema.GroupVersionResource{Group: TemplateGroup, Version: "v1", Resource: "constrainttemplates"}
 }
 
-// constraints is where Gatekeeper's constraints of a kind are.
-func constraints(kind string) schema.GroupVersionResource {
+// constraintResource is where Gatekeeper's constraints of a kind are.
+func constraintResource(kind string) schema.GroupVersionResource {
 	return schema.GroupVersionResource{Group: ConstraintGroup, Version: "v1beta1", Resource: strings.ToLower(kind)}
 }
 
@@ -42,12 +42,12 @@ func constraints(kind string) schema.GroupVersionResource {
 func resourceOf(u *unstructured.Unstructured) schema.GroupVersionResource {
 	switch u.GetKind() {
 	case integrityv1.KindImageIntegrityPolicy:
-		return policies()
+		return policyResource()
 	case templateKind:
 		g := u.GroupVersionKind()
 		return schema.GroupVersionResource{Group: TemplateGroup, Version: g.Version, Resource: "constrainttemplates"}
 	}
-	return constraints(u.GetKind())
+	return constraintResource(u.GetKind())
 }
 
 // kind is what is known of the objects of one kind.

@@ -27,15 +27,15 @@ func (a *Applier) owns(u *unstructured.Unstructured) bool {
 		return true
 	}
 	marked := render.Managed(u) || u.GetAnnotations()[AnnotationGoverned] == u.GetName()
-	return marked && wrote(u)
+	return marked && isOurs(u)
 }
 
 // mayRemove is stricter than owns: what goes must bear both marks.
 func (a *Applier) mayRemove(u *unstructured.Unstructured) bool {
-	return a.made[u.GetUID()] || render.Managed(u) && u.GetAnnotations()[AnnotationGoverned] == u.GetName() && wrote(u)
+	return a.made[u.GetUID()] || render.Managed(u) && u.GetAnnotations()[AnnotationGoverned] == u.GetName() && isOurs(u)
 }
 
-func wrote(u *unstructured.Unstructured) bool {
+func isOurs(u *unstructured.Unstructured) bool {
 	for _, m := range u.GetManagedFields() {
 		if m.Manager == FieldManager && m.Subresource == "" {
 			return true
@@ -44,8 +44,8 @@ func wrote(u *unstructured.Unstructured) bool {
 	return false
 }
 
-// mark marks what is to be applied.
-func mark(u *unstructured.Unstructured) {
+// markOwned marks what is to be applied.
+func markOwned(u *unstructured.Unstructured) {
 	annotations := u.GetAnnotations()
 	if annotations == nil {
 		annotations = map[string]string{}
@@ -61,15 +61,15 @@ type written struct {
 	spec       any // as it was wanted
 }
 
-// stands reports whether a live object is as it is wanted. What an API server
+// matchesWanted reports whether a live object is as it is wanted. What an API server
 // filled in is told from what somebody added by the generation: the one that the
 // agent's own write came to has nothing of anybody else's.
-func stands(live, want *unstructured.Unstructured, last written) bool {
+func matchesWanted(live, want *unstructured.Unstructured, last written) bool {
 	return last.uid == live.GetUID() && last.generation == live.GetGeneration() && reflect.DeepEqual(last.spec, want.Object["spec"]) &&
-		within(want.GetLabels(), live.GetLabels()) && within(want.GetAnnotations(), live.GetAnnotations()) && len(stale(live, want)) == 0
+		containsAll(want.GetLabels(), live.GetLabels()) && containsAll(want.GetAnnotations(), live.GetAnnotations()) && len(staleAnnotations(live, want)) == 0
 }
 
-func within(want, have map[string]string) bool {
+func containsAll(want, have map[string]string) bool {
 	for k, v := range want {
 		if h, ok := have[k]; !ok || h != v {
 			return false
@@ -78,8 +78,8 @@ func within(want, have map[string]string) bool {
 	return true
 }
 
-// stale are annotations that the agent may have set and does not want.
-func stale(live, want *unstructured.Unstructured) []string {
+// staleAnnotations are annotations that the agent may have set and does not want.
+func staleAnnotations(live, want *unstructured.Unstructured) []string {
 	var out []string
 	for _, k := range []string{render.AnnotationAssignment, render.AnnotationDefinition, render.AnnotationReference, render.AnnotationSetDefinition,
 		render.AnnotationMessage, render.AnnotationInstalledBy} {
@@ -91,9 +91,9 @@ func stale(live, want *unstructured.Unstructured) []string {
 	return out
 }
 
-// merge is the live object as it is to be: the whole spec is the agent's, and of
+// mergeObject is the live object as it is to be: the whole spec is the agent's, and of
 // labels and annotations those that it sets.
-func merge(live, want *unstructured.Unstructured) *unstructured.Unstructured {
+func mergeObject(live, want *unstructured.Unstructured) *unstructured.Unstructured {
 	out := live.DeepCopy()
 	out.SetAPIVersion(want.GetAPIVersion())
 	out.Object["spec"] = want.DeepCopy().Object["spec"]
@@ -106,7 +106,7 @@ func merge(live, want *unstructured.Unstructured) *unstructured.Unstructured {
 	}
 	maps.Copy(labels, want.GetLabels())
 	maps.Copy(annotations, want.GetAnnotations())
-	for _, k := range stale(live, want) {
+	for _, k := range staleAnnotations(live, want) {
 		delete(annotations, k)
 	}
 	out.SetLabels(labels)
@@ -115,8 +115,8 @@ func merge(live, want *unstructured.Unstructured) *unstructured.Unstructured {
 	return out
 }
 
-// clip cuts a text to at most n bytes, at a letter's edge.
-func clip(s string, n int) string {
+// truncateText cuts a text to at most n bytes, at a letter's edge.
+func truncateText(s string, n int) string {
 	if len(s) <= n {
 		return s
 	}

@@ -119,13 +119,13 @@ func TestAnyChangeOfSomebodyElseIsSeen(t *testing.T) {
 		live, want := wanted(), wanted()
 		c.live(live)
 		c.want(want)
-		if got := stands(live, want, c.last); got != c.stands {
+		if got := matchesWanted(live, want, c.last); got != c.stands {
 			t.Errorf("%s: %v, want %v", name, got, c.stands)
 		}
 		// Whatever somebody did, writing what merge makes puts it right.
-		merged := merge(live, want)
+		merged := mergeObject(live, want)
 		made := written{merged.GetUID(), merged.GetGeneration(), want.DeepCopy().Object["spec"]}
-		if !stands(merged, want, made) {
+		if !matchesWanted(merged, want, made) {
 			t.Errorf("%s: what is written is not what is wanted: %v", name, merged.Object)
 		}
 	}
@@ -143,7 +143,7 @@ func TestMergeKeepsWhatIsSomebodyElses(t *testing.T) {
 	})
 	want := objectOf(label, annotate(map[string]string{render.AnnotationAssignment: "/a"}))
 	before := live.DeepCopy()
-	out := merge(live, want)
+	out := mergeObject(live, want)
 	if _, has := out.Object["status"]; has {
 		t.Error("a status is written")
 	}

@@ -41,7 +41,7 @@ func newHouse(t *testing.T, objects ...runtime.Object) *house {
 	t.Helper()
 	h := &house{told: make(chan struct{}, 1)}
 	h.client = fake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), map[schema.GroupVersionResource]string{
-		policies(): "ImageIntegrityPolicyList", templates(): "ConstraintTemplateList", constraints("BoltsealTrustedImages"): "BoltsealTrustedImagesList",
+		policyResource(): "ImageIntegrityPolicyList", templateResource(): "ConstraintTemplateList", constraintResource("BoltsealTrustedImages"): "BoltsealTrustedImagesList",
 	}, objects...)
 	h.client.PrependReactor("create", "*", func(a clienttesting.Action) (bool, runtime.Object, error) {
 		u := a.(clienttesting.CreateAction).GetObject().(*unstructured.Unstructured)
@@ -153,27 +153,27 @@ func TestDemandsComeAndGo(t *testing.T) {
 	if len(r.Standings) != 2 || r.Standings[0].Live == nil || r.Engine != v1alpha1.EngineBoltseal {
 		t.Fatalf("%+v", r)
 	}
-	names := h.listed(t, policies())
+	names := h.listed(t, policyResource())
 	if len(names) != 3 {
 		t.Fatalf("%v", names)
 	}
 	// Somebody weakens one by hand.
 	name := r.Standings[0].Name
-	live, err := h.client.Resource(policies()).Get(t.Context(), name, metav1.GetOptions{})
+	live, err := h.client.Resource(policyResource()).Get(t.Context(), name, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	live.Object["spec"].(map[string]any)["enforcementAction"] = "dryrun"
-	if _, err := h.client.Resource(policies()).Update(t.Context(), live, metav1.UpdateOptions{}); err != nil {
+	if _, err := h.client.Resource(policyResource()).Update(t.Context(), live, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	h.pass(t, bundleOf(v1alpha1.EngineBoltseal, "one", "two"), func(r *Result, err error) bool {
-		u, getErr := h.client.Resource(policies()).Get(t.Context(), name, metav1.GetOptions{})
+		u, getErr := h.client.Resource(policyResource()).Get(t.Context(), name, metav1.GetOptions{})
 		action, _, _ := unstructured.NestedString(u.Object, "spec", "enforcementAction")
 		return getErr == nil && settled(r, err) && action == "deny"
 	})
 	h.pass(t, bundleOf(v1alpha1.EngineBoltseal), func(r *Result, err error) bool {
-		return err == nil && slices.Equal(h.listed(t, policies()), []string{"somebodys"})
+		return err == nil && slices.Equal(h.listed(t, policyResource()), []string{"somebodys"})
 	})
 }
 
@@ -190,7 +190,7 @@ func TestSomebodyElsesObjectIsLeftAlone(t *testing.T) {
 	if r.Standings[1].Reason != "" || !r.Standings[1].Current {
 		t.Errorf("%+v", r.Standings[1])
 	}
-	live, err := h.client.Resource(policies()).Get(t.Context(), taken, metav1.GetOptions{})
+	live, err := h.client.Resource(policyResource()).Get(t.Context(), taken, metav1.GetOptions{})
 	if err != nil || live.GetUID() != "uid-1" || live.GetGeneration() != 3 {
 		t.Errorf("%v, %v", live, err)
 	}
@@ -235,7 +235,7 @@ func TestNothingIsDecidedBeforeTheClusterIsKnown(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
 	c := fake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), map[schema.GroupVersionResource]string{
-		policies(): "ImageIntegrityPolicyList", templates(): "ConstraintTemplateList", constraints("BoltsealTrustedImages"): "BoltsealTrustedImagesList",
+		policyResource(): "ImageIntegrityPolicyList", templateResource(): "ConstraintTemplateList", constraintResource("BoltsealTrustedImages"): "BoltsealTrustedImagesList",
 	})
 	c.PrependReactor("list", "constrainttemplates", func(clienttesting.Action) (bool, runtime.Object, error) {
 		<-release
@@ -268,9 +268,9 @@ func TestTemplateStaysWhileSomebodyReliesOnIt(t *testing.T) {
 			h := newHouse(t)
 			b := bundleOf(v1alpha1.EngineGatekeeper, "one")
 			h.pass(t, b, settled)
-			kind := constraints("BoltsealTrustedImages")
-			if len(h.listed(t, templates())) != 1 || len(h.listed(t, kind)) != 1 {
-				t.Fatalf("templates %v, constraints %v", h.listed(t, templates()), h.listed(t, kind))
+			kind := constraintResource("BoltsealTrustedImages")
+			if len(h.listed(t, templateResource())) != 1 || len(h.listed(t, kind)) != 1 {
+				t.Fatalf("templates %v, constraints %v", h.listed(t, templateResource()), h.listed(t, kind))
 			}
 			want := 0
 			if relied {
@@ -285,12 +285,12 @@ func TestTemplateStaysWhileSomebodyReliesOnIt(t *testing.T) {
 				want = 1
 			}
 			h.pass(t, bundleOf(v1alpha1.EngineGatekeeper), func(_ *Result, err error) bool {
-				return err == nil && len(h.listed(t, kind)) == want && len(h.listed(t, templates())) == want &&
+				return err == nil && len(h.listed(t, kind)) == want && len(h.listed(t, templateResource())) == want &&
 					(!relied || h.kinds[kind] != nil && len(h.kinds[kind].all()) == want)
 			})
 			// Once it is known that the agent's own constraint is gone, the template would go.
-			if _, err := h.Pass(t.Context(), t.Context(), bundleOf(v1alpha1.EngineGatekeeper)); err != nil || len(h.listed(t, templates())) != want {
-				t.Errorf("templates %v, %v", h.listed(t, templates()), err)
+			if _, err := h.Pass(t.Context(), t.Context(), bundleOf(v1alpha1.EngineGatekeeper)); err != nil || len(h.listed(t, templateResource())) != want {
+				t.Errorf("templates %v, %v", h.listed(t, templateResource()), err)
 			}
 		})
 	}

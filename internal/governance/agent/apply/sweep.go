@@ -33,13 +33,13 @@ func (p *pass) sweep() {
 		return p.rendered.Keeps(c)
 	}
 	for gvr, k := range p.kinds {
-		if gvr != templates() {
+		if gvr != templateResource() {
 			p.sweepKind(k, keep)
 		}
 	}
-	p.sweepKind(p.kinds[templates()], func(u *unstructured.Unstructured) bool {
+	p.sweepKind(p.kinds[templateResource()], func(u *unstructured.Unstructured) bool {
 		// A template takes all its constraints with it.
-		if k := p.kinds[constraints(kindOf(u))]; keep(u) || k != nil && len(k.all()) > 0 {
+		if k := p.kinds[constraintResource(kindOf(u))]; keep(u) || k != nil && len(k.all()) > 0 {
 			return true
 		}
 		foreign, err := p.foreignConstraints(u)
@@ -70,7 +70,7 @@ func (p *pass) waiting() map[identity]bool {
 	for _, u := range p.rendered.Objects {
 		o := object{resourceOf(u), u.GetName()}
 		if u.GetKind() == templateKind {
-			o.gvr = templates()
+			o.gvr = templateResource()
 		}
 		if !p.stands[o] {
 			if u.GetKind() == templateKind {
@@ -112,13 +112,13 @@ func (p *pass) sweepKind(k *kind, keep func(*unstructured.Unstructured) bool) {
 // discover looks once at each template for constraints that an agent made before
 // this process began.
 func (p *pass) discover() {
-	for _, t := range p.kinds[templates()].all() {
+	for _, t := range p.kinds[templateResource()].all() {
 		name := kindOf(t)
-		if name == "" || p.looked[strings.ToLower(name)] || p.kinds[constraints(name)] != nil {
+		if name == "" || p.looked[strings.ToLower(name)] || p.kinds[constraintResource(name)] != nil {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(p.ctx, writeTimeout)
-		list, err := p.dynamic.Resource(constraints(name)).List(ctx, metav1.ListOptions{Limit: 1, LabelSelector: render.LabelGovernance + "=" + render.ByGovernance})
+		list, err := p.dynamic.Resource(constraintResource(name)).List(ctx, metav1.ListOptions{Limit: 1, LabelSelector: render.LabelGovernance + "=" + render.ByGovernance})
 		cancel()
 		switch {
 		case apierrors.IsNotFound(err):
@@ -129,7 +129,7 @@ func (p *pass) discover() {
 		}
 		p.looked[strings.ToLower(name)] = true
 		if len(list.Items) > 0 {
-			waitFor(p.settling, p.follow(p.watching, constraints(name)))
+			waitFor(p.settling, p.follow(p.watching, constraintResource(name)))
 		}
 	}
 }
@@ -142,17 +142,17 @@ func (p *pass) result() *Result {
 		if out.Reason == "" {
 			var gvr schema.GroupVersionResource
 			if out.Kind == "ImageIntegrityPolicy" {
-				gvr = policies()
+				gvr = policyResource()
 			} else {
-				gvr = constraints(out.Kind)
-				if f, ok := p.failed[object{templates(), strings.ToLower(out.Kind)}]; ok {
+				gvr = constraintResource(out.Kind)
+				if f, ok := p.failed[object{templateResource(), strings.ToLower(out.Kind)}]; ok {
 					s.Reason, s.Message = f.reason, f.message
 				}
 			}
 			p.look(&s, gvr)
 		}
 		if s.Reason == "" && gatekeeperFailed(p.templateOf(n)) != "" {
-			s.Reason, s.Message = ConstraintTemplateCreateFailed, clip("Gatekeeper does not take the ConstraintTemplate: "+gatekeeperFailed(p.templateOf(n)), maxMessage)
+			s.Reason, s.Message = ConstraintTemplateCreateFailed, truncateText("Gatekeeper does not take the ConstraintTemplate: "+gatekeeperFailed(p.templateOf(n)), maxMessage)
 		}
 		r.Standings = append(r.Standings, s)
 	}
@@ -193,7 +193,7 @@ func (p *pass) templateOf(n int) *unstructured.Unstructured {
 	if out.Kind == "" || out.Kind == "ImageIntegrityPolicy" {
 		return nil
 	}
-	return p.kinds[templates()].get(strings.ToLower(out.Kind))
+	return p.kinds[templateResource()].get(strings.ToLower(out.Kind))
 }
 
 // gatekeeperFailed is what one of Gatekeeper's Pods says is wrong with a template

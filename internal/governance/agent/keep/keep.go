@@ -73,7 +73,7 @@ func (k *Keeper) Load(ctx context.Context, v any) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("ConfigMap %s: %w", k.Name, err)
 	}
-	content, err := unpack(cm, k.Of)
+	content, err := unpackContent(cm, k.Of)
 	if err == nil {
 		err = json.Unmarshal(content, v)
 	}
@@ -84,13 +84,13 @@ func (k *Keeper) Load(ctx context.Context, v any) (bool, error) {
 	return true, nil
 }
 
-// unpack checks everything that a ConfigMap says of its content.
-func unpack(cm *corev1.ConfigMap, of string) ([]byte, error) {
+// unpackContent checks everything that a ConfigMap says of its content.
+func unpackContent(cm *corev1.ConfigMap, of string) ([]byte, error) {
 	if cm.Data[keyOf] != of {
 		return nil, fmt.Errorf("it is about %q, not %q", cm.Data[keyOf], of)
 	}
 	packed := cm.BinaryData[keyContent]
-	if sum(packed) != cm.Data[keySum] {
+	if contentSum(packed) != cm.Data[keySum] {
 		return nil, errors.New("its checksum is not that of its content")
 	}
 	z, err := gzip.NewReader(bytes.NewReader(packed))
@@ -107,7 +107,7 @@ func unpack(cm *corev1.ConfigMap, of string) ([]byte, error) {
 	return content, nil
 }
 
-func pack(v any) ([]byte, error) {
+func packContent(v any) ([]byte, error) {
 	content, err := json.Marshal(v)
 	if err != nil {
 		return nil, err
@@ -126,7 +126,7 @@ func pack(v any) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-func sum(b []byte) string {
+func contentSum(b []byte) string {
 	s := sha256.Sum256(b)
 	return hex.EncodeToString(s[:])
 }
@@ -134,11 +134,11 @@ func sum(b []byte) string {
 // Save keeps v in place of what was kept, and writes nothing where that is the
 // same as this Keeper saved or loaded last.
 func (k *Keeper) Save(ctx context.Context, v any) error {
-	packed, err := pack(v)
+	packed, err := packContent(v)
 	if err != nil {
 		return fmt.Errorf("ConfigMap %s: %w", k.Name, err)
 	}
-	digest := sum(packed)
+	digest := contentSum(packed)
 	if digest == k.last {
 		return nil
 	}

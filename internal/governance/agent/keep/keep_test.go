@@ -51,12 +51,12 @@ func TestKeeper(t *testing.T) {
 		t.Errorf("too much: %v", err)
 	}
 	// A bomb: little that becomes much.
-	z, err := pack(strings.Repeat("x", MaxContent-100))
+	z, err := packContent(strings.Repeat("x", MaxContent-100))
 	if err != nil {
 		t.Fatal(err)
 	}
-	cm.BinaryData[keyContent], cm.Data[keySum] = append(z, z...), sum(append(z, z...))
-	if _, err := unpack(cm, "c1"); err == nil {
+	cm.BinaryData[keyContent], cm.Data[keySum] = append(z, z...), contentSum(append(z, z...))
+	if _, err := unpackContent(cm, "c1"); err == nil {
 		t.Error("more than may be was read")
 	}
 	if err := k.Delete(t.Context()); err != nil {
@@ -68,7 +68,7 @@ func TestKeeper(t *testing.T) {
 }
 
 func FuzzUnpack(f *testing.F) {
-	z, err := pack([]string{"a"})
+	z, err := packContent([]string{"a"})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -76,17 +76,17 @@ func FuzzUnpack(f *testing.F) {
 	f.Add([]byte("x"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		cm := configMap(b)
-		out, err := unpack(cm, "c")
+		out, err := unpackContent(cm, "c")
 		if err == nil && len(out) > MaxContent {
 			t.Errorf("%d bytes", len(out))
 		}
 		cm.Data[keySum] += "0"
-		if _, err := unpack(cm, "c"); err == nil {
+		if _, err := unpackContent(cm, "c"); err == nil {
 			t.Error("a checksum is not checked")
 		}
 	})
 }
 
 func configMap(b []byte) *corev1.ConfigMap {
-	return &corev1.ConfigMap{Data: map[string]string{keyOf: "c", keySum: sum(b)}, BinaryData: map[string][]byte{keyContent: b}}
+	return &corev1.ConfigMap{Data: map[string]string{keyOf: "c", keySum: contentSum(b)}, BinaryData: map[string][]byte{keyContent: b}}
 }

@@ -11,7 +11,7 @@ import (
 // that are trusted, then the components of each demand, then whom trusted images rest
 // on, then the messages. States and counts stay whole.
 func Bound(c v1alpha1.ClusterReportContent) v1alpha1.ClusterReportContent {
-	if size(c) <= MaxReportBytes {
+	if contentSize(c) <= MaxReportBytes {
 		return c
 	}
 	// What is trusted is told before it is cut: whom it rests on, and then how much.
@@ -24,7 +24,7 @@ func Bound(c v1alpha1.ClusterReportContent) v1alpha1.ClusterReportContent {
 				d.TrustedBy[j].First = d.TrustedBy[j].First[:min(most, len(d.TrustedBy[j].First))]
 			}
 		}
-		if size(c) <= MaxReportBytes {
+		if contentSize(c) <= MaxReportBytes {
 			return c
 		}
 	}
@@ -34,7 +34,7 @@ func Bound(c v1alpha1.ClusterReportContent) v1alpha1.ClusterReportContent {
 			d := &c.Demands[i]
 			nameFirst(d, most)
 		}
-		if size(c) <= MaxReportBytes {
+		if contentSize(c) <= MaxReportBytes {
 			return c
 		}
 	}
@@ -47,16 +47,16 @@ func Bound(c v1alpha1.ClusterReportContent) v1alpha1.ClusterReportContent {
 				d.TrustedBy = d.TrustedBy[:last]
 			}
 		}
-		if size(c) <= MaxReportBytes {
+		if contentSize(c) <= MaxReportBytes {
 			return c
 		}
 	}
 	for _, most := range []int{256, 64, 0} {
 		for i := range c.Demands {
 			d := &c.Demands[i]
-			d.Message, d.Reason = clip(d.Message, most), clip(d.Reason, 64)
+			d.Message, d.Reason = truncateText(d.Message, most), truncateText(d.Reason, 64)
 		}
-		if size(c) <= MaxReportBytes {
+		if contentSize(c) <= MaxReportBytes {
 			return c
 		}
 	}
@@ -74,7 +74,7 @@ func nameFirst(d *v1alpha1.DemandReport, most int) {
 	d.Components = d.Components[:min(most, len(d.Components))]
 }
 
-func size(c v1alpha1.ClusterReportContent) int {
+func contentSize(c v1alpha1.ClusterReportContent) int {
 	b, err := json.Marshal(c)
 	if err != nil {
 		return 0 // there is nothing in it that cannot be encoded

@@ -68,7 +68,7 @@ func (ob *Observer) boltseal(d *v1alpha1.DemandReport, s *apply.Standing) {
 	d.Unknown, d.Exempt = max(0, a.Unknown)+max(0, a.Pending), max(0, a.Exempt)
 	trusted := max(0, d.Pods-d.Violations-d.Unknown-d.Exempt)
 	d.Trusted = &trusted
-	judge(d)
+	evaluateState(d)
 	d.TrustedBy, d.TrustedOtherwise = a.TrustedBy, max(0, a.TrustedOtherwise)
 	named := map[seen]bool{}
 	for _, v := range a.First {
@@ -131,13 +131,13 @@ func (ob *Observer) gatekeeper(d *v1alpha1.DemandReport, s *apply.Standing, now 
 		named, _, _ := unstructured.NestedSlice(u.Object, "status", "violations")
 		total = max(total, int64(len(named)))
 		d.Violations = int32(min(total+int64(d.Violations), maxCount))
-		violated(d, u)
+		countViolations(d, u)
 	}
-	judge(d)
+	evaluateState(d)
 }
 
-// violated takes in the violations that a constraint names, by namespace and image.
-func violated(d *v1alpha1.DemandReport, u *unstructured.Unstructured) {
+// countViolations takes in the violations that a constraint names, by namespace and image.
+func countViolations(d *v1alpha1.DemandReport, u *unstructured.Unstructured) {
 	violations, _, _ := unstructured.NestedSlice(u.Object, "status", "violations")
 	at := map[seen]int{}
 	for n, c := range d.Components {

@@ -141,7 +141,7 @@ type Observation struct {
 func (ob *Observer) Observe(ctx context.Context, r *apply.Result) Observation {
 	now := ob.o.Clock()
 	var out Observation
-	if short(r) || now.Sub(ob.looked) >= lookEvery || now.Before(ob.looked) {
+	if namesFewer(r) || now.Sub(ob.looked) >= lookEvery || now.Before(ob.looked) {
 		if now.Sub(ob.looked) < lookEvery && !now.Before(ob.looked) {
 			out.Again = ob.looked.Add(lookEvery)
 		} else {
@@ -174,8 +174,8 @@ func (ob *Observer) Observe(ctx context.Context, r *apply.Result) Observation {
 	return out
 }
 
-// short tells whether statuses name fewer violations than there are.
-func short(r *apply.Result) bool {
+// namesFewer tells whether statuses name fewer violations than there are.
+func namesFewer(r *apply.Result) bool {
 	for i := range r.Standings {
 		if a := auditOf(r.Standings[i].Live); a != nil && (int(a.ViolatingImages) > len(a.First) || a.Unknown > 0 || a.ExemptOtherwise > 0) {
 			return true
@@ -214,12 +214,12 @@ func (ob *Observer) demand(r *apply.Result, s *apply.Standing, now time.Time) v1
 			}
 		}
 	}
-	d.Reason, d.Message = clip(d.Reason, compliance.MaxReason), clip(d.Message, compliance.MaxMessage)
+	d.Reason, d.Message = truncateText(d.Reason, compliance.MaxReason), truncateText(d.Message, compliance.MaxMessage)
 	return d
 }
 
-// judge derives the state of a demand whose counts are known.
-func judge(d *v1alpha1.DemandReport) {
+// evaluateState derives the state of a demand whose counts are known.
+func evaluateState(d *v1alpha1.DemandReport) {
 	switch {
 	case d.Violations > 0:
 		d.State, d.Reason, d.Message = v1alpha1.NonCompliant, compliance.ReasonPodsViolate, fmt.Sprintf("%d Pods run images that are not trusted", d.Violations)
@@ -233,7 +233,7 @@ func judge(d *v1alpha1.DemandReport) {
 // date gives components their times, and keeps the first by namespace and image.
 func (ob *Observer) date(d *v1alpha1.DemandReport, now time.Time) {
 	slices.SortFunc(d.Components, func(a, b v1alpha1.Component) int {
-		return cmp.Or(cmp.Compare(rank(a.State), rank(b.State)), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Image, b.Image), cmp.Compare(a.Reason, b.Reason))
+		return cmp.Or(cmp.Compare(stateRank(a.State), stateRank(b.State)), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Image, b.Image), cmp.Compare(a.Reason, b.Reason))
 	})
 	d.Components = slices.CompactFunc(d.Components, func(a, b v1alpha1.Component) bool {
 		return a.State == b.State && a.Namespace == b.Namespace && a.Image == b.Image && a.Reason == b.Reason
@@ -241,9 +241,9 @@ func (ob *Observer) date(d *v1alpha1.DemandReport, now time.Time) {
 	nameFirst(d, MaxComponents)
 	for i := range d.Components {
 		c := &d.Components[i]
-		c.Namespace, c.Image, c.Pod = clip(c.Namespace, maxNamespace), clip(c.Image, maxImage), clip(c.Pod, maxPod)
-		c.Reason, c.Message = clip(c.Reason, compliance.MaxReason), clip(c.Message, maxComponent)
-		c.Signer = clip(c.Signer, maxSigner)
+		c.Namespace, c.Image, c.Pod = truncateText(c.Namespace, maxNamespace), truncateText(c.Image, maxImage), truncateText(c.Pod, maxPod)
+		c.Reason, c.Message = truncateText(c.Reason, compliance.MaxReason), truncateText(c.Message, maxComponent)
+		c.Signer = truncateText(c.Signer, maxSigner)
 		k := seen{d.Name, c.Namespace, c.Image}
 		m, ok := ob.memory[k]
 		if !ok || m.First.IsZero() || m.First.After(now) {
@@ -260,11 +260,11 @@ func (ob *Observer) date(d *v1alpha1.DemandReport, now time.Time) {
 	}
 }
 
-func rank(s v1alpha1.ComplianceState) int {
+func stateRank(s v1alpha1.ComplianceState) int {
 	return slices.Index([]v1alpha1.ComplianceState{v1alpha1.NonCompliant, v1alpha1.Exempt, v1alpha1.Unknown}, s)
 }
 
-func clip(s string, n int) string {
+func truncateText(s string, n int) string {
 	if len(s) <= n {
 		return s
 	}
@@ -290,7 +290,7 @@ func (ob *Observer) look(ctx context.Context, r *apply.Result) {
 	} else if ctx.Err() == nil {
 		ob.o.Log.Debug("Pods could not be counted", "error", err.Error())
 	}
-	if !short(r) {
+	if !namesFewer(r) {
 		ob.found = nil
 		return
 	}

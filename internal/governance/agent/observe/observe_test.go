@@ -134,7 +134,7 @@ func TestBound(t *testing.T) {
 		c.Demands = append(c.Demands, d)
 	}
 	got := Bound(c)
-	if n := size(got); n > MaxReportBytes || n > 100<<10 {
+	if n := contentSize(got); n > MaxReportBytes || n > 100<<10 {
 		t.Errorf("%d bytes", n)
 	}
 	if len(got.Demands) != 200 || got.Demands[7].Violations != 7 || got.Demands[7].State != v1alpha1.NonCompliant {
@@ -144,8 +144,8 @@ func TestBound(t *testing.T) {
 		t.Error("what was given was changed")
 	}
 	small := v1alpha1.ClusterReportContent{Demands: c.Demands[:1]}
-	if got := Bound(small); len(got.Demands[0].Components) == 0 || size(got) > MaxReportBytes {
-		t.Errorf("%d components, %d bytes", len(got.Demands[0].Components), size(got))
+	if got := Bound(small); len(got.Demands[0].Components) == 0 || contentSize(got) > MaxReportBytes {
+		t.Errorf("%d components, %d bytes", len(got.Demands[0].Components), contentSize(got))
 	}
 }
 

@@ -31,12 +31,12 @@ const (
 // Fleet returns so many clusters, with components images that are not trusted in every
 // eighth of them, two assignments and two exemptions. Two clusters are silent.
 func Fleet(clusters, components int) page.Input {
-	in := page.Input{Now: Now(), Exemptions: exemptions()}
-	in.Assignments = assignments()
+	in := page.Input{Now: Now(), Exemptions: sampleExemptions()}
+	in.Assignments = sampleAssignments()
 	library := definition.BuiltIns()
 	r := resolve.New(resolve.Input{Library: library, Assignments: in.Assignments, Exemptions: in.Exemptions, Clock: Now})
 	for i := range clusters {
-		c := cluster(i)
+		c := sampleCluster(i)
 		bundle := v1alpha1.ClusterBundle{ObjectMeta: metav1.ObjectMeta{Name: c.Name, Generation: 1}, Spec: r.ForCluster(&c).Bundle}
 		status := compliance.Input{Cluster: &c, ID: c.Spec.Scope + "/" + c.Name, Bundle: &bundle, Clock: Now}
 		if i != silentOne {
@@ -50,17 +50,17 @@ func Fleet(clusters, components int) page.Input {
 	for i := range in.Assignments {
 		a := &in.Assignments[i]
 		now := compliance.ForAssignment(a.Name, in.Clusters, nil, nil, Now)
-		before := &v1alpha1.Compliance{Trend: trend(now.Clusters, i)}
+		before := &v1alpha1.Compliance{Trend: sampleTrend(now.Clusters, i)}
 		a.Status.Compliance = compliance.ForAssignment(a.Name, in.Clusters, nil, before, Now)
 	}
 	for _, e := range in.Exemptions {
 		in.Changes = append(in.Changes, page.Change{Name: "end-" + e.Name, Title: "the exemption " + e.Name + " ends", Exemption: e.Name, Assignment: e.Spec.PolicyAssignmentID,
-			Look: func() (whatif.Result, error) { return without(in.Input, in.Exemptions, e.Name, library), nil }})
+			Look: func() (whatif.Result, error) { return withoutExemption(in.Input, in.Exemptions, e.Name, library), nil }})
 	}
 	return in
 }
 
-func without(in overview.Input, all []v1alpha1.PolicyExemption, name string, library resolve.Library) whatif.Result {
+func withoutExemption(in overview.Input, all []v1alpha1.PolicyExemption, name string, library resolve.Library) whatif.Result {
 	before := whatif.State{Library: library, Assignments: in.Assignments, Exemptions: all, At: Now()}
 	after := before
 	after.Exemptions = nil
@@ -72,7 +72,7 @@ func without(in overview.Input, all []v1alpha1.PolicyExemption, name string, lib
 	return whatif.Look(whatif.Input{Before: before, After: after, Clusters: in.Clusters, Reports: in.Reports, Now: Now()})
 }
 
-func assignments() []v1alpha1.PolicyAssignment {
+func sampleAssignments() []v1alpha1.PolicyAssignment {
 	effect := func(e string) map[string]v1alpha1.ParameterValue {
 		out := map[string]v1alpha1.ParameterValue{}
 		v := v1alpha1.ParameterValue{}
@@ -88,7 +88,7 @@ func assignments() []v1alpha1.PolicyAssignment {
 	}
 }
 
-func exemptions() []v1alpha1.PolicyExemption {
+func sampleExemptions() []v1alpha1.PolicyExemption {
 	end := func(d time.Duration) *metav1.Time { t := metav1.NewTime(Now().Add(d)); return &t }
 	return []v1alpha1.PolicyExemption{
 		{ObjectMeta: metav1.ObjectMeta{Name: "legacy-billing"}, Spec: v1alpha1.PolicyExemptionSpec{PolicyAssignmentID: "production-denies", ExemptionCategory: "Waiver", ExpiresOn: end(12 * 24 * time.Hour),
@@ -98,7 +98,7 @@ func exemptions() []v1alpha1.PolicyExemption {
 	}
 }
 
-func cluster(i int) v1alpha1.Cluster {
+func sampleCluster(i int) v1alpha1.Cluster {
 	places := []string{"ams", "fra", "lon", "par", "sin", "nyc", "sfo", "waw"}
 	stage := []string{"/emea/production", "/emea/test"}[i%2]
 	return v1alpha1.Cluster{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("%s%d", places[i%len(places)], i/len(places)+1)}, Spec: v1alpha1.ClusterSpec{Scope: stage, Location: "eu-" + places[i%len(places)]}}
@@ -113,10 +113,10 @@ func reportOf(i, components int, b v1alpha1.ClusterBundle) v1alpha1.ClusterRepor
 		AddOn: v1alpha1.AddOnReport{State: v1alpha1.AddOnInstalled}}}
 	for _, d := range b.Spec.Demands {
 		trusted := int32(pods)
-		r := v1alpha1.DemandReport{Name: d.Name, State: v1alpha1.Compliant, Pods: pods, TrustedBy: signers()}
+		r := v1alpha1.DemandReport{Name: d.Name, State: v1alpha1.Compliant, Pods: pods, TrustedBy: sampleSigners()}
 		if i%8 == 2 {
 			for n := range components {
-				c := component(n)
+				c := sampleComponent(n)
 				if len(d.Exemptions) > 0 && c.Namespace == "billing" && d.Assignment == "production-denies" {
 					c.State = v1alpha1.Exempt
 					r.Exempt += c.Pods
@@ -135,12 +135,12 @@ func reportOf(i, components int, b v1alpha1.ClusterBundle) v1alpha1.ClusterRepor
 	return out
 }
 
-func signers() []integrity.TrustedBy {
+func sampleSigners() []integrity.TrustedBy {
 	return []integrity.TrustedBy{{Signers: []integrity.SigningCertificate{{Subject: "CN=release pipeline,O=Example,C=NL"}}, Images: 18, Pods: 27},
 		{Signers: []integrity.SigningCertificate{{Subject: "CN=base images,O=Example,C=NL"}}, Images: 6, Pods: 9}}
 }
 
-func component(n int) v1alpha1.Component {
+func sampleComponent(n int) v1alpha1.Component {
 	kinds := []struct {
 		namespace, image, message, signer string
 		reason                            boltseal.Cause
@@ -159,8 +159,8 @@ func component(n int) v1alpha1.Component {
 		State: v1alpha1.NonCompliant, Reason: string(k.reason), Message: k.message, Signer: k.signer, FirstSeen: first, LastSeen: metav1.NewTime(Now())}
 }
 
-// trend is of sixty days, in which most came to sign.
-func trend(clusters int32, assignment int) (out []v1alpha1.TrendPoint) {
+// sampleTrend is of sixty days, in which most came to sign.
+func sampleTrend(clusters int32, assignment int) (out []v1alpha1.TrendPoint) {
 	for day := range int32(60) {
 		not := min(clusters, max(clusters/8+1, clusters*(50-day)/60+day%3))
 		unknown := min(clusters-not, day%7/5*2+1)
