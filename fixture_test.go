@@ -3,7 +3,7 @@ package boltseal_test
 import (
 	"testing"
 
-	"github.com/boltseal/boltseal/internal/testhouse"
+	"github.com/boltseal/boltseal/internal/test/testhouse"
 )
 
 const repo = testhouse.Repo

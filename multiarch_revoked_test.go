@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/test/testca"
 	"github.com/boltseal/boltseal/notation"
 	"github.com/boltseal/boltseal/trust"
 )

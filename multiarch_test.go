@@ -12,10 +12,10 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/testca"
-	"github.com/boltseal/boltseal/internal/testhouse"
-	"github.com/boltseal/boltseal/internal/testregistry"
-	"github.com/boltseal/boltseal/internal/testwait"
+	"github.com/boltseal/boltseal/internal/test/testca"
+	"github.com/boltseal/boltseal/internal/test/testhouse"
+	"github.com/boltseal/boltseal/internal/test/testregistry"
+	"github.com/boltseal/boltseal/internal/test/testwait"
 	"github.com/boltseal/boltseal/policy"
 )
 

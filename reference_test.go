@@ -8,7 +8,7 @@ import (
 	"github.com/distribution/reference"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/weight"
+	"github.com/boltseal/boltseal/internal/test/weight"
 )
 
 const someDigest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"

@@ -17,7 +17,7 @@ import (
 
 	admissionv1 "k8s.io/api/admission/v1"
 
-	"github.com/boltseal/boltseal/internal/tlsfiles"
+	"github.com/boltseal/boltseal/internal/serve/tlsfiles"
 )
 
 // serveBare is the floor: a net/http handler that decodes the request and answers the

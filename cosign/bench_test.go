@@ -4,7 +4,7 @@ import (
 	"testing"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/testsigstore"
+	"github.com/boltseal/boltseal/internal/test/testsigstore"
 )
 
 // BenchmarkVerify is one verification of a signature that was never seen, with the

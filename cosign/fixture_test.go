@@ -14,7 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/testsigstore"
+	"github.com/boltseal/boltseal/internal/test/testsigstore"
 )
 
 // noon is the time of all tests.

@@ -5,8 +5,8 @@ import (
 	"testing"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/testsigstore"
-	"github.com/boltseal/boltseal/internal/weight"
+	"github.com/boltseal/boltseal/internal/test/testsigstore"
+	"github.com/boltseal/boltseal/internal/test/weight"
 )
 
 // FuzzBundle: no bundle that nobody we trust has signed is verified, and judging one

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 	cryptobyte_asn1 "golang.org/x/crypto/cryptobyte/asn1"
 
-	"github.com/boltseal/boltseal/internal/nearest"
+	"github.com/boltseal/boltseal/internal/base/nearest"
 )
 
 // Limits on what one trust policy names.

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/testsigstore"
+	"github.com/boltseal/boltseal/internal/test/testsigstore"
 )
 
 // TestExpressionsMatchTheWhole: an expression that fits a part does not match

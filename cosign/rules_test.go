@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/testca"
-	"github.com/boltseal/boltseal/internal/testsigstore"
+	"github.com/boltseal/boltseal/internal/test/testca"
+	"github.com/boltseal/boltseal/internal/test/testsigstore"
 )
 
 // TestLogEntryOfSomethingElse: an entry counts only where its signature, its signer and

@@ -15,7 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/testsigstore"
+	"github.com/boltseal/boltseal/internal/test/testsigstore"
 )
 
 // TestFormsOfASignature: every form, with every log, by a certificate and by a key.

@@ -18,7 +18,7 @@ import (
 	"github.com/notaryproject/notation-core-go/revocation/crl"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/test/testca"
 	"github.com/boltseal/boltseal/trust"
 )
 

@@ -7,7 +7,7 @@ import (
 	"github.com/notaryproject/notation-go/verifier"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/test/testca"
 	"github.com/boltseal/boltseal/trust"
 )
 

@@ -14,7 +14,7 @@ import (
 	"slices"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/lru"
+	"github.com/boltseal/boltseal/internal/base/lru"
 	"github.com/boltseal/boltseal/notation/internal/envelope"
 )
 

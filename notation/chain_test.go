@@ -15,7 +15,7 @@ import (
 	nx509 "github.com/notaryproject/notation-core-go/x509"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/test/testca"
 	"github.com/boltseal/boltseal/trust"
 )
 

@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/test/testca"
 	"github.com/boltseal/boltseal/trust"
 )
 

@@ -18,8 +18,8 @@ import (
 	"golang.org/x/crypto/ocsp"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/testca"
-	"github.com/boltseal/boltseal/internal/weight"
+	"github.com/boltseal/boltseal/internal/test/testca"
+	"github.com/boltseal/boltseal/internal/test/weight"
 	"github.com/boltseal/boltseal/trust"
 )
 

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/boltseal/boltseal/internal/nearest"
+	"github.com/boltseal/boltseal/internal/base/nearest"
 	"github.com/boltseal/boltseal/notation/internal/dn"
 )
 

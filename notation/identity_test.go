@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/boltseal/boltseal/internal/testca"
-	"github.com/boltseal/boltseal/internal/weight"
+	"github.com/boltseal/boltseal/internal/test/testca"
+	"github.com/boltseal/boltseal/internal/test/weight"
 	"github.com/boltseal/boltseal/notation/internal/dn"
 )
 

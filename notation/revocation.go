@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/lru"
+	"github.com/boltseal/boltseal/internal/base/lru"
 )
 
 // Defaults of RevocationOptions (trust-store-trust-policy.md, "Revocation

@@ -11,7 +11,7 @@ import (
 	"github.com/notaryproject/tspclient-go"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/test/testca"
 	"github.com/boltseal/boltseal/trust"
 )
 

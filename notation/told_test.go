@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/test/testca"
 )
 
 // TestPluginsAreNamed: a signature that asks for a plugin is rejected with the

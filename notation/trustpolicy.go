@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/nearest"
+	"github.com/boltseal/boltseal/internal/base/nearest"
 	"github.com/boltseal/boltseal/trust"
 )
 

@@ -13,7 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/nearest"
+	"github.com/boltseal/boltseal/internal/base/nearest"
 	"github.com/boltseal/boltseal/notation/internal/dn"
 	"github.com/boltseal/boltseal/notation/internal/envelope"
 	"github.com/boltseal/boltseal/trust"

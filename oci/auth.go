@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/lru"
+	"github.com/boltseal/boltseal/internal/base/lru"
 )
 
 // Lifetimes of tokens (distribution token specification: 60 s where the server

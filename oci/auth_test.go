@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/testregistry"
-	"github.com/boltseal/boltseal/internal/testwait"
+	"github.com/boltseal/boltseal/internal/test/testregistry"
+	"github.com/boltseal/boltseal/internal/test/testwait"
 	"github.com/boltseal/boltseal/oci"
 )
 

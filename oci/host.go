@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/fair"
+	"github.com/boltseal/boltseal/internal/base/fair"
 )
 
 // host is what is known of one registry.

@@ -16,7 +16,7 @@ import (
 	"oras.land/oras-go/v2/content/oci"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/test/testca"
 	ours "github.com/boltseal/boltseal/oci"
 )
 

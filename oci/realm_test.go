@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/testregistry"
+	"github.com/boltseal/boltseal/internal/test/testregistry"
 	"github.com/boltseal/boltseal/oci"
 )
 

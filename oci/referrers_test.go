@@ -14,7 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/testregistry"
+	"github.com/boltseal/boltseal/internal/test/testregistry"
 	"github.com/boltseal/boltseal/oci"
 )
 

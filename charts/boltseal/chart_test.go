@@ -34,7 +34,7 @@ func TestGeneratedFilesAreUpToDate(t *testing.T) {
 	generate(t, "crd:crdVersions=v1", "paths=./api/...", "output:crd:dir="+dir)
 	run(t, "-C", "tools", "run", "./unwrap", dir)
 	editors := t.TempDir()
-	run(t, "run", "./internal/schemas/generate", ".", dir, editors)
+	run(t, "run", "./internal/compile/schemas/generate", ".", dir, editors)
 	want, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
 	if err != nil || len(want) == 0 {
 		t.Fatal(len(want), err)

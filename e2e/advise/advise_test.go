@@ -17,7 +17,7 @@ import (
 	"github.com/boltseal/boltseal/e2e/await"
 	"github.com/boltseal/boltseal/e2e/kit"
 	"github.com/boltseal/boltseal/e2e/product"
-	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/test/testca"
 )
 
 const (

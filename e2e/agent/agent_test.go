@@ -17,7 +17,7 @@ import (
 	"github.com/boltseal/boltseal/internal/governance/agent"
 	"github.com/boltseal/boltseal/internal/governance/hub"
 	"github.com/boltseal/boltseal/internal/governance/render"
-	"github.com/boltseal/boltseal/internal/testwait"
+	"github.com/boltseal/boltseal/internal/test/testwait"
 )
 
 // bundle is one demand of one cluster.

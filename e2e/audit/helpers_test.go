@@ -24,7 +24,7 @@ import (
 
 	"github.com/boltseal/boltseal/api/integrity/v1alpha1"
 	"github.com/boltseal/boltseal/e2e/await"
-	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/test/testca"
 )
 
 func need(t testing.TB, err error) {

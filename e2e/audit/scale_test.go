@@ -29,7 +29,7 @@ import (
 	"github.com/boltseal/boltseal/e2e/await"
 	"github.com/boltseal/boltseal/e2e/process"
 	"github.com/boltseal/boltseal/e2e/product"
-	"github.com/boltseal/boltseal/internal/testregistry"
+	"github.com/boltseal/boltseal/internal/test/testregistry"
 )
 
 // scale is how much runs.

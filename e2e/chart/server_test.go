@@ -26,8 +26,8 @@ import (
 	"github.com/boltseal/boltseal/e2e/kit"
 	"github.com/boltseal/boltseal/e2e/product"
 	"github.com/boltseal/boltseal/e2e/render"
-	"github.com/boltseal/boltseal/internal/testca"
-	"github.com/boltseal/boltseal/internal/testregistry"
+	"github.com/boltseal/boltseal/internal/test/testca"
+	"github.com/boltseal/boltseal/internal/test/testregistry"
 )
 
 // serverValues have the program do all that it can: be a webhook and Gatekeeper's provider, audit, and read keys.

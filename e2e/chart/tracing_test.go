@@ -7,8 +7,8 @@ import (
 	"testing"
 
 	"github.com/boltseal/boltseal/e2e/render"
-	"github.com/boltseal/boltseal/internal/testotlp"
-	"github.com/boltseal/boltseal/internal/testwait"
+	"github.com/boltseal/boltseal/internal/test/testotlp"
+	"github.com/boltseal/boltseal/internal/test/testwait"
 )
 
 // tracingNamespace is where the chart is installed once more, with a collector.

@@ -21,8 +21,8 @@ import (
 
 	"github.com/boltseal/boltseal/api/integrity/v1alpha1"
 	"github.com/boltseal/boltseal/e2e/await"
-	"github.com/boltseal/boltseal/internal/testca"
-	"github.com/boltseal/boltseal/internal/testwait"
+	"github.com/boltseal/boltseal/internal/test/testca"
+	"github.com/boltseal/boltseal/internal/test/testwait"
 )
 
 func need(t testing.TB, err error) {

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/boltseal/boltseal/e2e/product"
-	"github.com/boltseal/boltseal/internal/testregistry"
+	"github.com/boltseal/boltseal/internal/test/testregistry"
 )
 
 // TestAuditListsWhatRuns shows that the audit judges a Pod by the digest that runs.

@@ -25,7 +25,7 @@ import (
 	"github.com/boltseal/boltseal/e2e/helm"
 	"github.com/boltseal/boltseal/e2e/product"
 	"github.com/boltseal/boltseal/e2e/render"
-	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/test/testca"
 )
 
 // values are sooner than the chart's; all else is as it stands.

@@ -15,7 +15,7 @@ import (
 	"github.com/boltseal/boltseal/e2e/kit"
 	"github.com/boltseal/boltseal/e2e/machine"
 	"github.com/boltseal/boltseal/e2e/product"
-	"github.com/boltseal/boltseal/internal/testregistry"
+	"github.com/boltseal/boltseal/internal/test/testregistry"
 )
 
 const (

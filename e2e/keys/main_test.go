@@ -26,7 +26,7 @@ import (
 	"github.com/boltseal/boltseal/e2e/await"
 	"github.com/boltseal/boltseal/e2e/kit"
 	"github.com/boltseal/boltseal/e2e/product"
-	"github.com/boltseal/boltseal/internal/testcloud"
+	"github.com/boltseal/boltseal/internal/test/testcloud"
 )
 
 const (

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/boltseal/boltseal/internal/testhouse"
+	"github.com/boltseal/boltseal/internal/test/testhouse"
 )
 
 func node(name, arch string) string {

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/boltseal/boltseal/internal/testhouse"
-	"github.com/boltseal/boltseal/internal/testregistry"
+	"github.com/boltseal/boltseal/internal/test/testhouse"
+	"github.com/boltseal/boltseal/internal/test/testregistry"
 )
 
 const password = "a-password-that-nobody-repeats"

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/boltseal/boltseal/internal/testca"
-	"github.com/boltseal/boltseal/internal/testcloud"
+	"github.com/boltseal/boltseal/internal/test/testca"
+	"github.com/boltseal/boltseal/internal/test/testcloud"
 )
 
 // rotations is how many are made; $BOLTSEAL_ROTATIONS says another number.

@@ -21,7 +21,7 @@ import (
 	"github.com/boltseal/boltseal/e2e/kit"
 	"github.com/boltseal/boltseal/e2e/product"
 	"github.com/boltseal/boltseal/internal/demo"
-	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/test/testca"
 )
 
 var cluster *kit.Cluster

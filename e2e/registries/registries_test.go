@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/testhouse"
+	"github.com/boltseal/boltseal/internal/test/testhouse"
 	"github.com/boltseal/boltseal/oci"
 )
 

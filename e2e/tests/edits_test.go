@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/boltseal/boltseal/internal/testca"
-	"github.com/boltseal/boltseal/internal/testhouse"
+	"github.com/boltseal/boltseal/internal/test/testca"
+	"github.com/boltseal/boltseal/internal/test/testhouse"
 )
 
 // providerOf is a KeyManagementProvider with the roots of several chains.

@@ -18,7 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/boltseal/boltseal/e2e/await"
-	"github.com/boltseal/boltseal/internal/testhouse"
+	"github.com/boltseal/boltseal/internal/test/testhouse"
 )
 
 // another starts a replica, and stops it with the test.

@@ -18,8 +18,8 @@ import (
 	"github.com/boltseal/boltseal/e2e/await"
 	"github.com/boltseal/boltseal/e2e/kit"
 	"github.com/boltseal/boltseal/e2e/product"
-	"github.com/boltseal/boltseal/internal/testhouse"
-	"github.com/boltseal/boltseal/internal/testotlp"
+	"github.com/boltseal/boltseal/internal/test/testhouse"
+	"github.com/boltseal/boltseal/internal/test/testotlp"
 )
 
 var (

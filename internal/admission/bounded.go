@@ -6,7 +6,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
-	"github.com/boltseal/boltseal/internal/integrity"
+	"github.com/boltseal/boltseal/internal/admission/integrity"
 )
 
 // limitError is a list or a map that is longer than it may be.

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/boltseal/boltseal/internal/admission"
-	"github.com/boltseal/boltseal/internal/weight"
+	"github.com/boltseal/boltseal/internal/test/weight"
 )
 
 func TestDecodeChange(t *testing.T) {

@@ -18,8 +18,8 @@ import (
 	kjson "sigs.k8s.io/json"
 
 	"github.com/boltseal/boltseal/internal/admission"
-	"github.com/boltseal/boltseal/internal/integrity"
-	"github.com/boltseal/boltseal/internal/weight"
+	"github.com/boltseal/boltseal/internal/admission/integrity"
+	"github.com/boltseal/boltseal/internal/test/weight"
 )
 
 // typed reads the pod spec of an object as the API server reads it: by

@@ -9,7 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
-	"github.com/boltseal/boltseal/internal/weight"
+	"github.com/boltseal/boltseal/internal/test/weight"
 )
 
 func TestFrontUID(t *testing.T) {

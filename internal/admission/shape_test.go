@@ -11,8 +11,8 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/boltseal/boltseal/internal/admission"
-	"github.com/boltseal/boltseal/internal/integrity"
-	"github.com/boltseal/boltseal/internal/weight"
+	"github.com/boltseal/boltseal/internal/admission/integrity"
+	"github.com/boltseal/boltseal/internal/test/weight"
 )
 
 // others reads all kinds of others.

@@ -117,7 +117,7 @@ func either(fs ...func(string) bool) func(string) bool {
 func not(f func(string) bool) func(string) bool { return func(s string) bool { return !f(s) } }
 
 // utilities are leaves that anybody may use.
-var utilities = ours("internal/lru", "internal/nearest", "internal/fair")
+var utilities = ours("internal/base/lru", "internal/base/nearest", "internal/base/fair")
 
 func besides(f, but func(string) bool) func(string) bool {
 	return func(s string) bool { return f(s) && !but(s) }
@@ -142,9 +142,9 @@ var rules = []rule{
 		never: func(imp string) bool { return under(imp, module) && !under(imp, module+"/api") }},
 	{why: "the public library does not depend on the cluster's side",
 		from: in("notation", "cosign", "trust", "oci"), never: either(theirs("k8s.io", "sigs.k8s.io", "github.com/spf13/cobra"), ours("api"), besides(ours("internal"), utilities))},
-	{why: "controller and admission meet at the snapshot only", from: in("internal/controller"), never: ours("internal/admission", "internal/externaldata")},
-	{why: "controller and admission meet at the snapshot only", from: in("internal/admission", "internal/externaldata"), never: ours("internal/controller")},
-	{why: "wire formats know no HTTP", from: in("internal/admission", "internal/externaldata", "internal/integrity"), never: theirs("net/http")},
+	{why: "controller and admission meet at the snapshot only", from: in("internal/controller"), never: ours("internal/admission", "internal/answer/externaldata")},
+	{why: "controller and admission meet at the snapshot only", from: in("internal/admission", "internal/answer/externaldata"), never: ours("internal/controller")},
+	{why: "wire formats know no HTTP", from: in("internal/admission", "internal/answer/externaldata", "internal/admission/integrity"), never: theirs("net/http")},
 	{why: "cloud SDKs live in the rooms of clouds",
 		from: not(in("internal/cloud")), never: clouds},
 	{why: "what all clouds need does not know any of them", from: in("internal/keys", "internal/credential"), never: ours("internal/cloud")},
@@ -154,11 +154,11 @@ var rules = []rule{
 	{why: "clouds do not know each other", from: in("internal/cloud/alibaba"), never: ours("internal/cloud/aws", "internal/cloud/azure", "internal/cloud/gcp", "internal/cloud/vault")},
 	{why: "clouds do not know each other", from: in("internal/cloud/vault"), never: ours("internal/cloud/aws", "internal/cloud/azure", "internal/cloud/gcp", "internal/cloud/alibaba")},
 	{why: "what signs for tests must not be linked into what verifies",
-		from: not(in("internal/testca", "internal/testsigstore", "internal/testregistry", "internal/testhouse", "internal/demo", "bench")), never: ours("internal/testca", "internal/testsigstore", "internal/testregistry")},
+		from: not(in("internal/test/testca", "internal/test/testsigstore", "internal/test/testregistry", "internal/test/testhouse", "internal/demo", "bench")), never: ours("internal/test/testca", "internal/test/testsigstore", "internal/test/testregistry")},
 	{why: "OpenTelemetry's SDK is wired in one place: nobody who uses the library gets it",
-		from: not(in("internal/tracing", "internal/testotlp")), never: theirs("go.opentelemetry.io")},
-	{why: "the collector of tests is for tests", from: not(in("internal/testotlp")), never: ours("internal/testotlp")},
-	{why: "the fakes of clouds are for tests", from: not(in("internal/testcloud")), never: ours("internal/testcloud")},
+		from: not(in("internal/tracing", "internal/test/testotlp")), never: theirs("go.opentelemetry.io")},
+	{why: "the collector of tests is for tests", from: not(in("internal/test/testotlp")), never: ours("internal/test/testotlp")},
+	{why: "the fakes of clouds are for tests", from: not(in("internal/test/testcloud")), never: ours("internal/test/testcloud")},
 	{why: "a template finds methods while the program runs, so that the linker keeps all of them",
 		from: func(string) bool { return true }, never: theirs("html/template", "text/template")},
 	{why: "pages are pure: data in, HTML out",
@@ -167,7 +167,7 @@ var rules = []rule{
 	{why: "what families of commands share knows none of them", from: in("internal/cli/frame", "internal/cli/input"),
 		never: ours("internal/cli/verify", "internal/cli/serve", "internal/cli/govern")},
 	{why: "the frame has no cluster: what is read of one is input", from: in("internal/cli/frame"),
-		never: either(theirs("k8s.io", "sigs.k8s.io/controller-runtime"), ours("internal/cli/input", "internal/service", "internal/controller"))},
+		never: either(theirs("k8s.io", "sigs.k8s.io/controller-runtime"), ours("internal/cli/input", "internal/serve/service", "internal/controller"))},
 	{why: "families of commands do not know each other", from: in("internal/cli/verify"), never: ours("internal/cli/serve", "internal/cli/govern")},
 	{why: "families of commands do not know each other", from: in("internal/cli/serve"), never: ours("internal/cli/verify", "internal/cli/govern")},
 	{why: "families of commands do not know each other", from: in("internal/cli/govern"), never: ours("internal/cli/verify", "internal/cli/serve")},
@@ -199,9 +199,9 @@ func TestRulesBite(t *testing.T) {
 	for _, r := range rules {
 		seen := false
 		for _, imp := range []string{
-			"net/http", "k8s.io/api", module + "/oci", module + "/internal/cli", module + "/internal/cli/serve", module + "/internal/cli/verify", module + "/internal/cli/govern", module + "/internal/governance", module + "/internal/testca", module + "/cosign", module + "/notation",
-			module + "/internal/admission", module + "/internal/controller", "github.com/Azure/azure-sdk-for-go/sdk/azidentity", module + "/trust", module + "/internal/testcloud", "html/template",
-			"go.opentelemetry.io/otel", module + "/internal/testotlp", module + "/internal/cloud/aws", module + "/internal/cloud/vault",
+			"net/http", "k8s.io/api", module + "/oci", module + "/internal/cli", module + "/internal/cli/serve", module + "/internal/cli/verify", module + "/internal/cli/govern", module + "/internal/governance", module + "/internal/test/testca", module + "/cosign", module + "/notation",
+			module + "/internal/admission", module + "/internal/controller", "github.com/Azure/azure-sdk-for-go/sdk/azidentity", module + "/trust", module + "/internal/test/testcloud", "html/template",
+			"go.opentelemetry.io/otel", module + "/internal/test/testotlp", module + "/internal/cloud/aws", module + "/internal/cloud/vault",
 		} {
 			seen = seen || r.never(imp)
 		}

@@ -21,21 +21,21 @@ var noCost = map[string]string{
 	"internal/cloud/aws/ecr.FuzzToken":                              "a part of an answer, whose whole is in FuzzAnswer",
 	"internal/cloud/azure/keyvault.FuzzSecret":                      "a part of an answer, whose whole is in FuzzAnswer",
 	"internal/cloud/azure/keyvault.FuzzWebKey":                      "a part of an answer, whose whole is in FuzzAnswer",
-	"internal/compile.FuzzCompile":                                  "documents are read under FuzzDecode of internal/strict; that engines cost in proportion is TestManyResourcesCostTheirNumber",
+	"internal/compile.FuzzCompile":                                  "documents are read under FuzzDecode of internal/base/strict; that engines cost in proportion is TestManyResourcesCostTheirNumber",
 	"internal/credential/endpoints.FuzzMatch":                       "a pattern of an operator's, and a host that was read already",
 	"internal/governance/agent/addon.FuzzExpand":                    "files of Boltseal's own",
 	"internal/governance/agent/keep.FuzzUnpack":                     "what the agent packed itself, with its checksum; what is unpacked has a limit",
 	"internal/governance/page.FuzzEscapedTextIsWhatATemplateWrites": "texts of reports, which are read whole under FuzzReport of internal/governance/hub",
-	"internal/integrity.FuzzExcludes":                               "a pattern, and an image that was read under FuzzParseReference",
-	"internal/integrity.FuzzJudge":                                  "images that were read already, at most 1,000",
+	"internal/admission/integrity.FuzzExcludes":                     "a pattern, and an image that was read under FuzzParseReference",
+	"internal/admission/integrity.FuzzJudge":                        "images that were read already, at most 1,000",
 	"internal/keys.FuzzClean":                                       "it makes texts shorter",
-	"internal/migrate.FuzzCheck":                                    "documents are read under FuzzDecode of internal/strict, by a person's command",
-	"internal/nearest.FuzzWord":                                     "a name that somebody wrote, cut to a length before it is compared",
-	"internal/plain.FuzzJSON":                                       "it makes nothing",
-	"internal/strict.FuzzLikeKubectl":                               "the same reading as in FuzzDecode",
-	"internal/tracecontext.FuzzParse":                               "it allows no allocation at all, by a measure of its own",
+	"internal/migrate.FuzzCheck":                                    "documents are read under FuzzDecode of internal/base/strict, by a person's command",
+	"internal/base/nearest.FuzzWord":                                "a name that somebody wrote, cut to a length before it is compared",
+	"internal/base/plain.FuzzJSON":                                  "it makes nothing",
+	"internal/base/strict.FuzzLikeKubectl":                          "the same reading as in FuzzDecode",
+	"internal/tracing/tracecontext.FuzzParse":                       "it allows no allocation at all, by a measure of its own",
 	"notation.FuzzScope":                                            "a part of a CRL, which is read whole under FuzzSignedByOne",
-	"notation.FuzzTrustPolicy":                                      "a document of an operator's, which is read under FuzzDecode of internal/strict",
+	"notation.FuzzTrustPolicy":                                      "a document of an operator's, which is read under FuzzDecode of internal/base/strict",
 	"notation/internal/dn.FuzzInstead":                              "a part of a name, which is read under FuzzParseDN",
 	"notation/internal/envelope.FuzzCOSE":                           "it is one line: the cost is in fuzz, which it calls",
 	"notation/internal/envelope.FuzzJWS":                            "it is one line: the cost is in fuzz, which it calls",
@@ -70,7 +70,7 @@ func TestFuzzTargetsHaveACost(t *testing.T) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(targets)) {
 		if !targets[name] && noCost[name] == "" {
-			t.Errorf("%s holds no cost against its input: measure it by internal/weight, or say in noCost why not", name)
+			t.Errorf("%s holds no cost against its input: measure it by internal/test/weight, or say in noCost why not", name)
 		}
 	}
 	for name := range noCost {

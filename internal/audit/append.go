@@ -8,7 +8,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
-	"github.com/boltseal/boltseal/internal/plain"
+	"github.com/boltseal/boltseal/internal/base/plain"
 )
 
 // Limits on one line: a caller must not be able to ask so much that its decision

@@ -11,8 +11,8 @@ import (
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/audit"
-	"github.com/boltseal/boltseal/internal/testhouse"
-	"github.com/boltseal/boltseal/internal/testregistry"
+	"github.com/boltseal/boltseal/internal/test/testhouse"
+	"github.com/boltseal/boltseal/internal/test/testregistry"
 	"github.com/boltseal/boltseal/policy"
 )
 

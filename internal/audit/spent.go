@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/timing"
+	"github.com/boltseal/boltseal/internal/tracing/timing"
 )
 
 // minSpent is the shortest time that a line tells of: what is not there took less.

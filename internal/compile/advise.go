@@ -9,8 +9,8 @@ import (
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/api/config/v1beta1"
 	"github.com/boltseal/boltseal/api/integrity/v1alpha1"
+	"github.com/boltseal/boltseal/internal/base/strict"
 	"github.com/boltseal/boltseal/internal/keys"
-	"github.com/boltseal/boltseal/internal/strict"
 	"github.com/boltseal/boltseal/trust"
 )
 

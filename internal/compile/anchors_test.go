@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/boltseal/boltseal/internal/compile"
-	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/test/testca"
 )
 
 // TestChainsWithTheSignersOwnCertificate: wherever a chain comes from, its CAs are

@@ -10,7 +10,7 @@ import (
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/compile"
 	"github.com/boltseal/boltseal/internal/keys"
-	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/test/testca"
 )
 
 // TestCacheChangesNothingOfWhatIsFetched: after any rotation at any source, what is

@@ -8,7 +8,7 @@ import (
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/compile"
-	"github.com/boltseal/boltseal/internal/testregistry"
+	"github.com/boltseal/boltseal/internal/test/testregistry"
 )
 
 // TestCacheChangesNothing edits at random, and holds what is compiled with

@@ -6,9 +6,9 @@ import (
 	"strings"
 
 	"github.com/boltseal/boltseal/api/config/v1beta1"
+	"github.com/boltseal/boltseal/internal/base/nearest"
+	"github.com/boltseal/boltseal/internal/base/strict"
 	"github.com/boltseal/boltseal/internal/keys"
-	"github.com/boltseal/boltseal/internal/nearest"
-	"github.com/boltseal/boltseal/internal/strict"
 )
 
 // keyring holds the certificates of all providers.

@@ -7,10 +7,10 @@ import (
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/api/config/v1beta1"
+	"github.com/boltseal/boltseal/internal/base/strict"
 	"github.com/boltseal/boltseal/internal/credential"
 	"github.com/boltseal/boltseal/internal/credential/kube"
 	"github.com/boltseal/boltseal/internal/keys"
-	"github.com/boltseal/boltseal/internal/strict"
 	"github.com/boltseal/boltseal/notation"
 	"github.com/boltseal/boltseal/oci"
 	"github.com/boltseal/boltseal/policy"

@@ -8,7 +8,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/test/testca"
 )
 
 func platform(arch string) *ocispec.Platform {

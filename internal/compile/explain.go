@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"github.com/boltseal/boltseal/api/config/v1beta1"
-	"github.com/boltseal/boltseal/internal/strict"
+	"github.com/boltseal/boltseal/internal/base/strict"
 	"github.com/boltseal/boltseal/notation"
 )
 

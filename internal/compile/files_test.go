@@ -17,8 +17,8 @@ import (
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/compile"
-	"github.com/boltseal/boltseal/internal/testca"
-	"github.com/boltseal/boltseal/internal/testregistry"
+	"github.com/boltseal/boltseal/internal/test/testca"
+	"github.com/boltseal/boltseal/internal/test/testregistry"
 )
 
 func put(t testing.TB, file string, content []byte) {

@@ -8,8 +8,8 @@ import (
 	"testing"
 
 	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/base/strict"
 	"github.com/boltseal/boltseal/internal/compile"
-	"github.com/boltseal/boltseal/internal/strict"
 )
 
 // FuzzCompile: a text becomes engines or problems, the same ones each time.

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/boltseal/boltseal/api/config/v1beta1"
+	"github.com/boltseal/boltseal/internal/base/nearest"
+	"github.com/boltseal/boltseal/internal/base/strict"
 	awskms "github.com/boltseal/boltseal/internal/cloud/aws/kms"
 	"github.com/boltseal/boltseal/internal/cloud/azure/keyvault"
 	gcpkms "github.com/boltseal/boltseal/internal/cloud/gcp/kms"
@@ -18,8 +20,6 @@ import (
 	"github.com/boltseal/boltseal/internal/keys"
 	"github.com/boltseal/boltseal/internal/keys/file"
 	"github.com/boltseal/boltseal/internal/keys/kube"
-	"github.com/boltseal/boltseal/internal/nearest"
-	"github.com/boltseal/boltseal/internal/strict"
 	"github.com/boltseal/boltseal/trust"
 )
 

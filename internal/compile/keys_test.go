@@ -10,8 +10,8 @@ import (
 	"github.com/boltseal/boltseal/internal/cloud/azure/keyvault"
 	"github.com/boltseal/boltseal/internal/compile"
 	"github.com/boltseal/boltseal/internal/keys"
-	"github.com/boltseal/boltseal/internal/testca"
-	"github.com/boltseal/boltseal/internal/testregistry"
+	"github.com/boltseal/boltseal/internal/test/testca"
+	"github.com/boltseal/boltseal/internal/test/testregistry"
 )
 
 // fetchedDoc is a provider of a type; a namespaced one where its name has a slash.

@@ -11,8 +11,8 @@ import (
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/cloud/azure/keyvault"
 	"github.com/boltseal/boltseal/internal/keys"
-	"github.com/boltseal/boltseal/internal/testcloud"
-	"github.com/boltseal/boltseal/internal/testregistry"
+	"github.com/boltseal/boltseal/internal/test/testcloud"
+	"github.com/boltseal/boltseal/internal/test/testregistry"
 )
 
 // BenchmarkWhileProvidersRefresh verifies an image again and again, in turns while

@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"github.com/boltseal/boltseal/api/config/v1beta1"
-	"github.com/boltseal/boltseal/internal/strict"
+	"github.com/boltseal/boltseal/internal/base/strict"
 )
 
 // olderVersion is that of Ratify before v1beta1, whose specs are the same but for the

@@ -12,11 +12,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/answer/memo"
 	"github.com/boltseal/boltseal/internal/compile"
 	keyskube "github.com/boltseal/boltseal/internal/keys/kube"
-	"github.com/boltseal/boltseal/internal/memo"
-	"github.com/boltseal/boltseal/internal/testca"
-	"github.com/boltseal/boltseal/internal/testregistry"
+	"github.com/boltseal/boltseal/internal/test/testca"
+	"github.com/boltseal/boltseal/internal/test/testregistry"
 )
 
 func pull(namespace, name, host, user, password string) client.Object {

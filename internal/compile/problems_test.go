@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/boltseal/boltseal/internal/strict"
-	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/base/strict"
+	"github.com/boltseal/boltseal/internal/test/testca"
 )
 
 // TestMessages: each mistake has its own message, with its place and its

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/boltseal/boltseal/internal/compile"
-	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/test/testca"
 )
 
 // TestSnippetsOfRegistriesPage: what docs/registries.md tells to write is taken, and

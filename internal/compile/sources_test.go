@@ -18,9 +18,9 @@ import (
 
 	"github.com/boltseal/boltseal/internal/keys"
 	keyskube "github.com/boltseal/boltseal/internal/keys/kube"
-	"github.com/boltseal/boltseal/internal/testca"
-	"github.com/boltseal/boltseal/internal/testcloud"
-	"github.com/boltseal/boltseal/internal/testregistry"
+	"github.com/boltseal/boltseal/internal/test/testca"
+	"github.com/boltseal/boltseal/internal/test/testcloud"
+	"github.com/boltseal/boltseal/internal/test/testregistry"
 )
 
 const (

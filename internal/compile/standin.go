@@ -8,7 +8,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/strict"
+	"github.com/boltseal/boltseal/internal/base/strict"
 )
 
 // maxTold bounds what a verdict tells of a broken resource; its status has it all.

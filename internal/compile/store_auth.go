@@ -8,16 +8,16 @@ import (
 	"strings"
 
 	"github.com/boltseal/boltseal/api/config/v1beta1"
+	"github.com/boltseal/boltseal/internal/base/strict"
 	"github.com/boltseal/boltseal/internal/cloud/alibaba"
 	"github.com/boltseal/boltseal/internal/cloud/aws"
 	"github.com/boltseal/boltseal/internal/cloud/aws/ecr"
 	"github.com/boltseal/boltseal/internal/cloud/azure/acr"
 	"github.com/boltseal/boltseal/internal/cloud/gcp/artifactregistry"
 	"github.com/boltseal/boltseal/internal/credential"
+	"github.com/boltseal/boltseal/internal/credential/disclosure"
 	"github.com/boltseal/boltseal/internal/credential/kube"
-	"github.com/boltseal/boltseal/internal/disclosure"
 	"github.com/boltseal/boltseal/internal/keys"
-	"github.com/boltseal/boltseal/internal/strict"
 	"github.com/boltseal/boltseal/oci"
 )
 

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/boltseal/boltseal/internal/strict"
+	"github.com/boltseal/boltseal/internal/base/strict"
 )
 
 // Validated is what documents are worth by themselves.

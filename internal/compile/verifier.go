@@ -7,8 +7,8 @@ import (
 	"strings"
 
 	"github.com/boltseal/boltseal/api/config/v1beta1"
-	"github.com/boltseal/boltseal/internal/nearest"
-	"github.com/boltseal/boltseal/internal/strict"
+	"github.com/boltseal/boltseal/internal/base/nearest"
+	"github.com/boltseal/boltseal/internal/base/strict"
 	"github.com/boltseal/boltseal/notation"
 	"github.com/boltseal/boltseal/trust"
 )

@@ -17,7 +17,7 @@ import (
 
 	"github.com/boltseal/boltseal/api/config/v1beta1"
 	"github.com/boltseal/boltseal/internal/compile"
-	"github.com/boltseal/boltseal/internal/served"
+	"github.com/boltseal/boltseal/internal/kube/served"
 )
 
 // lookTimeout bounds a question after the kinds that the cluster knows.

@@ -3,7 +3,7 @@ package credential
 import (
 	"testing"
 
-	"github.com/boltseal/boltseal/internal/weight"
+	"github.com/boltseal/boltseal/internal/test/weight"
 )
 
 // FuzzConfig: the same text gives the same credentials each time, for a registry

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/testwait"
+	"github.com/boltseal/boltseal/internal/test/testwait"
 	"github.com/boltseal/boltseal/oci"
 )
 

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/boltseal/boltseal/internal/weight"
+	"github.com/boltseal/boltseal/internal/test/weight"
 )
 
 // FuzzParseAuths: what a Secret holds reaches no other host than the entry's, and no

@@ -8,8 +8,8 @@ import (
 
 	"github.com/boltseal/boltseal/internal/compile"
 	"github.com/boltseal/boltseal/internal/keys"
-	"github.com/boltseal/boltseal/internal/testca"
-	"github.com/boltseal/boltseal/internal/testcloud"
+	"github.com/boltseal/boltseal/internal/test/testca"
+	"github.com/boltseal/boltseal/internal/test/testcloud"
 )
 
 // TestClouds: providers of AWS and Google are asked live: what they have is told,

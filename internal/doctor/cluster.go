@@ -23,7 +23,7 @@ import (
 	"github.com/boltseal/boltseal/internal/compile"
 	"github.com/boltseal/boltseal/internal/credential"
 	"github.com/boltseal/boltseal/internal/keys"
-	"github.com/boltseal/boltseal/internal/registrar"
+	"github.com/boltseal/boltseal/internal/kube/registrar"
 )
 
 // ClusterOptions say how Boltseal is installed.

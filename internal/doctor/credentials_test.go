@@ -11,7 +11,7 @@ import (
 	"github.com/boltseal/boltseal/internal/compile"
 	"github.com/boltseal/boltseal/internal/credential"
 	"github.com/boltseal/boltseal/internal/keys"
-	"github.com/boltseal/boltseal/internal/testcloud"
+	"github.com/boltseal/boltseal/internal/test/testcloud"
 	"github.com/boltseal/boltseal/oci"
 )
 

@@ -15,8 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/boltseal/boltseal/internal/compile"
-	"github.com/boltseal/boltseal/internal/testca"
-	"github.com/boltseal/boltseal/internal/testregistry"
+	"github.com/boltseal/boltseal/internal/test/testca"
+	"github.com/boltseal/boltseal/internal/test/testregistry"
 	"github.com/boltseal/boltseal/oci"
 )
 

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/strict"
+	"github.com/boltseal/boltseal/internal/base/strict"
 )
 
 // MaxToken bounds a token in a file, in bytes. AWS STS and Alibaba Cloud's STS take none that is longer.

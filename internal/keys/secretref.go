@@ -8,7 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/strict"
+	"github.com/boltseal/boltseal/internal/base/strict"
 )
 
 // SecretRef names one entry of a Kubernetes Secret.

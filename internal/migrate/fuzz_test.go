@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/boltseal/boltseal/internal/compile"
-	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/test/testca"
 )
 
 // FuzzCheck: whatever a file says, what the product does not take is not said to work,

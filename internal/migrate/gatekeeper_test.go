@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/test/testca"
 )
 
 const (

@@ -9,7 +9,7 @@ import (
 
 	"github.com/boltseal/boltseal/internal/compile"
 	"github.com/boltseal/boltseal/internal/keys"
-	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/test/testca"
 	"github.com/boltseal/boltseal/oci"
 )
 

@@ -5,8 +5,8 @@ import (
 	"strings"
 
 	"github.com/boltseal/boltseal/api/config/v1beta1"
+	"github.com/boltseal/boltseal/internal/base/strict"
 	"github.com/boltseal/boltseal/internal/compile"
-	"github.com/boltseal/boltseal/internal/strict"
 )
 
 // Fields that decide what a problem means.

@@ -7,9 +7,9 @@ import (
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/api/integrity/v1alpha1"
-	"github.com/boltseal/boltseal/internal/integrity"
-	"github.com/boltseal/boltseal/internal/memo"
-	"github.com/boltseal/boltseal/internal/snapshot"
+	"github.com/boltseal/boltseal/internal/admission/integrity"
+	"github.com/boltseal/boltseal/internal/answer/memo"
+	"github.com/boltseal/boltseal/internal/answer/snapshot"
 )
 
 // BenchmarkSecondLook looks at 10,000 Pods with 2,000 images of which everything is

@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/boltseal/boltseal/api/integrity/v1alpha1"
-	"github.com/boltseal/boltseal/internal/integrity"
+	"github.com/boltseal/boltseal/internal/admission/integrity"
 )
 
 // TestExemptIsCountedApart: what is exempt is neither trusted nor a violation, wherever it is told, and it is looked

@@ -10,9 +10,9 @@ import (
 	"k8s.io/client-go/util/flowcontrol"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/memo"
-	"github.com/boltseal/boltseal/internal/signers"
-	"github.com/boltseal/boltseal/internal/snapshot"
+	"github.com/boltseal/boltseal/internal/answer/memo"
+	"github.com/boltseal/boltseal/internal/answer/signers"
+	"github.com/boltseal/boltseal/internal/answer/snapshot"
 )
 
 // JudgeOptions make a Judge. The zero value means the defaults.

@@ -13,12 +13,12 @@ import (
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/api/integrity/v1alpha1"
-	"github.com/boltseal/boltseal/internal/integrity"
-	"github.com/boltseal/boltseal/internal/memo"
-	"github.com/boltseal/boltseal/internal/snapshot"
-	"github.com/boltseal/boltseal/internal/testhouse"
-	"github.com/boltseal/boltseal/internal/testregistry"
-	"github.com/boltseal/boltseal/internal/testwait"
+	"github.com/boltseal/boltseal/internal/admission/integrity"
+	"github.com/boltseal/boltseal/internal/answer/memo"
+	"github.com/boltseal/boltseal/internal/answer/snapshot"
+	"github.com/boltseal/boltseal/internal/test/testhouse"
+	"github.com/boltseal/boltseal/internal/test/testregistry"
+	"github.com/boltseal/boltseal/internal/test/testwait"
 )
 
 // engines are one for the cluster and some for namespaces.

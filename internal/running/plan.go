@@ -12,8 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/integrity"
-	"github.com/boltseal/boltseal/internal/snapshot"
+	"github.com/boltseal/boltseal/internal/admission/integrity"
+	"github.com/boltseal/boltseal/internal/answer/snapshot"
 )
 
 // unit is one image to be verified with one namespace's resources, or the

@@ -6,7 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/testhouse"
+	"github.com/boltseal/boltseal/internal/test/testhouse"
 )
 
 // TestPodsByTheirOwnSecrets: Pods that are alike but for how their images are pulled

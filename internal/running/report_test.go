@@ -12,7 +12,7 @@ import (
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/api/integrity/v1alpha1"
-	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/test/testca"
 )
 
 var signOptions = testca.SignOptions{}

@@ -10,9 +10,9 @@ import (
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/api/integrity/v1alpha1"
-	"github.com/boltseal/boltseal/internal/integrity"
-	"github.com/boltseal/boltseal/internal/signers"
-	"github.com/boltseal/boltseal/internal/snapshot"
+	"github.com/boltseal/boltseal/internal/admission/integrity"
+	"github.com/boltseal/boltseal/internal/answer/signers"
+	"github.com/boltseal/boltseal/internal/answer/snapshot"
 )
 
 // Pod names one.

@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"github.com/boltseal/boltseal/api/integrity/v1alpha1"
-	"github.com/boltseal/boltseal/internal/signers"
+	"github.com/boltseal/boltseal/internal/answer/signers"
 )
 
 // Limits on what is told of images that are trusted. A set of signers that is longer

@@ -14,7 +14,7 @@ import (
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
 
-	"github.com/boltseal/boltseal/internal/integrity"
+	"github.com/boltseal/boltseal/internal/admission/integrity"
 )
 
 // stillThere selects the Pods that may run.

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
-	"github.com/boltseal/boltseal/internal/nearest"
+	"github.com/boltseal/boltseal/internal/base/nearest"
 )
 
 // Limits of what the environment says.

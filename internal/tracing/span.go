@@ -9,7 +9,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/tracecontext"
+	"github.com/boltseal/boltseal/internal/tracing/tracecontext"
 )
 
 // Names of attributes: those of OpenTelemetry's semantic conventions where there are

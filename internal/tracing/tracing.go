@@ -17,7 +17,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/boltseal/boltseal/internal/tracecontext"
+	"github.com/boltseal/boltseal/internal/tracing/tracecontext"
 )
 
 // Limits of what is recorded.

@@ -16,10 +16,10 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/testotlp"
-	"github.com/boltseal/boltseal/internal/testwait"
-	"github.com/boltseal/boltseal/internal/tracecontext"
+	"github.com/boltseal/boltseal/internal/test/testotlp"
+	"github.com/boltseal/boltseal/internal/test/testwait"
 	"github.com/boltseal/boltseal/internal/tracing"
+	"github.com/boltseal/boltseal/internal/tracing/tracecontext"
 )
 
 const secret = "s3cr3t-of-the-collector"

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/boltseal/boltseal/cosign/internal/bundle"
-	"github.com/boltseal/boltseal/internal/weight"
+	"github.com/boltseal/boltseal/internal/test/weight"
 )
 
 // FuzzCheckpoint: a checkpoint that the log has not signed opens nothing, and reading it

@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/boltseal/boltseal/internal/nearest"
+	"github.com/boltseal/boltseal/internal/base/nearest"
 )
 
 // UsageError is a command line that was not understood.

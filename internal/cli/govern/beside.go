@@ -19,7 +19,7 @@ import (
 	"github.com/boltseal/boltseal/internal/governance/own"
 	"github.com/boltseal/boltseal/internal/governance/page"
 	"github.com/boltseal/boltseal/internal/governance/pageserver"
-	"github.com/boltseal/boltseal/internal/service"
+	"github.com/boltseal/boltseal/internal/serve/service"
 	"github.com/boltseal/boltseal/trust"
 )
 

@@ -13,10 +13,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
+	"github.com/boltseal/boltseal/internal/base/nearest"
 	"github.com/boltseal/boltseal/internal/cli/frame"
 	"github.com/boltseal/boltseal/internal/governance/overview"
 	"github.com/boltseal/boltseal/internal/governance/page"
-	"github.com/boltseal/boltseal/internal/nearest"
 )
 
 type complianceFlags struct {

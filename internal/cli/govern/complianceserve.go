@@ -13,7 +13,7 @@ import (
 	"github.com/boltseal/boltseal/internal/governance/overview"
 	"github.com/boltseal/boltseal/internal/governance/page"
 	"github.com/boltseal/boltseal/internal/governance/pageserver"
-	"github.com/boltseal/boltseal/internal/service"
+	"github.com/boltseal/boltseal/internal/serve/service"
 )
 
 func newComplianceServe(env frame.Env) *cobra.Command {

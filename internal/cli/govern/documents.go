@@ -4,8 +4,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
+	"github.com/boltseal/boltseal/internal/base/strict"
 	"github.com/boltseal/boltseal/internal/governance/check"
-	"github.com/boltseal/boltseal/internal/strict"
 )
 
 // CheckDocuments checks documents of governance: what is wrong with each, and what they name that is not among them.

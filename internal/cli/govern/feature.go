@@ -16,11 +16,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
+	"github.com/boltseal/boltseal/internal/base/nearest"
+	"github.com/boltseal/boltseal/internal/base/strict"
 	"github.com/boltseal/boltseal/internal/cli/frame"
 	"github.com/boltseal/boltseal/internal/governance/resolve"
 	"github.com/boltseal/boltseal/internal/governance/scope"
-	"github.com/boltseal/boltseal/internal/nearest"
-	"github.com/boltseal/boltseal/internal/strict"
 )
 
 func newFeature(env frame.Env) *cobra.Command {

@@ -13,10 +13,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
+	"github.com/boltseal/boltseal/internal/base/strict"
 	"github.com/boltseal/boltseal/internal/cli/frame"
 	"github.com/boltseal/boltseal/internal/cli/input"
 	"github.com/boltseal/boltseal/internal/governance/definition"
-	"github.com/boltseal/boltseal/internal/strict"
 )
 
 // newPolicy has what is assigned, to whom, and what is taken out of it.

@@ -16,11 +16,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
+	"github.com/boltseal/boltseal/internal/base/nearest"
+	"github.com/boltseal/boltseal/internal/base/strict"
 	"github.com/boltseal/boltseal/internal/cli/frame"
 	"github.com/boltseal/boltseal/internal/governance/definition"
 	"github.com/boltseal/boltseal/internal/governance/scope"
-	"github.com/boltseal/boltseal/internal/nearest"
-	"github.com/boltseal/boltseal/internal/strict"
 )
 
 // Limits of a remediation, as the custom resource and Azure have them.

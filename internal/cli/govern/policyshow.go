@@ -14,8 +14,8 @@ import (
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
 
+	"github.com/boltseal/boltseal/internal/base/nearest"
 	"github.com/boltseal/boltseal/internal/cli/frame"
-	"github.com/boltseal/boltseal/internal/nearest"
 )
 
 // maxQuery bounds a query, in bytes.

@@ -6,9 +6,9 @@ import (
 	"io"
 	"os"
 
+	"github.com/boltseal/boltseal/internal/base/strict"
 	"github.com/boltseal/boltseal/internal/cli/frame"
 	"github.com/boltseal/boltseal/internal/compile"
-	"github.com/boltseal/boltseal/internal/strict"
 )
 
 // ReadSources reads the files that --config names.

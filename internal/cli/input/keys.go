@@ -8,7 +8,7 @@ import (
 	"github.com/boltseal/boltseal/internal/cli/frame"
 	"github.com/boltseal/boltseal/internal/keys"
 	"github.com/boltseal/boltseal/internal/keys/kube"
-	"github.com/boltseal/boltseal/internal/service"
+	"github.com/boltseal/boltseal/internal/serve/service"
 )
 
 // KeysEnv returns what providers of certificates are asked with; config is the cluster's, nil where there is none.

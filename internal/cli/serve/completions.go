@@ -1,9 +1,9 @@
 package serve
 
 import (
+	"github.com/boltseal/boltseal/internal/answer/externaldata"
 	"github.com/boltseal/boltseal/internal/cli/frame"
-	"github.com/boltseal/boltseal/internal/externaldata"
-	"github.com/boltseal/boltseal/internal/registrar"
+	"github.com/boltseal/boltseal/internal/kube/registrar"
 )
 
 // KnownValues returns what is known of the values of the family's flags.

@@ -12,8 +12,8 @@ import (
 	chart "github.com/boltseal/boltseal/charts/boltseal"
 	"github.com/boltseal/boltseal/internal/cli/frame"
 	"github.com/boltseal/boltseal/internal/cli/input"
-	"github.com/boltseal/boltseal/internal/definitions"
-	"github.com/boltseal/boltseal/internal/service"
+	"github.com/boltseal/boltseal/internal/kube/definitions"
+	"github.com/boltseal/boltseal/internal/serve/service"
 )
 
 func newCRDs(env frame.Env) *cobra.Command {

@@ -12,9 +12,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/boltseal/boltseal/internal/cli/input"
-	"github.com/boltseal/boltseal/internal/registrar"
-	"github.com/boltseal/boltseal/internal/service"
-	"github.com/boltseal/boltseal/internal/servingcert"
+	"github.com/boltseal/boltseal/internal/kube/registrar"
+	"github.com/boltseal/boltseal/internal/serve/service"
+	"github.com/boltseal/boltseal/internal/serve/servingcert"
 )
 
 // Values of flags that leave something out or to Boltseal.

@@ -3,7 +3,7 @@ package serve
 import (
 	"testing"
 
-	"github.com/boltseal/boltseal/internal/service"
+	"github.com/boltseal/boltseal/internal/serve/service"
 )
 
 // TestHealthAndMetricsStayOnLoopbackWithTheRest: nothing of a server that is kept to

@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/boltseal/boltseal/internal/running"
-	"github.com/boltseal/boltseal/internal/service"
+	"github.com/boltseal/boltseal/internal/serve/service"
 )
 
 // Limits on what the audit of a server may be told.

@@ -9,13 +9,13 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/boltseal/boltseal/internal/answer/externaldata"
+	"github.com/boltseal/boltseal/internal/answer/memo"
+	"github.com/boltseal/boltseal/internal/base/strict"
 	"github.com/boltseal/boltseal/internal/cli/frame"
 	"github.com/boltseal/boltseal/internal/cli/input"
-	"github.com/boltseal/boltseal/internal/externaldata"
-	"github.com/boltseal/boltseal/internal/memo"
-	"github.com/boltseal/boltseal/internal/server"
-	"github.com/boltseal/boltseal/internal/service"
-	"github.com/boltseal/boltseal/internal/strict"
+	"github.com/boltseal/boltseal/internal/serve/server"
+	"github.com/boltseal/boltseal/internal/serve/service"
 	"github.com/boltseal/boltseal/internal/tracing"
 )
 

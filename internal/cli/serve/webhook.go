@@ -15,11 +15,11 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/boltseal/boltseal/api/integrity/v1alpha1"
+	"github.com/boltseal/boltseal/internal/admission/integrity"
 	"github.com/boltseal/boltseal/internal/cli/frame"
 	"github.com/boltseal/boltseal/internal/cli/input"
-	"github.com/boltseal/boltseal/internal/integrity"
-	"github.com/boltseal/boltseal/internal/registrar"
-	"github.com/boltseal/boltseal/internal/service"
+	"github.com/boltseal/boltseal/internal/kube/registrar"
+	"github.com/boltseal/boltseal/internal/serve/service"
 )
 
 // putBack is how long is watched whether a running Boltseal makes the webhook

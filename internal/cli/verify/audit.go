@@ -14,14 +14,14 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 
+	"github.com/boltseal/boltseal/internal/admission/integrity"
+	"github.com/boltseal/boltseal/internal/answer/memo"
+	"github.com/boltseal/boltseal/internal/answer/snapshot"
 	"github.com/boltseal/boltseal/internal/cli/frame"
 	"github.com/boltseal/boltseal/internal/cli/input"
 	"github.com/boltseal/boltseal/internal/compile"
 	"github.com/boltseal/boltseal/internal/controller"
-	"github.com/boltseal/boltseal/internal/integrity"
-	"github.com/boltseal/boltseal/internal/memo"
 	"github.com/boltseal/boltseal/internal/running"
-	"github.com/boltseal/boltseal/internal/snapshot"
 )
 
 // everyPod is the policy in place of ImageIntegrityPolicies that are not there.

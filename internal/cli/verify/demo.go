@@ -14,7 +14,7 @@ import (
 	"github.com/boltseal/boltseal/internal/cli/input"
 	"github.com/boltseal/boltseal/internal/compile"
 	"github.com/boltseal/boltseal/internal/demo"
-	"github.com/boltseal/boltseal/internal/server"
+	"github.com/boltseal/boltseal/internal/serve/server"
 )
 
 func newDemo(env frame.Env) *cobra.Command {

@@ -22,9 +22,9 @@ import (
 	"github.com/boltseal/boltseal/internal/cli/frame"
 	"github.com/boltseal/boltseal/internal/cli/input"
 	"github.com/boltseal/boltseal/internal/demo"
-	"github.com/boltseal/boltseal/internal/registrar"
-	"github.com/boltseal/boltseal/internal/server"
-	"github.com/boltseal/boltseal/internal/service"
+	"github.com/boltseal/boltseal/internal/kube/registrar"
+	"github.com/boltseal/boltseal/internal/serve/server"
+	"github.com/boltseal/boltseal/internal/serve/service"
 )
 
 // demoCluster asks a server of the demo's own what a cluster would ask.

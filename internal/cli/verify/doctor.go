@@ -13,7 +13,7 @@ import (
 	"github.com/boltseal/boltseal/internal/compile"
 	"github.com/boltseal/boltseal/internal/controller"
 	"github.com/boltseal/boltseal/internal/doctor"
-	"github.com/boltseal/boltseal/internal/registrar"
+	"github.com/boltseal/boltseal/internal/kube/registrar"
 )
 
 type doctorFlags struct {

@@ -13,11 +13,11 @@ import (
 	"github.com/boltseal/boltseal/api/config/v1beta1"
 	integrityv1 "github.com/boltseal/boltseal/api/integrity/v1alpha1"
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
+	"github.com/boltseal/boltseal/internal/base/nearest"
+	"github.com/boltseal/boltseal/internal/base/strict"
 	"github.com/boltseal/boltseal/internal/cli/frame"
 	"github.com/boltseal/boltseal/internal/cli/input"
 	"github.com/boltseal/boltseal/internal/compile"
-	"github.com/boltseal/boltseal/internal/nearest"
-	"github.com/boltseal/boltseal/internal/strict"
 )
 
 // Limits on what validate is given: files, those of folders too, and their bytes.

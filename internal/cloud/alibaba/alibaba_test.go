@@ -13,7 +13,7 @@ import (
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/cloud/alibaba"
 	"github.com/boltseal/boltseal/internal/credential"
-	"github.com/boltseal/boltseal/internal/testcloud"
+	"github.com/boltseal/boltseal/internal/test/testcloud"
 )
 
 // TestRoles: each way in has a case in which it works, and cases in which it must not.

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/boltseal/boltseal/internal/weight"
+	"github.com/boltseal/boltseal/internal/test/weight"
 )
 
 // FuzzHost: a host that is taken apart is one of Alibaba Cloud's registry, and put

@@ -16,9 +16,9 @@ import (
 	"github.com/boltseal/boltseal/internal/cloud/aws/ecr"
 	"github.com/boltseal/boltseal/internal/cloud/aws/kms"
 	"github.com/boltseal/boltseal/internal/keys"
-	"github.com/boltseal/boltseal/internal/testca"
-	"github.com/boltseal/boltseal/internal/testcloud"
-	"github.com/boltseal/boltseal/internal/testwait"
+	"github.com/boltseal/boltseal/internal/test/testca"
+	"github.com/boltseal/boltseal/internal/test/testcloud"
+	"github.com/boltseal/boltseal/internal/test/testwait"
 )
 
 const (

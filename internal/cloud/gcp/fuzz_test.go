@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/boltseal/boltseal/internal/weight"
+	"github.com/boltseal/boltseal/internal/test/weight"
 )
 
 type answering func(*http.Request) *http.Response

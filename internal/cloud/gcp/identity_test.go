@@ -16,8 +16,8 @@ import (
 	"github.com/boltseal/boltseal/internal/cloud/gcp/artifactregistry"
 	"github.com/boltseal/boltseal/internal/cloud/gcp/kms"
 	"github.com/boltseal/boltseal/internal/keys"
-	"github.com/boltseal/boltseal/internal/testcloud"
-	"github.com/boltseal/boltseal/internal/testwait"
+	"github.com/boltseal/boltseal/internal/test/testcloud"
+	"github.com/boltseal/boltseal/internal/test/testwait"
 )
 
 const metadata = "metadata.google.internal"

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/disclosure"
+	"github.com/boltseal/boltseal/internal/credential/disclosure"
 	"github.com/boltseal/boltseal/internal/keys"
 	"github.com/boltseal/boltseal/trust"
 )

@@ -19,8 +19,8 @@ import (
 	"github.com/boltseal/boltseal/internal/cloud/vault"
 	"github.com/boltseal/boltseal/internal/keys"
 	"github.com/boltseal/boltseal/internal/keys/kube"
-	"github.com/boltseal/boltseal/internal/testca"
-	"github.com/boltseal/boltseal/internal/testcloud"
+	"github.com/boltseal/boltseal/internal/test/testca"
+	"github.com/boltseal/boltseal/internal/test/testcloud"
 )
 
 // TestSecretsGoWhereTheySay: who may write a provider in a namespace, and may not read

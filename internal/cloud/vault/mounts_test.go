@@ -7,8 +7,8 @@ import (
 	"testing"
 
 	"github.com/boltseal/boltseal/internal/cloud/vault"
-	"github.com/boltseal/boltseal/internal/testca"
-	"github.com/boltseal/boltseal/internal/testcloud"
+	"github.com/boltseal/boltseal/internal/test/testca"
+	"github.com/boltseal/boltseal/internal/test/testcloud"
 )
 
 // TestWhatIsAskedForAndWhere: each part of where something is in a vault, and of whom

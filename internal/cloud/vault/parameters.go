@@ -10,9 +10,9 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/boltseal/boltseal/internal/base/nearest"
+	"github.com/boltseal/boltseal/internal/base/strict"
 	"github.com/boltseal/boltseal/internal/keys"
-	"github.com/boltseal/boltseal/internal/nearest"
-	"github.com/boltseal/boltseal/internal/strict"
 	"github.com/boltseal/boltseal/trust"
 )
 

@@ -12,7 +12,7 @@ import (
 
 	"github.com/boltseal/boltseal/internal/cloud/vault"
 	"github.com/boltseal/boltseal/internal/keys"
-	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/test/testca"
 )
 
 // TestRealVault asks a real Vault or OpenBao in dev mode, where the environment

@@ -16,8 +16,8 @@ import (
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/cloud/vault"
 	"github.com/boltseal/boltseal/internal/keys"
-	"github.com/boltseal/boltseal/internal/testca"
-	"github.com/boltseal/boltseal/internal/testcloud"
+	"github.com/boltseal/boltseal/internal/test/testca"
+	"github.com/boltseal/boltseal/internal/test/testcloud"
 )
 
 const (

@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/base/lru"
 	"github.com/boltseal/boltseal/internal/credential"
 	"github.com/boltseal/boltseal/internal/keys"
-	"github.com/boltseal/boltseal/internal/lru"
 	"github.com/boltseal/boltseal/oci"
 )
 

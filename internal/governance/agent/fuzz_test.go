@@ -7,7 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
-	"github.com/boltseal/boltseal/internal/weight"
+	"github.com/boltseal/boltseal/internal/test/weight"
 )
 
 // FuzzBundle: what a hub sends costs no more than its size to read, from the bytes to

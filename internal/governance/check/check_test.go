@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/boltseal/boltseal/internal/base/strict"
 	"github.com/boltseal/boltseal/internal/governance/check"
-	"github.com/boltseal/boltseal/internal/strict"
 )
 
 func clock() time.Time { return time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC) }

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/boltseal/boltseal/internal/nearest"
+	"github.com/boltseal/boltseal/internal/base/nearest"
 )
 
 type operator uint8

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/boltseal/boltseal/internal/nearest"
+	"github.com/boltseal/boltseal/internal/base/nearest"
 )
 
 // anyType is the type of what is only known when it is evaluated.

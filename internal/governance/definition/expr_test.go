@@ -7,8 +7,8 @@ import (
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
-	"github.com/boltseal/boltseal/internal/strict"
-	"github.com/boltseal/boltseal/internal/weight"
+	"github.com/boltseal/boltseal/internal/base/strict"
+	"github.com/boltseal/boltseal/internal/test/weight"
 )
 
 func TestExpressions(t *testing.T) {

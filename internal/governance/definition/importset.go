@@ -8,7 +8,7 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
-	"github.com/boltseal/boltseal/internal/nearest"
+	"github.com/boltseal/boltseal/internal/base/nearest"
 )
 
 func (r *report) importSet(n node, known []string) *v1alpha1.PolicySetDefinition {

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
-	"github.com/boltseal/boltseal/internal/nearest"
+	"github.com/boltseal/boltseal/internal/base/nearest"
 )
 
 //go:embed builtin/*.json

@@ -13,7 +13,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
-	"github.com/boltseal/boltseal/internal/strict"
+	"github.com/boltseal/boltseal/internal/base/strict"
 )
 
 type kind uint8

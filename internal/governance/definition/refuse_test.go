@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/strict"
+	"github.com/boltseal/boltseal/internal/base/strict"
 )
 
 func TestWhatIsNotSupportedIsRefusedWithItsPlace(t *testing.T) {

@@ -13,11 +13,11 @@ import (
 
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
 	chart "github.com/boltseal/boltseal/charts/boltseal"
+	"github.com/boltseal/boltseal/internal/base/strict"
 	"github.com/boltseal/boltseal/internal/governance/check"
 	"github.com/boltseal/boltseal/internal/governance/definition"
 	"github.com/boltseal/boltseal/internal/governance/render"
 	"github.com/boltseal/boltseal/internal/governance/resolve"
-	"github.com/boltseal/boltseal/internal/strict"
 )
 
 // An effect is what people write, and a change of one field alone, of which something has

@@ -13,7 +13,7 @@ import (
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
-	"github.com/boltseal/boltseal/internal/weight"
+	"github.com/boltseal/boltseal/internal/test/weight"
 )
 
 func TestSinksAreChecked(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
-	"github.com/boltseal/boltseal/internal/served"
+	"github.com/boltseal/boltseal/internal/kube/served"
 )
 
 // known reports whether the hub cluster serves all kinds that say what is demanded.

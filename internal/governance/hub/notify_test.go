@@ -20,7 +20,7 @@ import (
 
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
 	"github.com/boltseal/boltseal/internal/governance/compliance"
-	"github.com/boltseal/boltseal/internal/testwait"
+	"github.com/boltseal/boltseal/internal/test/testwait"
 )
 
 // receiver takes CloudEvents over TLS, as whoever is notified does.

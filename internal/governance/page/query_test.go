@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/boltseal/boltseal/internal/governance/page"
-	"github.com/boltseal/boltseal/internal/weight"
+	"github.com/boltseal/boltseal/internal/test/weight"
 )
 
 func TestQueriesAreReadBack(t *testing.T) {

@@ -17,7 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
-	"github.com/boltseal/boltseal/internal/lru"
+	"github.com/boltseal/boltseal/internal/base/lru"
 )
 
 // Audience that a token may be made for, so that it opens the page and nothing else.

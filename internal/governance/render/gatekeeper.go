@@ -18,7 +18,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	integrityv1 "github.com/boltseal/boltseal/api/integrity/v1alpha1"
-	"github.com/boltseal/boltseal/internal/integrity"
+	"github.com/boltseal/boltseal/internal/admission/integrity"
 )
 
 const (

@@ -16,7 +16,7 @@ import (
 
 	integrityv1 "github.com/boltseal/boltseal/api/integrity/v1alpha1"
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
-	"github.com/boltseal/boltseal/internal/integrity"
+	"github.com/boltseal/boltseal/internal/admission/integrity"
 )
 
 // What objects carry that are rendered here. The names without a domain are

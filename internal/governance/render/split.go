@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
-	"github.com/boltseal/boltseal/internal/integrity"
+	"github.com/boltseal/boltseal/internal/admission/integrity"
 )
 
 // maxSplits bounds the constraints that one demand is rendered to beside its own.

@@ -9,8 +9,8 @@ import (
 
 	integrityv1 "github.com/boltseal/boltseal/api/integrity/v1alpha1"
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
+	"github.com/boltseal/boltseal/internal/admission/integrity"
 	"github.com/boltseal/boltseal/internal/governance/render"
-	"github.com/boltseal/boltseal/internal/integrity"
 )
 
 // denied counts the constraints that look at an image in a namespace, as Gatekeeper reads them.

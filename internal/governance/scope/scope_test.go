@@ -11,7 +11,7 @@ import (
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
 	"github.com/boltseal/boltseal/internal/governance/scope"
-	"github.com/boltseal/boltseal/internal/weight"
+	"github.com/boltseal/boltseal/internal/test/weight"
 )
 
 func TestParse(t *testing.T) {

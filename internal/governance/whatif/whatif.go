@@ -10,10 +10,10 @@ import (
 	"github.com/boltseal/boltseal"
 	integrityv1 "github.com/boltseal/boltseal/api/integrity/v1alpha1"
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
+	"github.com/boltseal/boltseal/internal/admission/integrity"
 	"github.com/boltseal/boltseal/internal/governance/compliance"
 	"github.com/boltseal/boltseal/internal/governance/render"
 	"github.com/boltseal/boltseal/internal/governance/resolve"
-	"github.com/boltseal/boltseal/internal/integrity"
 )
 
 // State is what is demanded before or after a change.

@@ -12,9 +12,9 @@ import (
 	"strings"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/filewatch"
+	"github.com/boltseal/boltseal/internal/base/filewatch"
+	"github.com/boltseal/boltseal/internal/base/strict"
 	"github.com/boltseal/boltseal/internal/keys"
-	"github.com/boltseal/boltseal/internal/strict"
 	"github.com/boltseal/boltseal/trust"
 )
 

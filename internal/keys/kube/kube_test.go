@@ -22,8 +22,8 @@ import (
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/keys"
 	"github.com/boltseal/boltseal/internal/keys/kube"
-	"github.com/boltseal/boltseal/internal/testca"
-	"github.com/boltseal/boltseal/internal/testwait"
+	"github.com/boltseal/boltseal/internal/test/testca"
+	"github.com/boltseal/boltseal/internal/test/testwait"
 	"github.com/boltseal/boltseal/trust"
 )
 

@@ -14,7 +14,7 @@ import (
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/keys"
-	"github.com/boltseal/boltseal/internal/onewatch"
+	"github.com/boltseal/boltseal/internal/kube/onewatch"
 )
 
 // Objects reads single Secrets, ConfigMaps and ServiceAccounts, and needs no right to any other.

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/boltseal/boltseal/internal/weight"
+	"github.com/boltseal/boltseal/internal/test/weight"
 )
 
 // asking is a rule of which the others read the answer.

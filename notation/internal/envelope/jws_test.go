@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/boltseal/boltseal"
-	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/test/testca"
 )
 
 // refused checks that an envelope is refused for the cause, in words that say why.

@@ -13,8 +13,8 @@ import (
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/cloud/aws/ecr"
-	"github.com/boltseal/boltseal/internal/testcloud"
-	"github.com/boltseal/boltseal/internal/testwait"
+	"github.com/boltseal/boltseal/internal/test/testcloud"
+	"github.com/boltseal/boltseal/internal/test/testwait"
 )
 
 func says(status int, body string) http.HandlerFunc {

@@ -11,7 +11,7 @@ import (
 	"github.com/boltseal/boltseal/internal/cloud/aws"
 	"github.com/boltseal/boltseal/internal/cloud/aws/ecr"
 	"github.com/boltseal/boltseal/internal/credential"
-	"github.com/boltseal/boltseal/internal/testcloud"
+	"github.com/boltseal/boltseal/internal/test/testcloud"
 )
 
 // TestHosts: each form of a registry's host has the API of its own region asked, and

@@ -21,7 +21,7 @@ import (
 
 	"github.com/boltseal/boltseal/internal/cloud/aws"
 	"github.com/boltseal/boltseal/internal/cloud/aws/ecr"
-	"github.com/boltseal/boltseal/internal/testcloud"
+	"github.com/boltseal/boltseal/internal/test/testcloud"
 )
 
 // TestFakeRefuses: what AWS's SDK sends is taken, and nothing that differs in one

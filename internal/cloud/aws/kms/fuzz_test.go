@@ -8,8 +8,8 @@ import (
 	"testing"
 
 	"github.com/boltseal/boltseal/internal/keys"
-	"github.com/boltseal/boltseal/internal/testca"
-	"github.com/boltseal/boltseal/internal/weight"
+	"github.com/boltseal/boltseal/internal/test/testca"
+	"github.com/boltseal/boltseal/internal/test/weight"
 )
 
 type answering func(*http.Request) *http.Response

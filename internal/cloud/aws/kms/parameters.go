@@ -6,9 +6,9 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/boltseal/boltseal/internal/base/strict"
 	"github.com/boltseal/boltseal/internal/cloud/aws"
 	"github.com/boltseal/boltseal/internal/keys"
-	"github.com/boltseal/boltseal/internal/strict"
 )
 
 // Name is the provider's type.

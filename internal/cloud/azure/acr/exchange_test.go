@@ -12,8 +12,8 @@ import (
 
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/cloud/azure/acr"
-	"github.com/boltseal/boltseal/internal/testcloud"
-	"github.com/boltseal/boltseal/internal/testwait"
+	"github.com/boltseal/boltseal/internal/test/testcloud"
+	"github.com/boltseal/boltseal/internal/test/testwait"
 )
 
 // TestExchangeFails: whatever a registry answers but a refresh token is an error that

@@ -17,8 +17,8 @@ import (
 
 	"github.com/boltseal/boltseal/internal/cloud/azure/acr"
 	"github.com/boltseal/boltseal/internal/credential"
-	"github.com/boltseal/boltseal/internal/testcloud"
-	"github.com/boltseal/boltseal/internal/testwait"
+	"github.com/boltseal/boltseal/internal/test/testcloud"
+	"github.com/boltseal/boltseal/internal/test/testwait"
 	"github.com/boltseal/boltseal/oci"
 )
 

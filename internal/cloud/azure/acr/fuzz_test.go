@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/boltseal/boltseal/internal/weight"
+	"github.com/boltseal/boltseal/internal/test/weight"
 )
 
 // FuzzExchange: what is read of an answer is a token that can stand in a header and

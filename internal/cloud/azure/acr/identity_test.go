@@ -13,7 +13,7 @@ import (
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/cloud/azure/acr"
 	"github.com/boltseal/boltseal/internal/credential"
-	"github.com/boltseal/boltseal/internal/testcloud"
+	"github.com/boltseal/boltseal/internal/test/testcloud"
 )
 
 // runs counts those of TestSigningIn: the SDK keeps the tokens of managed identities

@@ -12,7 +12,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
 	"software.sslmate.com/src/go-pkcs12"
 
-	"github.com/boltseal/boltseal/internal/testca"
+	"github.com/boltseal/boltseal/internal/test/testca"
 )
 
 // FuzzSecret: what is read of a secret is certificates only, in its order, and what

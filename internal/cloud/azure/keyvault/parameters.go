@@ -9,10 +9,10 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 
+	"github.com/boltseal/boltseal/internal/base/nearest"
+	"github.com/boltseal/boltseal/internal/base/strict"
 	"github.com/boltseal/boltseal/internal/cloud/azure"
 	"github.com/boltseal/boltseal/internal/keys"
-	"github.com/boltseal/boltseal/internal/nearest"
-	"github.com/boltseal/boltseal/internal/strict"
 )
 
 // Name is the provider's type.

@@ -13,8 +13,8 @@ import (
 	"github.com/boltseal/boltseal"
 	"github.com/boltseal/boltseal/internal/cloud/azure/keyvault"
 	"github.com/boltseal/boltseal/internal/keys"
-	"github.com/boltseal/boltseal/internal/testca"
-	"github.com/boltseal/boltseal/internal/testcloud"
+	"github.com/boltseal/boltseal/internal/test/testca"
+	"github.com/boltseal/boltseal/internal/test/testcloud"
 )
 
 const often = keys.MinInterval

@@ -9,11 +9,11 @@ import (
 	"time"
 
 	"github.com/boltseal/boltseal"
+	"github.com/boltseal/boltseal/internal/base/strict"
 	"github.com/boltseal/boltseal/internal/cloud/gcp"
 	"github.com/boltseal/boltseal/internal/credential"
 	"github.com/boltseal/boltseal/internal/credential/endpoints"
 	"github.com/boltseal/boltseal/internal/keys"
-	"github.com/boltseal/boltseal/internal/strict"
 	"github.com/boltseal/boltseal/oci"
 )
 

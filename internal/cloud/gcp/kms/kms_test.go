@@ -18,8 +18,8 @@ import (
 	"github.com/boltseal/boltseal"
 	gcpkms "github.com/boltseal/boltseal/internal/cloud/gcp/kms"
 	"github.com/boltseal/boltseal/internal/keys"
-	"github.com/boltseal/boltseal/internal/testca"
-	"github.com/boltseal/boltseal/internal/testcloud"
+	"github.com/boltseal/boltseal/internal/test/testca"
+	"github.com/boltseal/boltseal/internal/test/testcloud"
 )
 
 const (

@@ -6,8 +6,8 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/boltseal/boltseal/internal/base/strict"
 	"github.com/boltseal/boltseal/internal/keys"
-	"github.com/boltseal/boltseal/internal/strict"
 )
 
 // Name is the provider's type.

@@ -22,7 +22,7 @@ import (
 	"github.com/boltseal/boltseal/api/policy/v1alpha1"
 	"github.com/boltseal/boltseal/charts/boltseal"
 	"github.com/boltseal/boltseal/internal/governance/render"
-	"github.com/boltseal/boltseal/internal/testwait"
+	"github.com/boltseal/boltseal/internal/test/testwait"
 )
 
 // house is an Applier on client-go's in-memory API, which is made to fill in what an API server does: identities,

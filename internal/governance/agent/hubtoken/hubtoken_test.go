@@ -18,7 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/client-go/rest"
 
-	"github.com/boltseal/boltseal/internal/weight"
+	"github.com/boltseal/boltseal/internal/test/weight"
 )
 
 var begin = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
