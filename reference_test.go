@@ -77,7 +77,7 @@ func FuzzParseReference(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		weight.Bound{Floor: 16 << 10, Times: 32}.Check(t, len(s), func() { _, _ = boltseal.ParseReference(s) })
+		weight.Bound{Floor: 256 << 10, Times: 32}.Check(t, len(s), func() { _, _ = boltseal.ParseReference(s) })
 		ref, err := boltseal.ParseReference(s)
 		if err != nil {
 			return

@@ -67,7 +67,7 @@ func FuzzIdentify(f *testing.F) {
 	f.Add("reg.example/app:1", hexA)
 	f.Add("app", "://@")
 	f.Fuzz(func(t *testing.T, spec, id string) {
-		weight.Bound{Floor: 16 << 10, Times: 64}.Check(t, len(spec)+len(id), func() { _ = identifyImage(use{spec, id}) })
+		weight.Bound{Floor: 256 << 10, Times: 64}.Check(t, len(spec)+len(id), func() { _ = identifyImage(use{spec, id}) })
 		got := identifyImage(use{spec, id})
 		if (got.ref == "") == (got.problem == boltseal.Reason{}) {
 			t.Fatalf("neither an image nor a problem, or both: %+v", got)
