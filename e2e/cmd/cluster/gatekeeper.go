@@ -2,12 +2,12 @@ package main
 
 import (
 	"context"
-	"encoding/base64"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/boltseal/boltseal/e2e/kit"
 	"github.com/boltseal/boltseal/e2e/product"
@@ -15,47 +15,71 @@ import (
 
 // gatekeeperList is what there is to see with Gatekeeper.
 const gatekeeperList = `# what Gatekeeper's audit found
-kubectl get boltsealtrustedimages only-trusted-images -o yaml
-# what runs
-boltseal audit
+kubectl get boltsealtrustedimages -o yaml
+` + endOfList
+
+// gatekeeperValues have Gatekeeper deny in place of Boltseal's webhook. The assignment brings the template.
+const gatekeeperValues = `
+webhook: {enabled: false}
+gatekeeper: {enabled: true, provider: {create: false}, template: {create: false}}
 `
 
-// withGatekeeper has Gatekeeper ask Boltseal, which is a process beside the cluster.
+// withGatekeeper installs Gatekeeper, and the chart so that Gatekeeper asks Boltseal. Gatekeeper is a process beside the
+// cluster, for which Services have no names: the Provider has the Service's address, and the certificate, too.
 func (p playground) withGatekeeper(ctx context.Context, binary string) error {
-	p.say("# starting Gatekeeper and Boltseal …")
-	if err := product.Install(ctx, p.Cluster, binary); err != nil {
-		return err
-	}
-	gk, err := p.StartGatekeeper(ctx, kit.GatekeeperOptions{AuditInterval: 10 * time.Second, FailurePolicy: "Fail"})
+	p.say("# starting Gatekeeper …")
+	gk, err := p.StartGatekeeper(ctx, kit.GatekeeperOptions{AuditInterval: 2 * time.Second, FailurePolicy: "Fail"})
 	if err != nil {
 		return err
 	}
-	s, err := product.Start(ctx, p.Cluster, binary, product.Options{ClientCA: gk.ClientCA()})
+	if err := p.Apply(ctx, fmt.Sprintf(`
+apiVersion: v1
+kind: Secret
+metadata: {name: gatekeeper-webhook-server-cert, namespace: gatekeeper-system}
+stringData: {ca.crt: %q}
+`, gk.ClientCA())); err != nil {
+		return err
+	}
+	manifests, err := chart(ctx, gatekeeperValues)
 	if err != nil {
 		return err
 	}
-	if err := s.Ready(ctx); err != nil {
-		return err
-	}
-	if err := p.Apply(ctx, string(p.demo.Config)); err != nil {
-		return err
-	}
-	root, err := product.Root(ctx)
+	all, err := kit.Parse(manifests.Everything)
 	if err != nil {
 		return err
 	}
-	docs := []string{fmt.Sprintf(`
+	for _, o := range all {
+		if o.GetKind() == "Namespace" || o.GetKind() == "Service" {
+			if err := p.ApplyObjects(ctx, o); err != nil {
+				return err
+			}
+		}
+	}
+	var service corev1.Service
+	if err := p.Client().Get(ctx, client.ObjectKey{Namespace: product.Namespace, Name: "boltseal"}, &service); err != nil {
+		return err
+	}
+	address := service.Spec.ClusterIP
+	if err := p.runChart(ctx, binary, gatekeeperValues, "extraArgs: [--tls-names="+address+"]"); err != nil {
+		return err
+	}
+	policy := strings.Index(string(p.demo.Config), "---\n# Nothing may run") // it is for Boltseal's webhook
+	if err := p.Apply(ctx, string(p.demo.Config)[:policy]); err != nil {
+		return err
+	}
+	return p.sh(ctx, binary, fmt.Sprintf(`
+kubectl rollout status -n boltseal-system deployment/boltseal --timeout=%[1]s
+CA=$(kubectl get secret -n boltseal-system boltseal-serving -o jsonpath='{.data.ca\.crt}')
+kubectl apply -f - <<END
 apiVersion: externaldata.gatekeeper.sh/v1beta1
 kind: Provider
 metadata: {name: ratify-provider}
-spec: {url: %s/ratify/gatekeeper/v1/verify, timeout: 3, caBundle: %s}
-`, s.URL, base64.StdEncoding.EncodeToString(s.CA))}
-	for _, name := range []string{"template.yaml", "constraint.yaml"} {
-		b, err := os.ReadFile(filepath.Join(root, "charts", "boltseal", "gatekeeper", name))
-		if err != nil {
-			return err
-		}
-		docs = append(docs, strings.Replace(string(b), "allowTags: false", "allowTags: true", 1)) // Gatekeeper does not mutate here
-	}
-	return gk.Apply(ctx, docs...)
+spec: {url: "https://%[2]s:6001/ratify/gatekeeper/v1/verify", timeout: 3, caBundle: $CA}
+END
+kubectl wait --for=create cluster.policy.boltseal.dev/local --timeout=%[1]s
+boltseal cluster register --name local --engine Gatekeeper
+boltseal policy assignment create --name trusted-images -d image-integrity --scope / --params '{"effect": {"value": "Deny"}}'
+kubectl wait --for=create crd/boltsealtrustedimages.constraints.gatekeeper.sh --timeout=%[1]s
+until kubectl get boltsealtrustedimages -o jsonpath='{.items[*].status.byPod[*].enforced}' | grep -q true; do sleep 0.2; done
+`, installTimeout, address))
 }

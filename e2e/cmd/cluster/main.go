@@ -102,9 +102,10 @@ func up(ctx context.Context, dir string, gatekeeper bool) error {
 // playground is what runs.
 type playground struct {
 	*kit.Cluster
-	demo    *demo.Demo
-	network *machine.Network // nil with Gatekeeper
-	say     func(format string, a ...any)
+	demo       *demo.Demo
+	network    *machine.Network
+	gatekeeper bool
+	say        func(format string, a ...any)
 }
 
 // serve runs everything until ctx ends.
@@ -114,17 +115,13 @@ func serve(ctx context.Context, dir string, gatekeeper bool) (err error) {
 		return err
 	}
 	begin := time.Now()
-	p := playground{say: func(format string, a ...any) { fmt.Fprintf(out, format+"\n", a...) }}
-	o := kit.Options{Dir: dir}
-	if !gatekeeper {
-		if p.network, err = machine.Reserve(); err != nil {
-			return err
-		}
-		defer p.network.Release()
-		o.APIServerArgs = p.network.APIServerArgs()
+	p := playground{gatekeeper: gatekeeper, say: func(format string, a ...any) { fmt.Fprintf(out, format+"\n", a...) }}
+	if p.network, err = machine.Reserve(); err != nil {
+		return err
 	}
+	defer p.network.Release()
 	p.say("# starting a control plane …")
-	if p.Cluster, err = kit.Start(ctx, o); err != nil {
+	if p.Cluster, err = kit.Start(ctx, kit.Options{Dir: dir, APIServerArgs: p.network.APIServerArgs()}); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.Stop()) }()
@@ -155,17 +152,17 @@ func (p playground) install(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if p.network != nil {
-		return p.withWebhook(ctx, binary)
+	if p.gatekeeper {
+		return p.withGatekeeper(ctx, binary)
 	}
-	return p.withGatekeeper(ctx, binary)
+	return p.withWebhook(ctx, binary)
 }
 
 // list is what to type next.
 func (p playground) list() string {
-	end, about := gatekeeperList, "it runs (there is no node, so it stays Pending)"
-	if p.network != nil {
-		end, about = webhookList, "it runs, by the digest that was verified"
+	end, about := webhookList, "it runs, by the digest that was verified"
+	if p.gatekeeper {
+		end, about = gatekeeperList, "it runs"
 	}
 	repository, _, _ := strings.Cut(p.demo.Image("signed"), ":signed")
 	return strings.NewReplacer("KUBECONFIG_FILE", p.Kubeconfig(), "BIN", filepath.Dir(p.Kubectl()), "BOLTSEAL", p.Dir(), "REPOSITORY", repository, "ABOUT", about,

@@ -58,10 +58,12 @@ func has(t *testing.T, text string, words ...string) {
 	}
 }
 
+// TestPlayground: the list ends with doctor, audit and compliance, and each of them says that all is well.
 func TestPlayground(t *testing.T) {
 	dir, got := playOn(t)
 	has(t, got, "pod/demo-signed created\n", `container "demo-unsigned": image 127.0.0.1:`, "is not trusted: nothing signed", `container "demo-stranger"`, "who is not trusted",
-		"verifier.config.ratify.deislabs.io/verifier-notation", "EnforcementAction is deny", "name: only-trusted-images")
+		"verifier.config.ratify.deislabs.io/verifier-notation", "EnforcementAction is deny", "kind: BoltsealTrustedImages", "0 wrong")
+	endsWell(t, dir)
 	if _, errOut, status := command(t, "up", "-dir", dir); status == 0 || !strings.Contains(errOut, "another cluster runs in "+dir) {
 		t.Errorf("a second one: status %d\n%s", status, errOut)
 	}
@@ -73,29 +75,33 @@ func TestPlayground(t *testing.T) {
 	}
 }
 
-// TestPlaygroundWithoutGatekeeper: the list ends with doctor, audit and compliance, and each of them says that all is
-// well.
+// TestPlaygroundWithoutGatekeeper: its list ends as the other one, and boltseal demo shows a denial as kubectl prints it.
 func TestPlaygroundWithoutGatekeeper(t *testing.T) {
 	dir, got := playOn(t, "-gatekeeper=false")
 	has(t, got, "pod/demo-signed created\n", `container "demo-unsigned": image 127.0.0.1:`, "nothing signed", `container "demo-stranger"`, "who is not trusted", "Decision ", "0 wrong")
-	kubeconfig, bin := filepath.Join(dir, "kubeconfig"), filepath.Join(dir, "boltseal")
-	for _, verb := range []string{"doctor", "audit", "compliance"} {
-		if !strings.Contains(webhookList, "\nboltseal "+verb) {
-			t.Errorf("%s is not in the list", verb)
-		}
-		cmd := exec.Command(bin, verb)
-		cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("boltseal %s: %v\n%s", verb, err, out)
-		}
-	}
+	endsWell(t, dir)
 	t.Log(got)
-	demo, err := exec.Command(bin, "demo").CombinedOutput()
+	demo, err := exec.Command(filepath.Join(dir, "boltseal"), "demo").CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, demo)
 	}
 	if kubectl, shown := denial(t, got), denial(t, string(demo)); kubectl != shown {
 		t.Errorf("kubectl prints of a denied Pod\n%s\nand boltseal demo shows\n%s", kubectl, shown)
+	}
+}
+
+// endsWell asks what both lists end with, and each answer must be that all is well.
+func endsWell(t *testing.T, dir string) {
+	t.Helper()
+	for _, verb := range []string{"doctor", "audit", "compliance"} {
+		if !strings.Contains(endOfList, "\nboltseal "+verb) {
+			t.Errorf("%s is not in the list", verb)
+		}
+		cmd := exec.Command(filepath.Join(dir, "boltseal"), verb)
+		cmd.Env = append(os.Environ(), "KUBECONFIG="+filepath.Join(dir, "kubeconfig"))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("boltseal %s: %v\n%s", verb, err, out)
+		}
 	}
 }
 
