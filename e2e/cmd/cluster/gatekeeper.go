@@ -40,7 +40,7 @@ stringData: {ca.crt: %q}
 `, gk.ClientCA())); err != nil {
 		return err
 	}
-	manifests, err := chart(ctx, gatekeeperValues)
+	manifests, err := chartManifests(ctx, gatekeeperValues)
 	if err != nil {
 		return err
 	}

@@ -36,8 +36,8 @@ audit: {interval: 2s}
 shutdown: {delaySeconds: 1, timeoutSeconds: 5}
 `
 
-// chart is the chart with the values of the playground, and more.
-func chart(ctx context.Context, more ...string) (*render.Manifests, error) {
+// chartManifests is the chart with the values of the playground, and more.
+func chartManifests(ctx context.Context, more ...string) (*render.Manifests, error) {
 	root, err := product.Root(ctx)
 	if err != nil {
 		return nil, err
@@ -48,7 +48,7 @@ func chart(ctx context.Context, more ...string) (*render.Manifests, error) {
 // runChart installs the chart, whose Pods a stand-in for a node runs. The process of the node dies with this one.
 func (p playground) runChart(ctx context.Context, binary string, more ...string) error {
 	p.say("# installing Boltseal …")
-	manifests, err := chart(ctx, more...)
+	manifests, err := chartManifests(ctx, more...)
 	if err != nil {
 		return err
 	}
