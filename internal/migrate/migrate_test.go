@@ -135,7 +135,7 @@ func TestFindings(t *testing.T) {
 			resource: v, field: "spec.source", severity: Unsupported, words: []string{"downloads the program", "plugins are not run"}},
 		{name: "a plugin's folder", from: "  artifactTypes:", to: "  address: /plugins\n  artifactTypes:", resource: v, field: "spec.address", severity: Differs, words: []string{"no plugin is run"}},
 		{name: "a mistyped field", from: "trustPolicyDoc:", to: "trustPolicyDocs:", resource: v, field: "spec.parameters.trustPolicyDocs", words: []string{"ignores it", `did you mean "trustPolicyDoc"`, "rejected"}},
-		{name: "no types", from: "  artifactTypes: application/vnd.cncf.notary.signature\n", to: "  artifactTypes: ''\n", resource: v, field: "spec.artifactTypes", severity: Differs, words: []string{"judges nothing"}},
+		{name: "no types", from: "  artifactTypes: application/vnd.cncf.notary.signature\n", to: "  artifactTypes: ''\n", resource: v, field: "spec.artifactTypes", severity: Differs, words: []string{"verifies nothing"}},
 		{name: "certificates that are not there", from: "[roots]", to: "[root]", resource: v, field: "spec.parameters.verificationCertStores.certs[0]", words: []string{"not there", `did you mean "roots"`}},
 		{name: "no certificates", docs: []string{store, notationWith("verificationCerts: []"), ruled}, resource: v, field: "spec.parameters.verificationCertStores", words: []string{"its own folder", "nobody would be trusted"}},
 		{name: "files", docs: []string{store, notationWith("verificationCerts: [/not/there]"), ruled}, resource: v, field: "spec.parameters.verificationCerts", severity: Differs, words: []string{"Boltseal's Pod", "mount"}},

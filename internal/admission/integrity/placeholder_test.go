@@ -14,7 +14,7 @@ import (
 // TestPlaceholders: what stands for an image until something fills it in is denied as
 // before, and the message leads to the page with the ways out, each of which works.
 func TestPlaceholders(t *testing.T) {
-	if _, err := os.Stat(filepath.Join("..", "..", filepath.FromSlash(integrity.Page))); err != nil {
+	if _, err := os.Stat(filepath.Join("..", "..", "..", filepath.FromSlash(integrity.Page))); err != nil {
 		t.Fatal(err)
 	}
 	deny := compile(t, "prod", v1alpha1.ImageIntegrityPolicySpec{})

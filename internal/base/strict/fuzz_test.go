@@ -26,7 +26,7 @@ func seeds(f *testing.F) {
 	} {
 		f.Add([]byte(s))
 	}
-	if b, err := os.ReadFile(filepath.Join("..", "..", "examples", "verify-config.yaml")); err == nil {
+	if b, err := os.ReadFile(filepath.Join("..", "..", "..", "examples", "verify-config.yaml")); err == nil {
 		f.Add(b)
 	}
 }
