@@ -3,6 +3,7 @@ package compile
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -21,10 +22,15 @@ func broken(key Key, ps strict.Problems) error {
 	if len(ps) > 0 {
 		why = ": " + ps[0].Error()
 	}
-	if len(why) > maxTold {
-		why = why[:maxTold] + "…"
+	return fmt.Errorf("%w: the %s does not work%s", boltseal.ErrConfiguration, key, truncateReason(why))
+}
+
+// truncateReason shortens a reason to maxTold bytes, at the end of a character, and shows that there was more.
+func truncateReason(why string) string {
+	if len(why) <= maxTold {
+		return why
 	}
-	return fmt.Errorf("%w: the %s does not work%s", boltseal.ErrConfiguration, key, why)
+	return strings.ToValidUTF8(why[:maxTold], "") + "…"
 }
 
 // denyStore stands in for a Store, and reads nothing.

@@ -119,11 +119,7 @@ func told(lacking strict.Problems) string {
 	for _, p := range lacking {
 		texts = append(texts, p.Message)
 	}
-	why := strings.Join(texts, "; ")
-	if len(why) > maxTold {
-		why = strings.ToValidUTF8(why[:maxTold], "") + "…"
-	}
-	return why
+	return truncateReason(strings.Join(texts, "; "))
 }
 
 // certificates are those of all providers of a trust store that could be had.
