@@ -92,7 +92,7 @@ func TestEveryFieldIsExplained(t *testing.T) {
 	}
 	t.Logf("%d fields of %d kinds are explained", fields, len(explained))
 	for path, words := range map[string]string{
-		"verifiers":                                                       "how signatures are judged",
+		"verifiers":                                                       "how signatures are verified",
 		"verifiers.spec.artifactTypes":                                    "separated by commas",
 		"keymanagementproviders.status.properties":                        "fingerprint",
 		"certificatestores.spec.parameters":                               "docs/keys.md",

@@ -4,12 +4,12 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 //go:generate go tool -modfile=../../../tools/go.mod controller-gen object crd:crdVersions=v1 paths=. output:crd:dir=../../../charts/boltseal/crds
 //go:generate go -C ../../../tools run ./unwrap ../charts/boltseal/crds
-//go:generate go run ../../../internal/schemas/generate ../../.. ../../../charts/boltseal/crds ../../../docs/schemas
+//go:generate go run ../../../internal/compile/schemas/generate ../../.. ../../../charts/boltseal/crds ../../../docs/schemas
 
 // Store says where images and signatures are read.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=2"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=3"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,categories=boltseal
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.name`
@@ -23,15 +23,15 @@ type Store struct {
 
 	// Spec is where they are read.
 	Spec StoreSpec `json:"spec"`
-	// Status is how the resource stands. Boltseal writes it.
+	// Status is the state of the resource. Boltseal writes it.
 	// +optional
 	Status Status `json:"status,omitempty"`
 }
 
-// Verifier says how signatures are judged, and who is trusted.
+// Verifier says how signatures are verified, and who is trusted.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=2"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=3"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,categories=boltseal
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.name`
@@ -43,9 +43,9 @@ type Verifier struct {
 	// Metadata of the resource.
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// Spec is how signatures are judged.
+	// Spec is how signatures are verified.
 	Spec VerifierSpec `json:"spec"`
-	// Status is how the resource stands. Boltseal writes it.
+	// Status is the state of the resource. Boltseal writes it.
 	// +optional
 	Status Status `json:"status,omitempty"`
 }
@@ -53,7 +53,7 @@ type Verifier struct {
 // KeyManagementProvider provides certificates and keys for verification.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=2"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=3"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,categories=boltseal
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.type`
@@ -69,15 +69,15 @@ type KeyManagementProvider struct {
 
 	// Spec is where certificates and keys come from.
 	Spec KeyManagementProviderSpec `json:"spec"`
-	// Status is how the resource stands. Boltseal writes it.
+	// Status is the state of the resource. Boltseal writes it.
 	// +optional
 	Status ProviderStatus `json:"status,omitempty"`
 }
 
-// Policy says how many signatures must hold. Its name must be ratify-policy.
+// Policy says how many signatures must match. Its name must be ratify-policy.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=2"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=3"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,categories=boltseal
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.type`
@@ -89,9 +89,9 @@ type Policy struct {
 	// Metadata of the resource.
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// Spec is how many signatures must hold.
+	// Spec is how many signatures must match.
 	Spec PolicySpec `json:"spec"`
-	// Status is how the resource stands. Boltseal writes it.
+	// Status is the state of the resource. Boltseal writes it.
 	// +optional
 	Status Status `json:"status,omitempty"`
 }
@@ -99,7 +99,7 @@ type Policy struct {
 // CertificateStore provides certificates for verification. It is the older form of KeyManagementProvider, and serves the whole cluster.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=2"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=3"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Namespaced,categories=boltseal
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.provider`
@@ -115,7 +115,7 @@ type CertificateStore struct {
 
 	// Spec is where certificates come from.
 	Spec CertificateStoreSpec `json:"spec"`
-	// Status is how the resource stands. Boltseal writes it.
+	// Status is the state of the resource. Boltseal writes it.
 	// +optional
 	Status ProviderStatus `json:"status,omitempty"`
 }
@@ -123,7 +123,7 @@ type CertificateStore struct {
 // NamespacedStore says where images and signatures are read for one namespace, in place of the Stores of the cluster.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=2"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=3"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Namespaced,categories=boltseal
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.name`
@@ -137,15 +137,15 @@ type NamespacedStore struct {
 
 	// Spec is where they are read.
 	Spec StoreSpec `json:"spec"`
-	// Status is how the resource stands. Boltseal writes it.
+	// Status is the state of the resource. Boltseal writes it.
 	// +optional
 	Status Status `json:"status,omitempty"`
 }
 
-// NamespacedVerifier says how signatures are judged for one namespace, in place of the Verifiers of the cluster.
+// NamespacedVerifier says how signatures are verified for one namespace, in place of the Verifiers of the cluster.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=2"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=3"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Namespaced,categories=boltseal
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.name`
@@ -157,9 +157,9 @@ type NamespacedVerifier struct {
 	// Metadata of the resource.
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// Spec is how signatures are judged.
+	// Spec is how signatures are verified.
 	Spec VerifierSpec `json:"spec"`
-	// Status is how the resource stands. Boltseal writes it.
+	// Status is the state of the resource. Boltseal writes it.
 	// +optional
 	Status Status `json:"status,omitempty"`
 }
@@ -167,7 +167,7 @@ type NamespacedVerifier struct {
 // NamespacedKeyManagementProvider provides certificates and keys for the verifiers of one namespace.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=2"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=3"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Namespaced,categories=boltseal
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.type`
@@ -183,15 +183,15 @@ type NamespacedKeyManagementProvider struct {
 
 	// Spec is where certificates and keys come from.
 	Spec KeyManagementProviderSpec `json:"spec"`
-	// Status is how the resource stands. Boltseal writes it.
+	// Status is the state of the resource. Boltseal writes it.
 	// +optional
 	Status ProviderStatus `json:"status,omitempty"`
 }
 
-// NamespacedPolicy says how many signatures must hold in one namespace, in place of the Policy of the cluster. Its name must be ratify-policy.
+// NamespacedPolicy says how many signatures must match in one namespace, in place of the Policy of the cluster. Its name must be ratify-policy.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=2"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=3"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Namespaced,categories=boltseal
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.type`
@@ -203,9 +203,9 @@ type NamespacedPolicy struct {
 	// Metadata of the resource.
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// Spec is how many signatures must hold.
+	// Spec is how many signatures must match.
 	Spec PolicySpec `json:"spec"`
-	// Status is how the resource stands. Boltseal writes it.
+	// Status is the state of the resource. Boltseal writes it.
 	// +optional
 	Status Status `json:"status,omitempty"`
 }

@@ -51,7 +51,7 @@ type StoreSpec struct {
 	Parameters runtime.RawExtension `json:"parameters,omitempty"`
 }
 
-// VerifierSpec says how signatures are judged.
+// VerifierSpec says how signatures are verified.
 // +kubebuilder:validation:XValidation:rule="has(self.name) || has(self.type)",message="name the kind of verifier, such as name: notation"
 type VerifierSpec struct {
 	// Name is the kind of verifier where Type is empty: notation.
@@ -61,7 +61,7 @@ type VerifierSpec struct {
 	Type string `json:"type,omitempty"`
 	// Version of the plugin. It has no effect.
 	Version string `json:"version,omitempty"`
-	// ArtifactTypes that the verifier judges, separated by commas; * is all.
+	// ArtifactTypes that the verifier checks, separated by commas; * is all.
 	ArtifactTypes string `json:"artifactTypes"`
 	// Address of the plugin. It has no effect.
 	Address string `json:"address,omitempty"`
@@ -97,7 +97,7 @@ type CertificateStoreSpec struct {
 	Parameters runtime.RawExtension `json:"parameters,omitempty"`
 }
 
-// PolicySpec says how many signatures must hold.
+// PolicySpec says how many signatures must match.
 type PolicySpec struct {
 	// Type is the kind of policy: config-policy.
 	Type string `json:"type"`

@@ -4,14 +4,14 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 //go:generate go tool -modfile=../../../tools/go.mod controller-gen object crd:crdVersions=v1 paths=. output:crd:dir=../../../charts/boltseal/crds
 //go:generate go -C ../../../tools run ./unwrap ../charts/boltseal/crds
-//go:generate go run ../../../internal/schemas/generate ../../.. ../../../charts/boltseal/crds ../../../docs/schemas
+//go:generate go run ../../../internal/compile/schemas/generate ../../.. ../../../charts/boltseal/crds ../../../docs/schemas
 
-// ImageIntegrityPolicy demands trusted images of the objects it matches. They are verified
+// ImageIntegrityPolicy requires trusted images of the objects it matches. They are verified
 // with the resources of the cluster, whatever a namespace defines. Of several policies that
 // match, the strictest wins.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=4"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=5"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,categories=boltseal,shortName=iip
 // +kubebuilder:printcolumn:name="Action",type=string,JSONPath=`.spec.enforcementAction`
@@ -28,18 +28,18 @@ type ImageIntegrityPolicy struct {
 
 	// Spec is what is required.
 	Spec ImageIntegrityPolicySpec `json:"spec"`
-	// Status is how the policy stands. Boltseal writes it.
+	// Status is the state of the policy. Boltseal writes it.
 	// +optional
 	Status ImageIntegrityPolicyStatus `json:"status,omitempty"`
 }
 
-// NamespacedImageIntegrityPolicy demands trusted images of objects in its own namespace,
-// beside what the cluster demands. They are verified with the namespace's resources, kind by
+// NamespacedImageIntegrityPolicy requires trusted images of objects in its own namespace,
+// beside what the cluster requires. They are verified with the namespace's resources, kind by
 // kind, and with the cluster's where it has none. It can only add: whatever it says, the
 // policies of the cluster must be satisfied too.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=3"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=4"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Namespaced,categories=boltseal,shortName=niip
 // +kubebuilder:printcolumn:name="Action",type=string,JSONPath=`.spec.enforcementAction`
@@ -56,7 +56,7 @@ type NamespacedImageIntegrityPolicy struct {
 
 	// Spec is what is required.
 	Spec NamespacedImageIntegrityPolicySpec `json:"spec"`
-	// Status is how the policy stands. Boltseal writes it.
+	// Status is the state of the policy. Boltseal writes it.
 	// +optional
 	Status ImageIntegrityPolicyStatus `json:"status,omitempty"`
 }

@@ -1,4 +1,4 @@
-// Package v1alpha1 has ImageIntegrityPolicy, which says where Boltseal's own webhook demands trusted images: group boltseal.dev.
+// Package v1alpha1 has ImageIntegrityPolicy, which says where Boltseal's own webhook requires trusted images: group boltseal.dev.
 //
 // +kubebuilder:object:generate=true
 // +groupName=boltseal.dev
@@ -31,18 +31,18 @@ const (
 	DryRun EnforcementAction = "dryrun" // it is admitted, and the audit log says so
 )
 
-// UnavailableAction is what becomes of an object whose images could not be judged.
+// UnavailableAction is what becomes of an object whose images could not be checked.
 // +kubebuilder:validation:Enum=deny;allow;lastKnownGood
 type UnavailableAction string
 
-// The actions for images that could not be judged.
+// The actions for images that could not be checked.
 const (
 	UnavailableDeny          UnavailableAction = "deny"
 	UnavailableAllow         UnavailableAction = "allow"
 	UnavailableLastKnownGood UnavailableAction = "lastKnownGood"
 )
 
-// Match selects objects. Every condition that is set must hold; an empty Match
+// Match selects objects. Every condition that is set must match; an empty Match
 // selects all.
 type Match struct {
 	// Kinds of objects: Pod, Deployment and the like, and those of others as GROUP/Kind, such as
@@ -78,7 +78,7 @@ type Match struct {
 	LabelSelector *metav1.LabelSelector `json:"labelSelector,omitempty"`
 }
 
-// OnUnavailable says what to do with images that could not be judged because a registry,
+// OnUnavailable says what to do with images that could not be checked because a registry,
 // a key store or a revocation service did not answer.
 // +kubebuilder:validation:XValidation:rule="!has(self.maxAge) || self.action == 'lastKnownGood'",message="maxAge means something with action lastKnownGood only"
 type OnUnavailable struct {
@@ -110,7 +110,7 @@ type ImageIntegrityPolicySpec struct {
 	// +optional
 	ExcludedImages []string `json:"excludedImages,omitempty"`
 	// Exemptions take some of what the policy selects out of it for a while. An image that is
-	// not trusted, or could not be judged, is admitted under one, and is reported. They say
+	// not trusted, or could not be checked, is admitted under one, and is reported. They say
 	// nothing to other policies.
 	// +kubebuilder:validation:MaxItems=500
 	// +listType=map
@@ -143,7 +143,7 @@ const (
 	Mitigated ExemptionCategory = "Mitigated" // it is met in another way
 )
 
-// Exemption takes something out of a policy. Every condition that is set must hold, and one
+// Exemption takes something out of a policy. Every condition that is set must match, and one
 // must be set.
 //
 // +kubebuilder:validation:XValidation:rule="has(self.namespaces) || has(self.images) || has(self.workloads)",message="write namespaces, images or workloads"
@@ -208,7 +208,7 @@ type ExemptWorkload struct {
 	Controller string `json:"controller,omitempty"`
 }
 
-// ImageIntegrityPolicyStatus says how the policy stands.
+// ImageIntegrityPolicyStatus is the state of the policy.
 type ImageIntegrityPolicyStatus struct {
 	// ObservedGeneration is the generation of the spec that this status is about.
 	// +optional
@@ -236,10 +236,10 @@ type Audit struct {
 	Violations int32 `json:"violations"`
 	// ViolatingImages is how many such images there are.
 	ViolatingImages int32 `json:"violatingImages"`
-	// Unknown is how many of the Pods could not be judged because a registry, a key store or a
+	// Unknown is how many of the Pods could not be checked because a registry, a key store or a
 	// revocation service did not answer. They are neither trusted nor in violation.
 	Unknown int32 `json:"unknown"`
-	// Exempt is how many of the Pods run an image that is not trusted, or could not be judged,
+	// Exempt is how many of the Pods run an image that is not trusted, or could not be checked,
 	// under an exemption, and none that is in violation.
 	// +optional
 	Exempt int32 `json:"exempt,omitempty"`
@@ -251,7 +251,7 @@ type Audit struct {
 	// +optional
 	First []AuditViolation `json:"first,omitempty"`
 	// FirstExempt are the first images that are exempt by namespace and image: those that would
-	// not satisfy the policy, or could not be judged, without an exemption.
+	// not satisfy the policy, or could not be checked, without an exemption.
 	// +kubebuilder:validation:MaxItems=10
 	// +listType=atomic
 	// +optional

@@ -12,10 +12,10 @@ const (
 	DoNotEnforce   EnforcementMode = "DoNotEnforce" // it reports, and neither denies nor deploys
 )
 
-// PolicyAssignment demands a definition or an initiative of all clusters in a scope.
+// PolicyAssignment assigns a definition or an initiative to all clusters in a scope.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=2"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=3"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,categories=boltseal,shortName=polassign
 // +kubebuilder:printcolumn:name="Scope",type=string,JSONPath=`.spec.scope`
@@ -92,13 +92,13 @@ type PolicyAssignmentSpec struct {
 	// +listType=atomic
 	// +optional
 	NonComplianceMessages []NonComplianceMessage `json:"nonComplianceMessages,omitempty"`
-	// ResourceSelectors narrow the clusters down: one of them must hold. Empty means all.
+	// ResourceSelectors narrow the clusters down: one of them must match. Empty means all.
 	// +kubebuilder:validation:MaxItems=10
 	// +listType=atomic
 	// +optional
 	ResourceSelectors []ResourceSelector `json:"resourceSelectors,omitempty"`
 	// Overrides change effects or versions without touching the definition; of several that
-	// apply, the first holds.
+	// apply, the first counts.
 	// +kubebuilder:validation:MaxItems=10
 	// +listType=atomic
 	// +optional
@@ -117,13 +117,13 @@ type NonComplianceMessage struct {
 	PolicyDefinitionReferenceID string `json:"policyDefinitionReferenceId,omitempty"`
 }
 
-// ResourceSelector holds where all of its selectors do.
+// ResourceSelector matches where all of its selectors do.
 type ResourceSelector struct {
 	// Name for people.
 	// +kubebuilder:validation:MaxLength=128
 	// +optional
 	Name string `json:"name,omitempty"`
-	// Selectors, all of which must hold.
+	// Selectors, all of which must match.
 	// +kubebuilder:validation:MaxItems=10
 	// +listType=atomic
 	Selectors []Selector `json:"selectors"`
@@ -153,18 +153,18 @@ type Override struct {
 	// Kind is policyEffect or policyVersion.
 	// +kubebuilder:validation:Enum=policyEffect;policyVersion;definitionVersion
 	Kind string `json:"kind"`
-	// Value that holds: an effect that the definition allows, or a version.
+	// Value that applies: an effect that the definition allows, or a version.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	Value string `json:"value"`
-	// Selectors, all of which must hold. Empty means everywhere.
+	// Selectors, all of which must match. Empty means everywhere.
 	// +kubebuilder:validation:MaxItems=10
 	// +listType=atomic
 	// +optional
 	Selectors []Selector `json:"selectors,omitempty"`
 }
 
-// PolicyAssignmentStatus says how an assignment stands.
+// PolicyAssignmentStatus is the state of an assignment.
 type PolicyAssignmentStatus struct {
 	Status `json:",inline"`
 	// ID of the assignment: its scope, and its name.
@@ -294,7 +294,7 @@ type ClusterCompliance struct {
 // and is never denied.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=1"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=2"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,categories=boltseal,shortName=polexempt
 // +kubebuilder:printcolumn:name="Assignment",type=string,JSONPath=`.spec.policyAssignmentId`
@@ -359,7 +359,7 @@ type PolicyExemptionSpec struct {
 	Within *ExemptionWithin `json:"within,omitempty"`
 }
 
-// ExemptionWithin is some of what runs in clusters. Every condition that is set must hold.
+// ExemptionWithin is some of what runs in clusters. Every condition that is set must match.
 //
 // +kubebuilder:validation:MinProperties=1
 type ExemptionWithin struct {

@@ -15,7 +15,7 @@ const (
 // Cluster is a cluster that is governed.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=2"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=3"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,categories=boltseal,shortName=polcluster
 // +kubebuilder:printcolumn:name="Scope",type=string,JSONPath=`.spec.scope`
@@ -32,7 +32,7 @@ type Cluster struct {
 	// Metadata of the cluster.
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// Spec is where the cluster stands, and what it is to have.
+	// Spec is the cluster's place in the hierarchy, and what it is to have.
 	// +optional
 	Spec ClusterSpec `json:"spec,omitempty"`
 	// Status is how far it is. Boltseal writes it.
@@ -49,7 +49,7 @@ type ClusterList struct {
 	Items           []Cluster `json:"items"`
 }
 
-// ClusterSpec is where a cluster stands, and what it is to have.
+// ClusterSpec is a cluster's place in the hierarchy, and what it is to have.
 type ClusterSpec struct {
 	// Scope is the path of the cluster, such as /subscriptions/S/resourceGroups/G.
 	// +kubebuilder:default="/"
@@ -58,7 +58,7 @@ type ClusterSpec struct {
 	// +optional
 	Scope string `json:"scope,omitempty"`
 	// ManagementGroups above the scope, as Azure writes their IDs. What is assigned to one of
-	// them holds for the cluster.
+	// them applies to the cluster.
 	// +kubebuilder:validation:MaxItems=10
 	// +optional
 	ManagementGroups []string `json:"managementGroups,omitempty"`
@@ -143,7 +143,7 @@ type ClusterTotals struct {
 	Pods int32 `json:"pods"`
 	// Violations is how many of them run an image that is not trusted and not exempt.
 	Violations int32 `json:"violations"`
-	// Unknown is how many could not be judged.
+	// Unknown is how many could not be checked.
 	Unknown int32 `json:"unknown"`
 }
 
@@ -153,7 +153,7 @@ type AssignmentState struct {
 	Assignment string `json:"assignment"`
 	// PolicyDefinitionReferenceID within the initiative; the definition's name without one.
 	PolicyDefinitionReferenceID string `json:"policyDefinitionReferenceId"`
-	// Effect that holds.
+	// Effect that applies.
 	Effect string `json:"effect"`
 	// State of it.
 	State ComplianceState `json:"state"`
@@ -178,7 +178,7 @@ type PodCounts struct {
 	NotTrusted int32 `json:"notTrusted"`
 	// Exempt is how many run an image that is not trusted, and are exempt.
 	Exempt int32 `json:"exempt"`
-	// Unknown is how many could not be judged.
+	// Unknown is how many could not be checked.
 	Unknown int32 `json:"unknown"`
 }
 

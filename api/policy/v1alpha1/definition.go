@@ -9,7 +9,7 @@ import (
 // what does not satisfy it. It has the shape of the properties of an Azure Policy definition.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=1"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=2"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,categories=boltseal,shortName=poldef
 // +kubebuilder:printcolumn:name="Display name",type=string,JSONPath=`.spec.displayName`
@@ -140,7 +140,7 @@ type ParameterValue struct {
 // together. It has the shape of the properties of an Azure Policy initiative.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=1"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=2"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,categories=boltseal,shortName=polset
 // +kubebuilder:printcolumn:name="Display name",type=string,JSONPath=`.spec.displayName`
@@ -228,7 +228,7 @@ type PolicyDefinitionReference struct {
 	GroupNames []string `json:"groupNames,omitempty"`
 }
 
-// Status is how an object stands.
+// Status is the state of an object.
 type Status struct {
 	// ObservedGeneration is the generation of the spec that this status is about.
 	// +optional

@@ -9,7 +9,7 @@ import "k8s.io/apimachinery/pkg/runtime/schema"
 
 //go:generate go tool -modfile=../../../tools/go.mod controller-gen object crd:crdVersions=v1 paths=. output:crd:dir=../../../charts/boltseal/crds
 //go:generate go -C ../../../tools run ./unwrap ../charts/boltseal/crds
-//go:generate go run ../../../internal/schemas/generate ../../.. ../../../charts/boltseal/crds ../../../docs/schemas
+//go:generate go run ../../../internal/compile/schemas/generate ../../.. ../../../charts/boltseal/crds ../../../docs/schemas
 
 // GroupVersion of all types in this package.
 var GroupVersion = schema.GroupVersion{Group: "policy.boltseal.dev", Version: "v1alpha1"}

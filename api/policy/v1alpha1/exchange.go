@@ -6,11 +6,11 @@ import (
 	integrity "github.com/boltseal/boltseal/api/integrity/v1alpha1"
 )
 
-// ClusterBundle is what the hub demands of one cluster, and is named as it. The hub writes it
+// ClusterBundle is what the hub requires of one cluster, and is named as it. The hub writes it
 // from assignments; the cluster's agent, which may read this one and nothing else, renders it.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=2"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=3"
 // +kubebuilder:resource:scope=Cluster,categories=boltseal
 // +kubebuilder:printcolumn:name="Add-on",type=boolean,JSONPath=`.spec.addOn.enabled`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
@@ -40,7 +40,7 @@ type ClusterBundleSpec struct {
 	// AddOn is the add-on that verifies images.
 	// +optional
 	AddOn BundleAddOn `json:"addOn,omitempty"`
-	// Demands, one for each definition of each assignment that checks what runs, in order of
+	// Demands are the requirements: one for each definition of each assignment that checks what runs, in order of
 	// their names.
 	// +kubebuilder:validation:MaxItems=200
 	// +listType=atomic
@@ -62,7 +62,7 @@ type BundleAddOn struct {
 	Attempt int64 `json:"attempt,omitempty"`
 }
 
-// Demand is what one definition of one assignment demands of what runs in a cluster.
+// Demand is what one definition of one assignment requires of what runs in a cluster.
 type Demand struct {
 	// Name of what is rendered, unique in the bundle: azurepolicy-…
 	// +kubebuilder:validation:MaxLength=63
@@ -79,11 +79,11 @@ type Demand struct {
 	// SetDefinitionID of the initiative.
 	// +optional
 	SetDefinitionID string `json:"setDefinitionId,omitempty"`
-	// Effect that holds, in Azure's words: Audit or Deny.
+	// Effect that applies, in Azure's words: Audit or Deny.
 	Effect string `json:"effect"`
 	// EnforcementAction that the effect, warn and the enforcement mode come to.
 	EnforcementAction integrity.EnforcementAction `json:"enforcementAction"`
-	// Warn also warns whoever applies an object that would violate an audited demand.
+	// Warn also warns whoever applies an object that would violate an audited requirement.
 	// +optional
 	Warn bool `json:"warn,omitempty"`
 	// Match selects the objects.
@@ -111,7 +111,7 @@ type Demand struct {
 	Exemptions []BundleExemption `json:"exemptions,omitempty"`
 }
 
-// BundleExemption takes something out of a demand for a while.
+// BundleExemption takes something out of a requirement for a while.
 type BundleExemption struct {
 	// Name of the PolicyExemption.
 	Name string `json:"name"`
@@ -125,11 +125,11 @@ type BundleExemption struct {
 	Within *ExemptionWithin `json:"within,omitempty"`
 }
 
-// ClusterReport is what the agent of one cluster tells the hub, and is named as the cluster.
+// ClusterReport is what the agent of one cluster reports to the hub, and is named as the cluster.
 // The agent may write this one and nothing else.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=2"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=3"
 // +kubebuilder:resource:scope=Cluster,categories=boltseal
 // +kubebuilder:printcolumn:name="Add-on",type=string,JSONPath=`.report.addOn.state`
 // +kubebuilder:printcolumn:name="Sequence",type=integer,JSONPath=`.report.sequence`
@@ -139,7 +139,7 @@ type ClusterReport struct {
 	// Metadata of the report.
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// Report is what the agent tells.
+	// Report is what the agent reports.
 	// +optional
 	Report ClusterReportContent `json:"report,omitempty"`
 }
@@ -178,7 +178,7 @@ type ClusterReportContent struct {
 	// Pods that were checked.
 	// +optional
 	Pods int32 `json:"pods,omitempty"`
-	// Demands, each as it stands.
+	// Demands are the requirements, each with its state.
 	// +kubebuilder:validation:MaxItems=200
 	// +listType=atomic
 	// +optional
@@ -203,9 +203,9 @@ type AddOnReport struct {
 	Message string `json:"message,omitempty"`
 }
 
-// DemandReport is how one demand stands.
+// DemandReport is the state of one requirement.
 type DemandReport struct {
-	// Name of the demand in the bundle.
+	// Name of the requirement in the bundle.
 	// +kubebuilder:validation:MaxLength=63
 	Name string `json:"name"`
 	// State of it.
@@ -231,7 +231,7 @@ type DemandReport struct {
 	// Exempt is how many run an image that is not trusted, and are exempt.
 	// +optional
 	Exempt int32 `json:"exempt,omitempty"`
-	// Unknown is how many could not be judged.
+	// Unknown is how many could not be checked.
 	// +optional
 	Unknown int32 `json:"unknown,omitempty"`
 	// ExemptOtherwise is how many exempt images Components does not name, counted in each
@@ -253,7 +253,7 @@ type DemandReport struct {
 	TrustedOtherwise int32 `json:"trustedOtherwise,omitempty"`
 }
 
-// Component is an image in a namespace that does not satisfy a demand.
+// Component is an image in a namespace that does not satisfy a requirement.
 type Component struct {
 	// Namespace that it runs in.
 	// +kubebuilder:validation:MaxLength=63

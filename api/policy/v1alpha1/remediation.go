@@ -6,7 +6,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // there already. Its spec does not change once it has started, but for cancel.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=1"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=2"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,categories=boltseal,shortName=polremediate
 // +kubebuilder:printcolumn:name="Assignment",type=string,JSONPath=`.spec.policyAssignmentId`
@@ -165,7 +165,7 @@ type Deployment struct {
 // FeatureRegistration opts a scope in to what is marked preview.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=1"
+// +kubebuilder:metadata:annotations="boltseal.dev/schema-revision=2"
 // +kubebuilder:resource:scope=Cluster,categories=boltseal,shortName=polfeature
 // +kubebuilder:printcolumn:name="Namespace",type=string,JSONPath=`.spec.namespace`
 // +kubebuilder:printcolumn:name="Feature",type=string,JSONPath=`.spec.name`
