@@ -34,7 +34,7 @@ func fill(size int, head string, unit func(i int) string, tail string) []byte {
 
 func repeat(s string) func(int) string { return func(int) string { return s } }
 
-func platformNames(i int) string { return fmt.Sprintf(`"%x":""`, i) }
+func emptyMember(i int) string { return fmt.Sprintf(`"%x":""`, i) }
 
 // bombs are documents that would take many times their size to hold.
 func bombs(size int) map[string][]byte {
@@ -43,17 +43,17 @@ func bombs(size int) map[string][]byte {
 		"layers":                fill(size, `{"schemaVersion":2,"config":{},"layers":[`, repeat(`{}`), `]}`),
 		"blobs":                 fill(size, `{"blobs":[`, repeat(`{}`), `]}`),
 		"manifests":             fill(size, `{"schemaVersion":2,"manifests":[`, repeat(`{}`), `]}`),
-		"annotations":           fill(size, `{"schemaVersion":2,"config":{},"annotations":{`, platformNames, `}}`),
+		"annotations":           fill(size, `{"schemaVersion":2,"config":{},"annotations":{`, emptyMember, `}}`),
 		"config.urls":           fill(size, `{"schemaVersion":2,"layers":[],"config":{"urls":[`, repeat(`""`), `]}}`),
-		"config.annotations":    fill(size, `{"schemaVersion":2,"layers":[],"config":{"annotations":{`, platformNames, `}}}`),
+		"config.annotations":    fill(size, `{"schemaVersion":2,"layers":[],"config":{"annotations":{`, emptyMember, `}}}`),
 		"config.os.features":    fill(size, `{"schemaVersion":2,"layers":[],"config":{"platform":{"os.features":[`, repeat(`""`), `]}}}`),
-		"subject.annotations":   fill(size, `{"schemaVersion":2,"config":{},"subject":{"annotations":{`, platformNames, `}}}`),
+		"subject.annotations":   fill(size, `{"schemaVersion":2,"config":{},"subject":{"annotations":{`, emptyMember, `}}}`),
 		"layer.urls":            fill(size, `{"schemaVersion":2,"config":{},"layers":[`+entry+`"urls":[`, repeat(`""`), `]}]}`),
-		"layer.annotations":     fill(size, `{"schemaVersion":2,"config":{},"layers":[`+entry+`"annotations":{`, platformNames, `}}]}`),
+		"layer.annotations":     fill(size, `{"schemaVersion":2,"config":{},"layers":[`+entry+`"annotations":{`, emptyMember, `}}]}`),
 		"platform.os.features":  fill(size, `{"schemaVersion":2,"manifests":[`+entry+`"platform":{"os.features":[`, repeat(`""`), `]}}]}`),
 		"manifests.urls":        fill(size, `{"schemaVersion":2,"manifests":[`+entry+`"urls":[`, repeat(`""`), `]}]}`),
-		"manifests.annotations": fill(size, `{"schemaVersion":2,"manifests":[`+entry+`"annotations":{`, platformNames, `}}]}`),
-		"unknown member":        fill(size, `{"schemaVersion":2,"config":{},"x":{`, platformNames, `}}`),
+		"manifests.annotations": fill(size, `{"schemaVersion":2,"manifests":[`+entry+`"annotations":{`, emptyMember, `}}]}`),
+		"unknown member":        fill(size, `{"schemaVersion":2,"config":{},"x":{`, emptyMember, `}}`),
 		"nested":                fill(size, `{"schemaVersion":2,"config":{},"x":[`, repeat(`[[[[]]]]`), `]}`),
 	}
 }

@@ -51,15 +51,15 @@ func TestBearer(t *testing.T) {
 			i := tokenImage(t, c.server)
 			r := newRegistry(t, oci.Options{Credentials: c.source})
 			for range 2 {
-				desc, err := r.Resolve(withinPrefixes(t), i.byTag())
+				desc, err := r.Resolve(testContext(t), i.byTag())
 				if err != nil {
 					t.Fatal(err)
 				}
-				list, err := r.Referrers(withinPrefixes(t), i.byDigest(), desc.Digest, nil)
+				list, err := r.Referrers(testContext(t), i.byDigest(), desc.Digest, nil)
 				if err != nil || len(list.Referrers) != 1 {
 					t.Fatalf("%+v, %v", list, err)
 				}
-				if _, err := r.Manifest(withinPrefixes(t), i.byDigest(), list.Referrers[0]); err != nil {
+				if _, err := r.Manifest(testContext(t), i.byDigest(), list.Referrers[0]); err != nil {
 					t.Error(err)
 				}
 			}
@@ -84,7 +84,7 @@ func TestTokensAreCounted(t *testing.T) {
 	}
 	for range 3 {
 		for _, ref := range refs {
-			if _, err := r.Resolve(withinPrefixes(t), ref); err != nil {
+			if _, err := r.Resolve(testContext(t), ref); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -110,7 +110,7 @@ func TestTokenIsShared(t *testing.T) {
 		var wg sync.WaitGroup
 		for range most {
 			wg.Go(func() {
-				if _, err := r.Resolve(withinPrefixes(t), ref); err != nil {
+				if _, err := r.Resolve(testContext(t), ref); err != nil {
 					t.Error(err)
 				}
 			})
@@ -142,7 +142,7 @@ func TestTokenOutlivesItsFirstCaller(t *testing.T) {
 	release := make(chan struct{})
 	i.reg.Inject(testregistry.Fault{Kind: testregistry.Custom, Class: testregistry.Token, Times: 1,
 		Match: func(*http.Request) bool { <-release; return false }, Handler: http.NotFoundHandler()})
-	ctx, cancel := context.WithCancel(withinPrefixes(t))
+	ctx, cancel := context.WithCancel(testContext(t))
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		_, err := r.Resolve(ctx, i.byTag())
@@ -152,7 +152,7 @@ func TestTokenOutlivesItsFirstCaller(t *testing.T) {
 	})
 	testwait.Until(t, "the first caller", func() bool { return i.reg.Count(testregistry.Token) > 0 })
 	wg.Go(func() {
-		if _, err := r.Resolve(withinPrefixes(t), i.byTag()); err != nil {
+		if _, err := r.Resolve(testContext(t), i.byTag()); err != nil {
 			t.Errorf("the second caller: %v", err)
 		}
 	})
@@ -183,7 +183,7 @@ func TestTokenIsRenewedAhead(t *testing.T) {
 	r := newRegistry(t, oci.Options{Credentials: rightPassword, Clock: c.now})
 	for n, step := range []time.Duration{0, 4 * time.Minute, time.Minute - time.Second, 4*time.Minute + 50*time.Second} {
 		c.advance(step)
-		if _, err := r.Resolve(withinPrefixes(t), i.byTag()); err != nil {
+		if _, err := r.Resolve(testContext(t), i.byTag()); err != nil {
 			t.Fatal(err)
 		}
 		want := map[int]int{0: 1, 1: 1, 2: 2, 3: 3}[n]
@@ -241,7 +241,7 @@ func TestTokenLifetimes(t *testing.T) {
 			want    int32
 		}{{0, 1}, {test.good, 1}, {test.bad - test.good, 2}} {
 			own.advance(step.advance)
-			if _, err := r.Resolve(withinPrefixes(t), tagged(host, repo, "v1")); err != nil {
+			if _, err := r.Resolve(testContext(t), tagged(host, repo, "v1")); err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
 			if n := given.Load(); n != step.want {
@@ -288,7 +288,7 @@ func TestBadTokenAnswers(t *testing.T) {
 			t.Parallel()
 			host, given := tokenServer(t, c.answer)
 			r := newRegistry(t, oci.Options{Credentials: rightPassword})
-			_, err := r.Resolve(withinPrefixes(t), tagged(host, repo, "v1"))
+			_, err := r.Resolve(testContext(t), tagged(host, repo, "v1"))
 			wantError(t, err, c.want, host, "resolve", c.says)
 			if n := given.Load(); n != c.tries {
 				t.Errorf("the token server was asked %d times, want %d", n, c.tries)
@@ -301,11 +301,11 @@ func TestTokenServerRecovers(t *testing.T) {
 	t.Parallel()
 	i := tokenImage(t, testregistry.TokenOptions{})
 	i.reg.Inject(testregistry.Fault{Kind: testregistry.Status, Class: testregistry.Token, Times: 2})
-	if _, err := newRegistry(t, oci.Options{Credentials: rightPassword}).Resolve(withinPrefixes(t), i.byTag()); err != nil {
+	if _, err := newRegistry(t, oci.Options{Credentials: rightPassword}).Resolve(testContext(t), i.byTag()); err != nil {
 		t.Error(err)
 	}
 	hangs := tokenImage(t, testregistry.TokenOptions{})
-	ctx, expire := testwait.Deadline(withinPrefixes(t))
+	ctx, expire := testwait.Deadline(testContext(t))
 	hangs.reg.Inject(testregistry.Fault{Kind: testregistry.Hang, Class: testregistry.Token, Match: func(*http.Request) bool { expire(); return true }})
 	_, err := newRegistry(t, oci.Options{Credentials: rightPassword}).Resolve(ctx, hangs.byTag())
 	wantError(t, err, boltseal.ErrUnavailable, hangs.reg.Host)
@@ -322,7 +322,7 @@ func TestBasic(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
-			if _, err := r.Resolve(withinPrefixes(t), i.byTag()); err != nil {
+			if _, err := r.Resolve(testContext(t), i.byTag()); err != nil {
 				t.Error(err)
 			}
 		})
@@ -330,7 +330,7 @@ func TestBasic(t *testing.T) {
 	wg.Wait()
 	i.reg.ResetLog()
 	for range 3 {
-		if _, err := r.Resolve(withinPrefixes(t), i.byTag()); err != nil {
+		if _, err := r.Resolve(testContext(t), i.byTag()); err != nil {
 			t.Error(err)
 		}
 	}
@@ -355,7 +355,7 @@ func TestNotAuthorized(t *testing.T) {
 				r := newRegistry(t, oci.Options{Credentials: source})
 				for range 2 {
 					i.reg.ResetLog()
-					_, err := r.Resolve(withinPrefixes(t), i.byTag())
+					_, err := r.Resolve(testContext(t), i.byTag())
 					wantError(t, err, boltseal.ErrUnauthorized, i.reg.Host, "resolve")
 					if n := i.reg.Count(testregistry.Any); n > 2 {
 						t.Errorf("%d requests", n)
@@ -372,19 +372,19 @@ func TestAllowedLater(t *testing.T) {
 	var allowed atomic.Bool
 	i := tokenImage(t, testregistry.TokenOptions{Allow: func(string, string, string) bool { return allowed.Load() }})
 	r := newRegistry(t, oci.Options{Credentials: rightPassword})
-	_, err := r.Resolve(withinPrefixes(t), i.byTag())
+	_, err := r.Resolve(testContext(t), i.byTag())
 	wantError(t, err, boltseal.ErrUnauthorized, i.reg.Host)
 	allowed.Store(true)
-	if _, err := r.Resolve(withinPrefixes(t), i.byTag()); err != nil {
+	if _, err := r.Resolve(testContext(t), i.byTag()); err != nil {
 		t.Error(err)
 	}
 	// A registry that says 403 where it means the token.
 	remove := i.reg.Inject(testregistry.Fault{Kind: testregistry.Status, Status: 403, Class: testregistry.Manifest})
-	_, err = r.Resolve(withinPrefixes(t), i.byTag())
+	_, err = r.Resolve(testContext(t), i.byTag())
 	wantError(t, err, boltseal.ErrUnauthorized, i.reg.Host, "HTTP 403")
 	remove()
 	before := i.reg.TokensIssued("")
-	if _, err := r.Resolve(withinPrefixes(t), i.byTag()); err != nil || i.reg.TokensIssued("") != before+1 {
+	if _, err := r.Resolve(testContext(t), i.byTag()); err != nil || i.reg.TokensIssued("") != before+1 {
 		t.Errorf("%d tokens before, %d after, %v", before, i.reg.TokensIssued(""), err)
 	}
 }
@@ -394,11 +394,11 @@ func TestExpiryWithoutChallenge(t *testing.T) {
 	t.Parallel()
 	i := tokenImage(t, testregistry.TokenOptions{})
 	r := newRegistry(t, oci.Options{Credentials: rightPassword})
-	if _, err := r.Resolve(withinPrefixes(t), i.byTag()); err != nil {
+	if _, err := r.Resolve(testContext(t), i.byTag()); err != nil {
 		t.Fatal(err)
 	}
 	i.reg.Inject(testregistry.Fault{Kind: testregistry.Custom, Class: testregistry.Manifest, Times: 1, Handler: status(http.StatusUnauthorized)})
-	if _, err := r.Resolve(withinPrefixes(t), i.byTag()); err != nil {
+	if _, err := r.Resolve(testContext(t), i.byTag()); err != nil {
 		t.Error(err)
 	}
 	if n := i.reg.TokensIssued(""); n != 2 {
@@ -422,7 +422,7 @@ func TestCredentialSourceFails(t *testing.T) {
 	} {
 		for _, o := range []testregistry.Options{{Basic: &testregistry.BasicOptions{Users: users}}, {Token: &testregistry.TokenOptions{Anonymous: true}}} {
 			i := newImage(t, o, 0)
-			_, err := newRegistry(t, oci.Options{Credentials: source{c.err}}).Resolve(withinPrefixes(t), i.byTag())
+			_, err := newRegistry(t, oci.Options{Credentials: source{c.err}}).Resolve(testContext(t), i.byTag())
 			wantError(t, err, c.want, i.reg.Host, "the helper failed")
 			if n := i.reg.TokensIssued(""); n != 0 {
 				t.Errorf("%d tokens for nobody", n)
@@ -435,7 +435,7 @@ func TestCredentialSourceFails(t *testing.T) {
 func TestAccessToken(t *testing.T) {
 	t.Parallel()
 	host, given := tokenServer(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })
-	if _, err := newRegistry(t, oci.Options{Credentials: passwords{AccessToken: secret}}).Resolve(withinPrefixes(t), tagged(host, repo, "v1")); err != nil {
+	if _, err := newRegistry(t, oci.Options{Credentials: passwords{AccessToken: secret}}).Resolve(testContext(t), tagged(host, repo, "v1")); err != nil {
 		t.Error(err)
 	}
 	if given.Load() != 0 {

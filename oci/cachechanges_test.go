@@ -43,7 +43,7 @@ func TestKeptTokensChangeNothing(t *testing.T) {
 		}
 		repo := repos[r.IntN(len(repos))]
 		ask := func(reg *oci.Registry) string {
-			d, err := reg.Resolve(withinPrefixes(t), refs[repo])
+			d, err := reg.Resolve(testContext(t), refs[repo])
 			return fmt.Sprint(d.Digest, err)
 		}
 		fresh := newRegistry(t, oci.Options{Credentials: credentials})

@@ -53,7 +53,7 @@ func TestFetch(t *testing.T) {
 		desc := pushBoth(t, reg, want)
 		for name, get := range fetches {
 			reg.ResetLog()
-			got, err := get(newRegistry(t, oci.Options{}), withinPrefixes(t), pinned(reg.Host, repo, desc.Digest), desc)
+			got, err := get(newRegistry(t, oci.Options{}), testContext(t), pinned(reg.Host, repo, desc.Digest), desc)
 			if err != nil || !bytes.Equal(got, want) || cap(got) != len(want) {
 				t.Errorf("%s: %d of %d bytes in %d, %v", name, len(got), len(want), cap(got), err)
 			}
@@ -63,7 +63,7 @@ func TestFetch(t *testing.T) {
 		}
 	}
 	empty := reg.PushBlob(repo, "application/octet-stream", nil)
-	if got, err := newRegistry(t, oci.Options{}).Blob(withinPrefixes(t), pinned(reg.Host, repo, empty.Digest), empty); err != nil || len(got) != 0 {
+	if got, err := newRegistry(t, oci.Options{}).Blob(testContext(t), pinned(reg.Host, repo, empty.Digest), empty); err != nil || len(got) != 0 {
 		t.Errorf("an empty blob: %q, %v", got, err)
 	}
 }
@@ -74,11 +74,11 @@ func TestFetchSHA512(t *testing.T) {
 	host := serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(body) })
 	for _, alg := range []digest.Algorithm{digest.SHA384, digest.SHA512} {
 		d := ocispec.Descriptor{Digest: alg.FromBytes(body), Size: int64(len(body))}
-		if got, err := newRegistry(t, oci.Options{}).Blob(withinPrefixes(t), pinned(host, repo, d.Digest), d); err != nil || !bytes.Equal(got, body) {
+		if got, err := newRegistry(t, oci.Options{}).Blob(testContext(t), pinned(host, repo, d.Digest), d); err != nil || !bytes.Equal(got, body) {
 			t.Errorf("%s: %q, %v", alg, got, err)
 		}
 		d.Digest = alg.FromString("another")
-		_, err := newRegistry(t, oci.Options{}).Blob(withinPrefixes(t), pinned(host, repo, d.Digest), d)
+		_, err := newRegistry(t, oci.Options{}).Blob(testContext(t), pinned(host, repo, d.Digest), d)
 		wantError(t, err, boltseal.ErrUnusable, host, d.Digest.String())
 	}
 }
@@ -122,7 +122,7 @@ func TestFetchBadAnswers(t *testing.T) {
 				reg := testregistry.New(t, testregistry.Options{})
 				desc := pushBoth(t, reg, body)
 				reg.Inject(c.fault)
-				got, err := get(newRegistry(t, oci.Options{}), withinPrefixes(t), pinned(reg.Host, repo, desc.Digest), desc)
+				got, err := get(newRegistry(t, oci.Options{}), testContext(t), pinned(reg.Host, repo, desc.Digest), desc)
 				wantError(t, err, c.want, reg.Host, "fetch "+kind, desc.Digest.String(), c.says)
 				if got != nil {
 					t.Errorf("%d bytes beside the error", len(got))
@@ -139,7 +139,7 @@ func TestManifestOfAnotherType(t *testing.T) {
 	t.Parallel()
 	i := newImage(t, testregistry.Options{}, 1)
 	i.reg.Inject(testregistry.Fault{Kind: testregistry.WrongContentType, Value: ocispec.MediaTypeImageIndex})
-	if b, err := newRegistry(t, oci.Options{}).Manifest(withinPrefixes(t), i.byDigest(), i.signatures[0]); err != nil || digest.FromBytes(b) != i.signatures[0].Digest {
+	if b, err := newRegistry(t, oci.Options{}).Manifest(testContext(t), i.byDigest(), i.signatures[0]); err != nil || digest.FromBytes(b) != i.signatures[0].Digest {
 		t.Errorf("%s, %v", b, err)
 	}
 }
@@ -161,7 +161,7 @@ func TestFetchOfImpossibleDescriptors(t *testing.T) {
 		"md5":      {ocispec.Descriptor{Digest: "md5:d41d8cd98f00b204e9800998ecf8427e", Size: 1}, boltseal.ErrMalformed},
 	} {
 		for kind, get := range fetches {
-			_, err := get(newRegistry(t, oci.Options{}), withinPrefixes(t), pinned(reg.Host, repo, right), c.desc)
+			_, err := get(newRegistry(t, oci.Options{}), testContext(t), pinned(reg.Host, repo, right), c.desc)
 			wantError(t, err, c.want, reg.Host, "fetch "+kind)
 			_ = name
 		}
@@ -179,7 +179,7 @@ func TestByteLimits(t *testing.T) {
 	for kind, limit := range map[string]int{"manifest": 3000, "blob": 2000} {
 		for _, over := range []int{0, 1} {
 			desc := pushBoth(t, reg, jsonOf(limit+over))
-			_, err := fetches[kind](r, withinPrefixes(t), pinned(reg.Host, repo, desc.Digest), desc)
+			_, err := fetches[kind](r, testContext(t), pinned(reg.Host, repo, desc.Digest), desc)
 			if over == 0 && err != nil {
 				t.Errorf("%s at its limit: %v", kind, err)
 			}
@@ -190,14 +190,14 @@ func TestByteLimits(t *testing.T) {
 	}
 	big := reg.PushManifest(repo, "big", ocispec.MediaTypeImageManifest, jsonOf(3001))
 	for _, ref := range []boltseal.Reference{tagged(reg.Host, repo, "big"), pinned(reg.Host, repo, big.Digest)} {
-		_, err := r.Resolve(withinPrefixes(t), ref)
+		_, err := r.Resolve(testContext(t), ref)
 		wantError(t, err, boltseal.ErrLimit, reg.Host, "3001 bytes, at most 3000")
 	}
 	image := reg.PushImage(repo, "v1", 0)
 	for n := range 10 {
 		reg.PushReferrer(repo, image, notation, []byte{byte(n)})
 	}
-	_, err := r.Referrers(withinPrefixes(t), pinned(reg.Host, repo, image.Digest), image.Digest, nil)
+	_, err := r.Referrers(testContext(t), pinned(reg.Host, repo, image.Digest), image.Digest, nil)
 	wantError(t, err, boltseal.ErrLimit, reg.Host, "list referrers")
 }
 
@@ -206,7 +206,7 @@ func TestHeaderLimit(t *testing.T) {
 	host := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("X-Long", string(bytes.Repeat([]byte("a"), 100<<10)))
 	})
-	_, err := newRegistry(t, oci.Options{Limits: oci.Limits{Attempts: 1}}).Resolve(withinPrefixes(t), tagged(host, repo, "v1"))
+	_, err := newRegistry(t, oci.Options{Limits: oci.Limits{Attempts: 1}}).Resolve(testContext(t), tagged(host, repo, "v1"))
 	wantError(t, err, boltseal.ErrUnavailable, host, "headers exceeded")
 }
 
@@ -217,7 +217,7 @@ func TestSignatureOnTheWire(t *testing.T) {
 	chain := testca.Test(t, testca.Options{})
 	signature := i.reg.Sign(repo, i.desc, chain, testca.SignOptions{})
 	r := newRegistry(t, oci.Options{Hosts: map[string]oci.HostOptions{i.reg.Host: {RootCAs: i.reg.RootCAs()}}})
-	b, err := r.Manifest(withinPrefixes(t), i.byDigest(), signature)
+	b, err := r.Manifest(testContext(t), i.byDigest(), signature)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +225,7 @@ func TestSignatureOnTheWire(t *testing.T) {
 	if err != nil || m.Subject == nil || m.Subject.Digest != i.desc.Digest || len(m.Layers) != 1 {
 		t.Fatalf("%+v, %v", m, err)
 	}
-	envelope, err := r.Blob(withinPrefixes(t), i.byDigest(), m.Layers[0])
+	envelope, err := r.Blob(testContext(t), i.byDigest(), m.Layers[0])
 	if err != nil || digest.NewDigestFromBytes(digest.SHA256, sum(envelope)) != m.Layers[0].Digest {
 		t.Errorf("%v", err)
 	}
@@ -250,7 +250,7 @@ func TestBodiesThatDoNotEnd(t *testing.T) {
 					reg := testregistry.New(t, testregistry.Options{})
 					desc := pushBoth(t, reg, jsonOf(2000))
 					reg.Inject(fault)
-					o, ctx := oci.Options{}, withinPrefixes(t)
+					o, ctx := oci.Options{}, testContext(t)
 					// waits: no request ever comes to its end, so any time shows it, wherever it runs out
 					const timeout = 200 * time.Millisecond
 					if whose == "try" {
@@ -274,7 +274,7 @@ func TestBodiesThatDoNotEnd(t *testing.T) {
 func TestCancelled(t *testing.T) {
 	t.Parallel()
 	i := newImage(t, testregistry.Options{}, 0)
-	ctx, cancel := context.WithCancel(withinPrefixes(t))
+	ctx, cancel := context.WithCancel(testContext(t))
 	i.reg.Inject(testregistry.Fault{Kind: testregistry.Hang, Match: func(*http.Request) bool { cancel(); return true }})
 	_, err := newRegistry(t, oci.Options{}).Resolve(ctx, i.byTag())
 	wantError(t, err, boltseal.ErrUnavailable, i.reg.Host)

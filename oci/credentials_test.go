@@ -79,7 +79,7 @@ func TestCredentialsStayAtTheRegistry(t *testing.T) {
 				if c.tls {
 					o.Hosts = map[string]oci.HostOptions{i.reg.Host: {RootCAs: i.reg.RootCAs()}}
 				}
-				_, err := newRegistry(t, o).Resolve(withinPrefixes(t), i.byTag())
+				_, err := newRegistry(t, o).Resolve(testContext(t), i.byTag())
 				wantError(t, err, c.want, i.reg.Host, c.says...)
 				for _, h := range other.seen() {
 					if !c.asked {

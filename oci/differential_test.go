@@ -90,8 +90,8 @@ func (b both) resolve(what, repo, target string) {
 	if d, err := digest.Parse(target); err == nil {
 		ref = pinned(b.reg.Host, repo, d)
 	}
-	ours, oursErr := b.ours.Resolve(withinPrefixes(b.t), ref)
-	theirs, theirsErr := b.theirs.Resolve(withinPrefixes(b.t), target)
+	ours, oursErr := b.ours.Resolve(testContext(b.t), ref)
+	theirs, theirsErr := b.theirs.Resolve(testContext(b.t), target)
 	b.same("resolve/"+what, text(ours), text(theirs), oursErr, theirsErr)
 }
 
@@ -101,9 +101,9 @@ func (b both) referrers(what, repo string, subject ocispec.Descriptor, artifactT
 	if artifactType != "" {
 		types = []string{artifactType}
 	}
-	ours, oursErr := b.ours.Referrers(withinPrefixes(b.t), pinned(b.reg.Host, repo, subject.Digest), subject.Digest, types)
+	ours, oursErr := b.ours.Referrers(testContext(b.t), pinned(b.reg.Host, repo, subject.Digest), subject.Digest, types)
 	var list []ocispec.Descriptor
-	theirsErr := b.theirs.Referrers(withinPrefixes(b.t), subject, artifactType, func(ds []ocispec.Descriptor) error {
+	theirsErr := b.theirs.Referrers(testContext(b.t), subject, artifactType, func(ds []ocispec.Descriptor) error {
 		list = append(list, ds...)
 		return nil
 	})
@@ -129,8 +129,8 @@ func (b both) fetch(what, repo string, d ocispec.Descriptor, manifest bool) {
 	if manifest {
 		get, fetcher = (*oci.Registry).Manifest, b.theirs.Manifests()
 	}
-	ours, oursErr := get(b.ours, withinPrefixes(b.t), pinned(b.reg.Host, repo, d.Digest), d)
-	theirs, theirsErr := fetchAll(withinPrefixes(b.t), fetcher, d)
+	ours, oursErr := get(b.ours, testContext(b.t), pinned(b.reg.Host, repo, d.Digest), d)
+	theirs, theirsErr := fetchAll(testContext(b.t), fetcher, d)
 	b.same("fetch/"+what, string(ours), string(theirs), oursErr, theirsErr)
 }
 

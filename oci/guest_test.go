@@ -90,7 +90,7 @@ func TestGuestsGetNothing(t *testing.T) {
 				}
 				http.Redirect(w, req, "http://"+there.host+path, http.StatusFound)
 			})
-			_, err := newRegistry(t, oci.Options{Credentials: rightPassword}).Resolve(withinPrefixes(t), tagged(vanity, repo, "v1"))
+			_, err := newRegistry(t, oci.Options{Credentials: rightPassword}).Resolve(testContext(t), tagged(vanity, repo, "v1"))
 			wantError(t, err, boltseal.ErrUnauthorized, vanity, "it redirects to "+there.host)
 			if r := boltseal.ReasonOf(err); !strings.Contains(r.Remedy, there.host) {
 				t.Errorf("advice: %s", r.Remedy)
@@ -123,10 +123,10 @@ func TestCacheThatKnowsTagsFirst(t *testing.T) {
 	}})
 	ref := i.byTag().WithDigest(i.desc.Digest)
 	r := newRegistry(t, oci.Options{})
-	if list, err := r.Referrers(withinPrefixes(t), ref, i.desc.Digest, []string{notation}); err != nil || len(list.Referrers) != 1 {
+	if list, err := r.Referrers(testContext(t), ref, i.desc.Digest, []string{notation}); err != nil || len(list.Referrers) != 1 {
 		t.Errorf("%+v, %v", list, err)
 	}
-	if d, err := r.Resolve(withinPrefixes(t), ref); err != nil || d.Digest != i.desc.Digest {
+	if d, err := r.Resolve(testContext(t), ref); err != nil || d.Digest != i.desc.Digest {
 		t.Errorf("%+v, %v", d, err)
 	}
 }

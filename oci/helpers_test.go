@@ -33,7 +33,7 @@ var sentinels = []error{
 }
 
 // withinPrefixes ends a test that hangs.
-func withinPrefixes(t testing.TB) context.Context { return testwait.Context(t) }
+func testContext(t testing.TB) context.Context { return testwait.Context(t) }
 
 func newRegistry(t testing.TB, o oci.Options) *oci.Registry {
 	t.Helper()

@@ -67,7 +67,7 @@ func TestTheFirstRequestToARegistryHangs(t *testing.T) {
 		failed := make(chan error, 10)
 		for range cap(failed) {
 			wg.Go(func() {
-				if _, err := r.Resolve(withinPrefixes(t), i.byTag()); err != nil {
+				if _, err := r.Resolve(testContext(t), i.byTag()); err != nil {
 					failed <- err
 				}
 			})
@@ -112,7 +112,7 @@ func TestTokenLifetimesOfOddTypes(t *testing.T) {
 			host, given := tokenServer(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(body)) })
 			r := newRegistry(t, oci.Options{Clock: func() time.Time { return at }})
 			resolve := func() {
-				_, _ = r.Resolve(withinPrefixes(t), boltseal.Reference{Registry: host, Repository: repo, Tag: "v1"})
+				_, _ = r.Resolve(testContext(t), boltseal.Reference{Registry: host, Repository: repo, Tag: "v1"})
 			}
 			resolve()
 			first := given.Load()
@@ -159,13 +159,13 @@ func TestRefusedOtherwiseThanBy401(t *testing.T) {
 					}
 				})
 				r := newRegistry(t, oci.Options{})
-				if _, err := r.Resolve(withinPrefixes(t), tagged(host, repo, "v1")); err != nil {
+				if _, err := r.Resolve(testContext(t), tagged(host, repo, "v1")); err != nil {
 					t.Fatal(err)
 				}
 				if valid.Store(1); !ended {
 					valid.Store(1000)
 				}
-				_, err := r.Resolve(withinPrefixes(t), tagged(host, repo, "v1"))
+				_, err := r.Resolve(testContext(t), tagged(host, repo, "v1"))
 				switch n := tokens.Load(); {
 				case ended && (err != nil || n != 2 || asked.Load() != 1):
 					t.Errorf("%d tokens, refused %d times, %v", n, asked.Load(), err)

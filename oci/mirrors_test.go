@@ -26,7 +26,7 @@ type mirrored struct {
 func newMirrored(t *testing.T, atOrigin, atMirror int, only bool) *mirrored {
 	t.Helper()
 	m := &mirrored{origin: newImage(t, testregistry.Options{}, atOrigin), mirror: testregistry.New(t, testregistry.Options{}), now: time.Now()}
-	content, err := newRegistry(t, oci.Options{}).Manifest(withinPrefixes(t), m.origin.byDigest(), m.origin.desc)
+	content, err := newRegistry(t, oci.Options{}).Manifest(testContext(t), m.origin.byDigest(), m.origin.desc)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,20 +59,20 @@ func (m *mirrored) start(t *testing.T, timeout time.Duration, only bool) {
 
 func (m *mirrored) list(t *testing.T) (int, error) {
 	t.Helper()
-	l, err := m.store.Referrers(withinPrefixes(t), m.origin.byDigest(), m.origin.desc.Digest, []string{notation})
+	l, err := m.store.Referrers(testContext(t), m.origin.byDigest(), m.origin.desc.Digest, []string{notation})
 	return len(l.Referrers), err
 }
 
 func TestMirrorComesFirst(t *testing.T) {
 	t.Parallel()
 	m := newMirrored(t, 1, 2, false)
-	if d, err := m.store.Resolve(withinPrefixes(t), m.origin.byTag()); err != nil || d.Digest != m.origin.desc.Digest {
+	if d, err := m.store.Resolve(testContext(t), m.origin.byTag()); err != nil || d.Digest != m.origin.desc.Digest {
 		t.Fatal(d, err)
 	}
 	if n, err := m.list(t); n != 2 || err != nil {
 		t.Fatal(n, err)
 	}
-	if _, err := m.store.Manifest(withinPrefixes(t), m.origin.byDigest(), m.origin.desc); err != nil {
+	if _, err := m.store.Manifest(testContext(t), m.origin.byDigest(), m.origin.desc); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(m.origin.reg.Requests()); n != 0 {
@@ -88,11 +88,11 @@ func TestMirrorWithoutSignatures(t *testing.T) {
 	if n, err := m.list(t); n != 3 || err != nil {
 		t.Fatal(n, err)
 	}
-	l, err := m.store.Referrers(withinPrefixes(t), m.origin.byDigest(), m.origin.desc.Digest, []string{notation})
+	l, err := m.store.Referrers(testContext(t), m.origin.byDigest(), m.origin.desc.Digest, []string{notation})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := m.store.Manifest(withinPrefixes(t), m.origin.byDigest(), l.Referrers[0]); err != nil {
+	if _, err := m.store.Manifest(testContext(t), m.origin.byDigest(), l.Referrers[0]); err != nil {
 		t.Fatal(err)
 	}
 	// Nobody has any: that is an answer, but only where everybody answered.
@@ -123,7 +123,7 @@ func TestMirrorOutages(t *testing.T) {
 				}
 			}
 			again()
-			if d, err := m.store.Resolve(withinPrefixes(t), m.origin.byTag()); err != nil || d.Digest != m.origin.desc.Digest {
+			if d, err := m.store.Resolve(testContext(t), m.origin.byTag()); err != nil || d.Digest != m.origin.desc.Digest {
 				t.Fatal(d, err)
 			}
 			again()
@@ -133,7 +133,7 @@ func TestMirrorOutages(t *testing.T) {
 			// Neither the mirror nor the origin without its list: left open.
 			m.origin.reg.Inject(testregistry.Fault{Kind: testregistry.Status})
 			again()
-			if _, err := m.store.Resolve(withinPrefixes(t), m.origin.byTag()); !errors.Is(err, boltseal.ErrUnavailable) {
+			if _, err := m.store.Resolve(testContext(t), m.origin.byTag()); !errors.Is(err, boltseal.ErrUnavailable) {
 				t.Error(err)
 			}
 			again()
@@ -180,11 +180,11 @@ func TestMirrorOnly(t *testing.T) {
 	if n, err := m.list(t); n != 0 || err != nil {
 		t.Fatal(n, err)
 	}
-	if _, err := m.store.Resolve(withinPrefixes(t), tagged(m.origin.reg.Host, repo, "elsewhere")); !errors.Is(err, boltseal.ErrNotFound) {
+	if _, err := m.store.Resolve(testContext(t), tagged(m.origin.reg.Host, repo, "elsewhere")); !errors.Is(err, boltseal.ErrNotFound) {
 		t.Error(err)
 	}
 	m.mirror.Inject(testregistry.Fault{Kind: testregistry.Status})
-	if _, err := m.store.Resolve(withinPrefixes(t), m.origin.byTag()); !errors.Is(err, boltseal.ErrUnavailable) {
+	if _, err := m.store.Resolve(testContext(t), m.origin.byTag()); !errors.Is(err, boltseal.ErrUnavailable) {
 		t.Error(err)
 	}
 	if n := len(m.origin.reg.Requests()); n != 0 {
@@ -204,7 +204,7 @@ func TestMirrorSource(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.Resolve(withinPrefixes(t), origin.byTag()); err != nil {
+	if _, err := store.Resolve(testContext(t), origin.byTag()); err != nil {
 		t.Fatal(err)
 	}
 	if a, b := len(first.Requests()), len(second.Requests()); a != 0 || b == 0 {

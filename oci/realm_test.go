@@ -61,7 +61,7 @@ func TestRealms(t *testing.T) {
 					continue
 				}
 				o := oci.Options{Credentials: source, Hosts: map[string]oci.HostOptions{i.reg.Host: {AuthRealms: c.allow, PlainHTTP: !c.tls}}}
-				_, err := secured(t, i, o).Resolve(withinPrefixes(t), i.byTag())
+				_, err := secured(t, i, o).Resolve(testContext(t), i.byTag())
 				if source == nil {
 					wantError(t, err, want, i.reg.Host)
 				} else {
@@ -83,7 +83,7 @@ func TestRealmIsShownCredentials(t *testing.T) {
 			h.AuthRealms = []string{elsewhere.host}
 		}
 		r := newRegistry(t, oci.Options{Credentials: rightPassword, Hosts: map[string]oci.HostOptions{i.reg.Host: h}})
-		if _, err := r.Resolve(withinPrefixes(t), i.byTag()); err == nil {
+		if _, err := r.Resolve(testContext(t), i.byTag()); err == nil {
 			t.Error("no error")
 		}
 		for _, header := range elsewhere.seen() {
@@ -109,11 +109,11 @@ func TestBadRealmIsForgotten(t *testing.T) {
 			w.WriteHeader(http.StatusUnauthorized)
 		})})
 		r := newRegistry(t, oci.Options{Credentials: rightPassword})
-		if _, err := r.Resolve(withinPrefixes(t), i.byTag()); err == nil {
+		if _, err := r.Resolve(testContext(t), i.byTag()); err == nil {
 			t.Fatalf("%s: no error", bad)
 		}
 		remove()
-		if _, err := r.Resolve(withinPrefixes(t), i.byTag()); err != nil {
+		if _, err := r.Resolve(testContext(t), i.byTag()); err != nil {
 			t.Errorf("%s: %v", bad, err)
 		}
 	}
@@ -123,13 +123,13 @@ func TestBadRealmIsForgotten(t *testing.T) {
 func TestRealmWithTLS(t *testing.T) {
 	t.Parallel()
 	i := newImage(t, testregistry.Options{TLS: true, Token: &testregistry.TokenOptions{Users: users}}, 0)
-	if _, err := secured(t, i, oci.Options{Credentials: rightPassword}).Resolve(withinPrefixes(t), i.byTag()); err != nil {
+	if _, err := secured(t, i, oci.Options{Credentials: rightPassword}).Resolve(testContext(t), i.byTag()); err != nil {
 		t.Error(err)
 	}
 	strange := httptest.NewTLSServer(http.NotFoundHandler())
 	t.Cleanup(strange.Close)
 	strange.Config.ErrorLog = quiet
 	j := realm(t, strings.Replace(strange.URL, "127.0.0.1", "localhost", 1)+"/token", true)
-	_, err := secured(t, j, oci.Options{}).Resolve(withinPrefixes(t), j.byTag())
+	_, err := secured(t, j, oci.Options{}).Resolve(testContext(t), j.byTag())
 	wantError(t, err, boltseal.ErrUnavailable, j.reg.Host, "TLS certificate")
 }

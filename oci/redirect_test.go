@@ -80,7 +80,7 @@ func TestRedirectElsewhere(t *testing.T) {
 				w.WriteHeader(code)
 			})})
 			r := newRegistry(t, oci.Options{Credentials: rightPassword, UserAgent: "tester/1"})
-			got, err := r.Blob(boltseal.WithTraceParent(withinPrefixes(t), parent), pinned(reg.Host, repo, desc.Digest), desc)
+			got, err := r.Blob(boltseal.WithTraceParent(testContext(t), parent), pinned(reg.Host, repo, desc.Digest), desc)
 			if err != nil || !bytes.Equal(got, body) {
 				t.Fatalf("%s, %d: %q, %v", name, code, got, err)
 			}
@@ -109,7 +109,7 @@ func TestRedirectOnTheRegistry(t *testing.T) {
 		desc := pushBoth(t, reg, body)
 		ref := pinned(reg.Host, repo, desc.Digest)
 		remove := reg.Inject(testregistry.Fault{Kind: testregistry.Redirect, Class: testregistry.Blob, Match: hasCredentials, Times: 2})
-		if got, err := newRegistry(t, oci.Options{Credentials: rightPassword}).Blob(withinPrefixes(t), ref, desc); err != nil || !bytes.Equal(got, body) {
+		if got, err := newRegistry(t, oci.Options{Credentials: rightPassword}).Blob(testContext(t), ref, desc); err != nil || !bytes.Equal(got, body) {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
 		remove()
@@ -117,7 +117,7 @@ func TestRedirectOnTheRegistry(t *testing.T) {
 			http.Redirect(w, req, reg.URL+req.URL.RequestURI(), http.StatusTemporaryRedirect)
 		})
 		reg.Inject(testregistry.Fault{Kind: testregistry.Redirect, Class: testregistry.Blob, Match: hasCredentials, Host: "http://" + mirror.host})
-		_, err := newRegistry(t, oci.Options{Credentials: rightPassword}).Blob(withinPrefixes(t), ref, desc)
+		_, err := newRegistry(t, oci.Options{Credentials: rightPassword}).Blob(testContext(t), ref, desc)
 		wantError(t, err, boltseal.ErrUnauthorized, reg.Host, "redirects to "+reg.Host)
 	}
 }
@@ -128,7 +128,7 @@ func TestRedirectsAreBounded(t *testing.T) {
 	for most, ok := range map[int]bool{3: true, 4: false} {
 		remove := i.reg.Inject(testregistry.Fault{Kind: testregistry.Redirect, Times: most})
 		i.reg.ResetLog()
-		_, err := newRegistry(t, oci.Options{}).Resolve(withinPrefixes(t), i.byTag())
+		_, err := newRegistry(t, oci.Options{}).Resolve(testContext(t), i.byTag())
 		if ok && err != nil {
 			t.Error(err)
 		} else if !ok {
@@ -140,7 +140,7 @@ func TestRedirectsAreBounded(t *testing.T) {
 		remove()
 	}
 	i.reg.Inject(testregistry.Fault{Kind: testregistry.Redirect})
-	_, err := newRegistry(t, oci.Options{Limits: oci.Limits{Redirects: 1}}).Resolve(withinPrefixes(t), i.byTag())
+	_, err := newRegistry(t, oci.Options{Limits: oci.Limits{Redirects: 1}}).Resolve(testContext(t), i.byTag())
 	wantError(t, err, boltseal.ErrUnusable, i.reg.Host, "more than 1 redirects")
 }
 
@@ -178,7 +178,7 @@ func TestRefusedRedirects(t *testing.T) {
 				}
 				w.WriteHeader(http.StatusTemporaryRedirect)
 			})
-			_, err := newRegistry(t, oci.Options{}).Resolve(withinPrefixes(t), tagged(host, repo, "v1"))
+			_, err := newRegistry(t, oci.Options{}).Resolve(testContext(t), tagged(host, repo, "v1"))
 			wantError(t, err, c.want, host, c.says)
 		})
 	}
@@ -190,7 +190,7 @@ func TestRedirectDowngrade(t *testing.T) {
 	plain := newOther(t, status(http.StatusOK))
 	for _, to := range []string{"http://" + plain.host, "http://" + i.reg.Host} {
 		remove := i.reg.Inject(testregistry.Fault{Kind: testregistry.Redirect, Host: to})
-		_, err := secured(t, i, oci.Options{}).Resolve(withinPrefixes(t), i.byTag())
+		_, err := secured(t, i, oci.Options{}).Resolve(testContext(t), i.byTag())
 		wantError(t, err, boltseal.ErrRefused, i.reg.Host, "without TLS")
 		remove()
 	}
@@ -239,12 +239,12 @@ func TestRedirectTargetAnswers(t *testing.T) {
 			cdn := newOther(t, c.answer)
 			remove := reg.Inject(testregistry.Fault{Kind: testregistry.Redirect, Class: testregistry.Blob, Match: hasCredentials, Host: "http://" + cdn.host})
 			r := newRegistry(t, oci.Options{Credentials: rightPassword})
-			_, err := r.Blob(withinPrefixes(t), ref, desc)
+			_, err := r.Blob(testContext(t), ref, desc)
 			wantError(t, err, c.want, reg.Host, "redirects to "+cdn.host)
 			remove()
 			// The registry is none the worse for it.
 			reg.ResetLog()
-			if _, err := r.Blob(withinPrefixes(t), ref, desc); err != nil || reg.Count(testregistry.Any) != 1 {
+			if _, err := r.Blob(testContext(t), ref, desc); err != nil || reg.Count(testregistry.Any) != 1 {
 				t.Errorf("afterwards: %d requests, %v", reg.Count(testregistry.Any), err)
 			}
 		})
@@ -263,11 +263,11 @@ func TestRedirectToTLS(t *testing.T) {
 	desc := pushBoth(t, reg, body)
 	reg.Inject(testregistry.Fault{Kind: testregistry.Redirect, Host: cdn.URL})
 	roots := cdn.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
-	got, err := newRegistry(t, oci.Options{RootCAs: roots}).Blob(withinPrefixes(t), pinned(reg.Host, repo, desc.Digest), desc)
+	got, err := newRegistry(t, oci.Options{RootCAs: roots}).Blob(testContext(t), pinned(reg.Host, repo, desc.Digest), desc)
 	if err != nil || !bytes.Equal(got, body) {
 		t.Errorf("%q, %v", got, err)
 	}
-	_, err = newRegistry(t, oci.Options{}).Blob(withinPrefixes(t), pinned(reg.Host, repo, desc.Digest), desc)
+	_, err = newRegistry(t, oci.Options{}).Blob(testContext(t), pinned(reg.Host, repo, desc.Digest), desc)
 	wantError(t, err, boltseal.ErrUnavailable, reg.Host, "authority that is not known", "redirects to "+strings.TrimPrefix(cdn.URL, "https://"))
 }
 
@@ -276,9 +276,9 @@ func TestMetadataAddressAsRegistry(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t, oci.Options{PlainHTTP: true})
 	for _, host := range []string{"169.254.169.254", "168.63.129.16:80", "[fe80::1]:5000", "[fd00:ec2::254]", "0.0.0.0:5000"} {
-		_, err := r.Resolve(withinPrefixes(t), tagged(host, repo, "v1"))
+		_, err := r.Resolve(testContext(t), tagged(host, repo, "v1"))
 		wantError(t, err, boltseal.ErrRefused, host, "link-local or metadata address")
-		_, err = r.Blob(withinPrefixes(t), tagged(host, repo, "v1"), ocispec.Descriptor{Digest: "sha256:" + zeros, Size: 1})
+		_, err = r.Blob(testContext(t), tagged(host, repo, "v1"), ocispec.Descriptor{Digest: "sha256:" + zeros, Size: 1})
 		wantError(t, err, boltseal.ErrRefused, host)
 	}
 }

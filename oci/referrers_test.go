@@ -40,7 +40,7 @@ func TestReferrers(t *testing.T) {
 				notation + " " + sbom: append(i.signatures[:5:5], other),
 				"":                    append(i.signatures[:5:5], other),
 			} {
-				got, err := r.Referrers(withinPrefixes(t), i.byDigest(), i.desc.Digest, strings.Fields(types))
+				got, err := r.Referrers(testContext(t), i.byDigest(), i.desc.Digest, strings.Fields(types))
 				if err != nil || got.Truncated != "" {
 					t.Fatalf("%q: %q, %v", types, got.Truncated, err)
 				}
@@ -56,7 +56,7 @@ func TestReferrers(t *testing.T) {
 			}
 			unsigned := i.reg.PushImage(repo, "", 0)
 			for _, d := range []digest.Digest{unsigned.Digest, digest.FromString("not there")} {
-				if got, err := r.Referrers(withinPrefixes(t), i.byDigest(), d, []string{notation}); err != nil || len(got.Referrers) != 0 || got.Truncated != "" {
+				if got, err := r.Referrers(testContext(t), i.byDigest(), d, []string{notation}); err != nil || len(got.Referrers) != 0 || got.Truncated != "" {
 					t.Errorf("of %s: %+v, %v", d, got, err)
 				}
 			}
@@ -74,7 +74,7 @@ func TestReferrersFilterOnTheWire(t *testing.T) {
 		if types != "application/a+b c" {
 			list = strings.Fields(types)
 		}
-		if _, err := r.Referrers(withinPrefixes(t), i.byDigest(), i.desc.Digest, list); err != nil {
+		if _, err := r.Referrers(testContext(t), i.byDigest(), i.desc.Digest, list); err != nil {
 			t.Fatal(err)
 		}
 		if got := i.reg.Requests(testregistry.Referrers)[0].Query; got != query {
@@ -89,7 +89,7 @@ func TestReferrersFalseFilter(t *testing.T) {
 	i := newImage(t, testregistry.Options{}, 2)
 	i.reg.PushReferrer(repo, i.desc, sbom, []byte("sbom"))
 	i.reg.Inject(testregistry.Fault{Kind: testregistry.FalseFilter})
-	got, err := newRegistry(t, oci.Options{}).Referrers(withinPrefixes(t), i.byDigest(), i.desc.Digest, []string{notation})
+	got, err := newRegistry(t, oci.Options{}).Referrers(testContext(t), i.byDigest(), i.desc.Digest, []string{notation})
 	if err != nil || len(got.Referrers) != 2 {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -107,7 +107,7 @@ func TestTagSchemaIsRemembered(t *testing.T) {
 	list := func(repo string, d digest.Digest, want, apiRequests int) {
 		t.Helper()
 		i.reg.ResetLog()
-		got, err := r.Referrers(withinPrefixes(t), pinned(i.reg.Host, repo, d), d, []string{notation})
+		got, err := r.Referrers(testContext(t), pinned(i.reg.Host, repo, d), d, []string{notation})
 		if err != nil || len(got.Referrers) != want {
 			t.Fatalf("%+v, %v", got, err)
 		}
@@ -147,19 +147,19 @@ func TestTagSchemaMemoryIsNotPoisoned(t *testing.T) {
 				w.WriteHeader(http.StatusNotFound)
 				_, _ = w.Write([]byte(body))
 			})})
-			if got, err := r.Referrers(withinPrefixes(t), i.byDigest(), i.desc.Digest, nil); err != nil || len(got.Referrers) != 0 {
+			if got, err := r.Referrers(testContext(t), i.byDigest(), i.desc.Digest, nil); err != nil || len(got.Referrers) != 0 {
 				t.Fatalf("%+v, %v", got, err)
 			}
 			remove()
 			i.reg.ResetLog()
-			if got, err := r.Referrers(withinPrefixes(t), i.byDigest(), i.desc.Digest, nil); err != nil || len(got.Referrers) != 1 {
+			if got, err := r.Referrers(testContext(t), i.byDigest(), i.desc.Digest, nil); err != nil || len(got.Referrers) != 1 {
 				t.Fatalf("%+v, %v", got, err)
 			}
 			if tags := i.reg.Count(testregistry.Manifest); (tags != 0) != (name == "an ingress") {
 				t.Errorf("the tag was asked for %d times", tags)
 			}
 			i.reg.ResetLog()
-			if _, err := r.Referrers(withinPrefixes(t), i.byDigest(), i.desc.Digest, nil); err != nil || i.reg.Count(testregistry.Any) != 1 {
+			if _, err := r.Referrers(testContext(t), i.byDigest(), i.desc.Digest, nil); err != nil || i.reg.Count(testregistry.Any) != 1 {
 				t.Errorf("%d requests, %v", i.reg.Count(testregistry.Any), err)
 			}
 		})
@@ -175,7 +175,7 @@ func TestTagSchemaMemoryAndAnOldIndex(t *testing.T) {
 	r := newRegistry(t, oci.Options{})
 	remove := i.reg.Inject(testregistry.Fault{Kind: testregistry.Status, Status: 404, Class: testregistry.Referrers})
 	for _, want := range []int{0, 1} {
-		if got, err := r.Referrers(withinPrefixes(t), i.byDigest(), i.desc.Digest, []string{notation}); err != nil || len(got.Referrers) != want {
+		if got, err := r.Referrers(testContext(t), i.byDigest(), i.desc.Digest, []string{notation}); err != nil || len(got.Referrers) != want {
 			t.Errorf("%+v, %v, want %d", got, err, want)
 		}
 		remove()
@@ -189,7 +189,7 @@ func TestReferrersWrongContentType(t *testing.T) {
 	index := `{"schemaVersion":2,"manifests":[{"mediaType":"` + ocispec.MediaTypeImageManifest + `","artifactType":"` + notation +
 		`","digest":"` + digest.FromString("by tag").String() + `","size":7}]}`
 	i.reg.PushManifest(repo, testregistry.ReferrersTag(i.desc.Digest), ocispec.MediaTypeImageIndex, []byte(index))
-	got, err := newRegistry(t, oci.Options{}).Referrers(withinPrefixes(t), i.byDigest(), i.desc.Digest, []string{notation})
+	got, err := newRegistry(t, oci.Options{}).Referrers(testContext(t), i.byDigest(), i.desc.Digest, []string{notation})
 	if err != nil || len(got.Referrers) != 1 || got.Referrers[0].Digest != digest.FromString("by tag") {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -212,7 +212,7 @@ func TestReferrersTagHoldsNoIndex(t *testing.T) {
 			_, _ = w.Write([]byte(c.body))
 		})
 		d := digest.FromString("x")
-		_, err := newRegistry(t, oci.Options{}).Referrers(withinPrefixes(t), pinned(host, repo, d), d, nil)
+		_, err := newRegistry(t, oci.Options{}).Referrers(testContext(t), pinned(host, repo, d), d, nil)
 		wantError(t, err, boltseal.ErrUnusable, host, "list referrers")
 		_ = name
 	}
@@ -226,7 +226,7 @@ func TestReferrersTagHoldsNoIndex(t *testing.T) {
 		_, _ = w.Write([]byte(`{"manifests":[]}`))
 	})
 	d := digest.FromString("x")
-	_, err := newRegistry(t, oci.Options{}).Referrers(withinPrefixes(t), pinned(host, repo, d), d, nil)
+	_, err := newRegistry(t, oci.Options{}).Referrers(testContext(t), pinned(host, repo, d), d, nil)
 	wantError(t, err, boltseal.ErrUnusable, host, "do not match")
 }
 
@@ -237,7 +237,7 @@ func TestReferrersUnavailable(t *testing.T) {
 		for code, want := range map[int]error{500: boltseal.ErrUnavailable, 403: boltseal.ErrUnauthorized, 400: boltseal.ErrUnusable} {
 			i := newImage(t, testregistry.Options{NoReferrersAPI: class == testregistry.Manifest}, 1)
 			i.reg.Inject(testregistry.Fault{Kind: testregistry.Status, Status: code, Class: class})
-			got, err := newRegistry(t, oci.Options{}).Referrers(withinPrefixes(t), i.byDigest(), i.desc.Digest, nil)
+			got, err := newRegistry(t, oci.Options{}).Referrers(testContext(t), i.byDigest(), i.desc.Digest, nil)
 			wantError(t, err, want, i.reg.Host, "list referrers", fmt.Sprint("HTTP ", code))
 			if len(got.Referrers) != 0 {
 				t.Errorf("%+v", got)
@@ -314,7 +314,7 @@ func TestReferrersLinks(t *testing.T) {
 				}
 				return indexOf("one"), strings.ReplaceAll(c.link, "HOST", req.Host)
 			})
-			got, err := newRegistry(t, oci.Options{}).Referrers(withinPrefixes(t), pinned(host, repo, d), d, []string{notation})
+			got, err := newRegistry(t, oci.Options{}).Referrers(testContext(t), pinned(host, repo, d), d, []string{notation})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -346,7 +346,7 @@ func TestReferrersPagesWithoutEnd(t *testing.T) {
 		asked[q]++
 		return indexOf("page " + q), fmt.Sprintf(`<?%sx>; rel="next"`, q)
 	})
-	got, err := newRegistry(t, oci.Options{}).Referrers(withinPrefixes(t), pinned(host, repo, d), d, nil)
+	got, err := newRegistry(t, oci.Options{}).Referrers(testContext(t), pinned(host, repo, d), d, nil)
 	if err != nil || len(got.Referrers) != 1024 || got.Truncated != "only the first 1024 pages of the referrers were read" {
 		t.Errorf("%d referrers, %q, %v", len(got.Referrers), got.Truncated, err)
 	}
@@ -360,7 +360,7 @@ func TestReferrersPagesWithoutEnd(t *testing.T) {
 		next := map[string]string{"": "p=1", "p=1": "p=2", "p=2": "p=1"}[req.URL.RawQuery]
 		return indexOf("page " + req.URL.RawQuery), "<?" + next + `>; rel="next"`
 	})
-	got, err = newRegistry(t, oci.Options{}).Referrers(withinPrefixes(t), pinned(host, repo, d), d, nil)
+	got, err = newRegistry(t, oci.Options{}).Referrers(testContext(t), pinned(host, repo, d), d, nil)
 	if err != nil || len(got.Referrers) != 3 || got.Incomplete == nil || !strings.Contains(got.Incomplete.Error(), "circle") {
 		t.Errorf("%d referrers, %v, %v", len(got.Referrers), got.Incomplete, err)
 	}
@@ -371,7 +371,7 @@ func TestReferrersLaterPageFails(t *testing.T) {
 	for code, want := range map[int]error{404: boltseal.ErrNotFound, 400: boltseal.ErrUnusable, 500: boltseal.ErrUnavailable, 403: boltseal.ErrUnauthorized} {
 		i := newImage(t, testregistry.Options{PageSize: 1}, 2)
 		i.reg.Inject(testregistry.Fault{Kind: testregistry.Status, Status: code, Skip: 1})
-		got, err := newRegistry(t, oci.Options{}).Referrers(withinPrefixes(t), i.byDigest(), i.desc.Digest, nil)
+		got, err := newRegistry(t, oci.Options{}).Referrers(testContext(t), i.byDigest(), i.desc.Digest, nil)
 		if err != nil || len(got.Referrers) != 1 || got.Truncated != "" || !errors.Is(got.Incomplete, want) || !strings.Contains(got.Incomplete.Error(), "page 2 of the referrers could not be read") {
 			t.Errorf("%d: %+v, %v", code, got, err)
 		}
@@ -382,19 +382,19 @@ func TestThousandsOfReferrers(t *testing.T) {
 	t.Parallel()
 	i := newImage(t, testregistry.Options{}, 0)
 	i.reg.Inject(testregistry.Fault{Kind: testregistry.ManyReferrers, Class: testregistry.Referrers})
-	got, err := newRegistry(t, oci.Options{}).Referrers(withinPrefixes(t), i.byDigest(), i.desc.Digest, []string{notation})
+	got, err := newRegistry(t, oci.Options{}).Referrers(testContext(t), i.byDigest(), i.desc.Digest, []string{notation})
 	if err != nil || len(got.Referrers) != 2000 || got.Truncated != "only the first 2000 referrers were checked" {
 		t.Errorf("%d referrers, %q, %v", len(got.Referrers), got.Truncated, err)
 	}
 	// Of a type that is not asked for: nothing of them is kept.
-	got, err = newRegistry(t, oci.Options{}).Referrers(withinPrefixes(t), i.byDigest(), i.desc.Digest, []string{sbom})
+	got, err = newRegistry(t, oci.Options{}).Referrers(testContext(t), i.byDigest(), i.desc.Digest, []string{sbom})
 	if err != nil || len(got.Referrers) != 0 || got.Truncated != "" {
 		t.Errorf("%d referrers, %q, %v", len(got.Referrers), got.Truncated, err)
 	}
 	// More than fit one page of 4 MiB.
 	i.reg.ClearFaults()
 	i.reg.Inject(testregistry.Fault{Kind: testregistry.ManyReferrers, Size: 30_000})
-	_, err = newRegistry(t, oci.Options{}).Referrers(withinPrefixes(t), i.byDigest(), i.desc.Digest, nil)
+	_, err = newRegistry(t, oci.Options{}).Referrers(testContext(t), i.byDigest(), i.desc.Digest, nil)
 	wantError(t, err, boltseal.ErrLimit, i.reg.Host)
 }
 
@@ -411,7 +411,7 @@ func TestReferrersMalformedDescriptors(t *testing.T) {
 	} {
 		for _, body := range []string{bad + "," + right, right + "," + bad} {
 			host := pages(t, func(*http.Request) (string, string) { return `{"manifests":[` + body + `]}`, "" })
-			got, err := newRegistry(t, oci.Options{}).Referrers(withinPrefixes(t), pinned(host, repo, d), d, []string{notation})
+			got, err := newRegistry(t, oci.Options{}).Referrers(testContext(t), pinned(host, repo, d), d, []string{notation})
 			if err != nil || !digests(got.Referrers)[digest.FromString("right")] || got.Truncated != "" {
 				t.Errorf("%s: %+v, %v", body, got, err)
 				continue
@@ -419,12 +419,12 @@ func TestReferrersMalformedDescriptors(t *testing.T) {
 		}
 	}
 	host := pages(t, func(*http.Request) (string, string) { return `{"manifests":[` + right + "," + right + `]}`, "" })
-	if got, err := newRegistry(t, oci.Options{}).Referrers(withinPrefixes(t), pinned(host, repo, d), d, nil); err != nil || len(got.Referrers) != 1 {
+	if got, err := newRegistry(t, oci.Options{}).Referrers(testContext(t), pinned(host, repo, d), d, nil); err != nil || len(got.Referrers) != 1 {
 		t.Errorf("listed twice: %+v, %v", got, err)
 	}
 	for _, body := range []string{``, `null`, `[]`, `{"manifests":7}`, `{"manifests":{}}`, `{"manifests":[],"manifests":[]}`, `{"manifests":[]`, `{"manifests":[]}x`, `{"a":"\xff"}`} {
 		host := pages(t, func(*http.Request) (string, string) { return body, "" })
-		_, err := newRegistry(t, oci.Options{}).Referrers(withinPrefixes(t), pinned(host, repo, d), d, nil)
+		_, err := newRegistry(t, oci.Options{}).Referrers(testContext(t), pinned(host, repo, d), d, nil)
 		wantError(t, err, boltseal.ErrUnusable, host)
 	}
 }
@@ -441,21 +441,21 @@ func TestFailingAPIIsRemembered(t *testing.T) {
 		r := newRegistry(t, oci.Options{Clock: func() time.Time { return at }})
 		for n, requests := range []int{3, 1, 1} {
 			i.reg.ResetLog()
-			got, err := r.Referrers(withinPrefixes(t), i.byDigest(), i.desc.Digest, []string{notation})
+			got, err := r.Referrers(testContext(t), i.byDigest(), i.desc.Digest, []string{notation})
 			if err != nil || len(got.Referrers) != 1 || got.Incomplete == nil || i.reg.Count(testregistry.Any) > requests {
 				t.Errorf("%d, %d: %+v, %d requests, %v", code, n, got, i.reg.Count(testregistry.Any), err)
 			}
 		}
 		// Another Store learns nothing of it.
 		i.reg.ResetLog()
-		if _, err := newRegistry(t, oci.Options{}).Referrers(withinPrefixes(t), i.byDigest(), i.desc.Digest, []string{notation}); err != nil || i.reg.Count(testregistry.Referrers) == 0 {
+		if _, err := newRegistry(t, oci.Options{}).Referrers(testContext(t), i.byDigest(), i.desc.Digest, []string{notation}); err != nil || i.reg.Count(testregistry.Referrers) == 0 {
 			t.Errorf("%d: %d requests by another Store, %v", code, i.reg.Count(testregistry.Referrers), err)
 		}
 		// It may have been passing.
 		at = now.Add(time.Hour)
 		i.reg.ClearFaults()
 		i.reg.ResetLog()
-		if got, err := r.Referrers(withinPrefixes(t), i.byDigest(), i.desc.Digest, []string{notation}); err != nil || got.Incomplete != nil || i.reg.Count(testregistry.Referrers) != 1 {
+		if got, err := r.Referrers(testContext(t), i.byDigest(), i.desc.Digest, []string{notation}); err != nil || got.Incomplete != nil || i.reg.Count(testregistry.Referrers) != 1 {
 			t.Errorf("%d: %+v, %v", code, got, err)
 		}
 	}

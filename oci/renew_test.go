@@ -139,7 +139,7 @@ func TestCredentialIsRenewed(t *testing.T) {
 			r := newRegistry(t, oci.Options{Credentials: v, Clock: c.now})
 			resolve := func() {
 				t.Helper()
-				if _, err := r.Resolve(withinPrefixes(t), tagged(d.host, repo, "v1")); err != nil {
+				if _, err := r.Resolve(testContext(t), tagged(d.host, repo, "v1")); err != nil {
 					t.Error(err)
 				}
 			}
@@ -180,7 +180,7 @@ func TestNoOtherCredential(t *testing.T) {
 				for n, step := range []time.Duration{0, time.Second, time.Second, 20 * time.Second} {
 					c.advance(step)
 					d.asked.Store(0)
-					_, err := r.Resolve(withinPrefixes(t), tagged(d.host, repo, "v1"))
+					_, err := r.Resolve(testContext(t), tagged(d.host, repo, "v1"))
 					wantError(t, err, boltseal.ErrUnauthorized, d.host)
 					if n := d.asked.Load(); n != 1 {
 						t.Errorf("the credential was shown %d times", n)
@@ -205,10 +205,10 @@ func TestFreshCredentialIsRefusedToo(t *testing.T) {
 			v := &vault{fetch: func() (oci.Credential, error) {
 				n++
 				c := d.credential(way)
-				c.Password, c.RefreshToken, c.AccessToken = defaultTo(c.Password, n), defaultTo(c.RefreshToken, n), defaultTo(c.AccessToken, n)
+				c.Password, c.RefreshToken, c.AccessToken = wrongSecret(c.Password, n), wrongSecret(c.RefreshToken, n), wrongSecret(c.AccessToken, n)
 				return c, nil
 			}}
-			_, err := newRegistry(t, oci.Options{Credentials: v}).Resolve(withinPrefixes(t), tagged(d.host, repo, "v1"))
+			_, err := newRegistry(t, oci.Options{Credentials: v}).Resolve(testContext(t), tagged(d.host, repo, "v1"))
 			wantError(t, err, boltseal.ErrUnauthorized, d.host)
 			if got := v.counts(); got != "fetched 2, dropped 1" || d.asked.Load() != 2 {
 				t.Errorf("%s, shown %d times", got, d.asked.Load())
@@ -217,8 +217,8 @@ func TestFreshCredentialIsRefusedToo(t *testing.T) {
 	}
 }
 
-// defaultTo makes another text of one that is not empty.
-func defaultTo(text string, n int) string {
+// wrongSecret makes another text of one that is not empty.
+func wrongSecret(text string, n int) string {
 	if text == "" {
 		return ""
 	}
@@ -250,7 +250,7 @@ func TestCredentialIsGone(t *testing.T) {
 				old := d.credential(way)
 				d.rotate(secret + "-unknown")
 				v.kept, n = old, 1
-				_, err := newRegistry(t, oci.Options{Credentials: v, Limits: oci.Limits{Attempts: 1}}).Resolve(withinPrefixes(t), tagged(d.host, repo, "v1"))
+				_, err := newRegistry(t, oci.Options{Credentials: v, Limits: oci.Limits{Attempts: 1}}).Resolve(testContext(t), tagged(d.host, repo, "v1"))
 				wantError(t, err, c.want, d.host, c.says)
 				if d.asked.Load() != 1 {
 					t.Errorf("shown %d times", d.asked.Load())
@@ -279,7 +279,7 @@ func TestCredentialEnds(t *testing.T) {
 			r := newRegistry(t, oci.Options{Credentials: source, Clock: c.now})
 			for n, step := range []time.Duration{0, 9 * time.Minute, 44 * time.Second, 2 * time.Second} {
 				c.advance(step)
-				if _, err := r.Resolve(withinPrefixes(t), tagged(d.host, repo, "v1")); err != nil {
+				if _, err := r.Resolve(testContext(t), tagged(d.host, repo, "v1")); err != nil {
 					t.Fatal(err)
 				}
 				if got, want := d.token.Load(), []int32{1, 1, 1, 2}[n]; got != want {
@@ -326,7 +326,7 @@ func TestTokensAreOfOneCredential(t *testing.T) {
 				{"the right one at last", right, nil, nil},
 			} {
 				now, fails = step.cred, step.err
-				if _, err := r.Resolve(withinPrefixes(t), tagged(d.host, repo, "v1")); !errors.Is(err, step.want) || (err == nil) != (step.want == nil) {
+				if _, err := r.Resolve(testContext(t), tagged(d.host, repo, "v1")); !errors.Is(err, step.want) || (err == nil) != (step.want == nil) {
 					t.Errorf("%s: %v, want %v", step.what, err, step.want)
 				}
 			}
@@ -339,7 +339,7 @@ func TestOnlyAnEndIsAnonymous(t *testing.T) {
 	t.Parallel()
 	elsewhere := newOther(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"token":"none"}`)) })
 	i := realm(t, "http://"+elsewhere.host+"/token", false)
-	_, err := newRegistry(t, oci.Options{Credentials: passwords{Expires: time.Now()}}).Resolve(withinPrefixes(t), i.byTag())
+	_, err := newRegistry(t, oci.Options{Credentials: passwords{Expires: time.Now()}}).Resolve(testContext(t), i.byTag())
 	wantError(t, err, boltseal.ErrUnauthorized, i.reg.Host)
 	if len(elsewhere.seen()) == 0 {
 		t.Error("the token server was not asked")

@@ -32,7 +32,7 @@ func TestResolve(t *testing.T) {
 			tagged(i.reg.Host, repo, tag), pinned(i.reg.Host, repo, want.Digest),
 			tagged(i.reg.Host, repo, "of-no-consequence").WithDigest(want.Digest),
 		} {
-			got, err := r.Resolve(withinPrefixes(t), ref)
+			got, err := r.Resolve(testContext(t), ref)
 			if err != nil {
 				t.Fatalf("%s: %v", ref, err)
 			}
@@ -50,16 +50,16 @@ func TestResolveAfterTagMoved(t *testing.T) {
 	t.Parallel()
 	i := newImage(t, testregistry.Options{}, 0)
 	r := newRegistry(t, oci.Options{})
-	before, err := r.Resolve(withinPrefixes(t), i.byTag())
+	before, err := r.Resolve(testContext(t), i.byTag())
 	if err != nil {
 		t.Fatal(err)
 	}
 	moved := i.reg.PushImage(repo, "v1", 0)
-	after, err := r.Resolve(withinPrefixes(t), i.byTag())
+	after, err := r.Resolve(testContext(t), i.byTag())
 	if err != nil || after.Digest != moved.Digest || before.Digest != i.desc.Digest {
 		t.Errorf("before %v, after %v, error %v", before.Digest, after.Digest, err)
 	}
-	if got, err := r.Resolve(withinPrefixes(t), i.byTag().WithDigest(before.Digest)); err != nil || got.Digest != before.Digest {
+	if got, err := r.Resolve(testContext(t), i.byTag().WithDigest(before.Digest)); err != nil || got.Digest != before.Digest {
 		t.Errorf("the digest followed its tag: %v, %v", got.Digest, err)
 	}
 }
@@ -89,7 +89,7 @@ func TestResolveByGet(t *testing.T) {
 			i := newImage(t, testregistry.Options{}, 0)
 			i.reg.Inject(fault)
 			r := newRegistry(t, oci.Options{})
-			got, err := r.Resolve(withinPrefixes(t), i.byTag())
+			got, err := r.Resolve(testContext(t), i.byTag())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -100,7 +100,7 @@ func TestResolveByGet(t *testing.T) {
 				t.Errorf("%d GETs", n)
 			}
 			// What the registry does is remembered.
-			if _, err := r.Resolve(withinPrefixes(t), i.byTag()); err != nil || i.reg.Count(testregistry.Any) != 3 {
+			if _, err := r.Resolve(testContext(t), i.byTag()); err != nil || i.reg.Count(testregistry.Any) != 3 {
 				t.Errorf("%d requests for two images, %v", i.reg.Count(testregistry.Any), err)
 			}
 		})
@@ -168,7 +168,7 @@ func TestResolveBadAnswers(t *testing.T) {
 			if c.byTag {
 				ref = tagged(host, repo, "v1")
 			}
-			got, err := newRegistry(t, oci.Options{}).Resolve(withinPrefixes(t), ref)
+			got, err := newRegistry(t, oci.Options{}).Resolve(testContext(t), ref)
 			wantError(t, err, c.want, host, "resolve", ref.String(), c.says)
 			if !sameDescriptor(got, ocispec.Descriptor{}) {
 				t.Errorf("a descriptor beside the error: %+v", got)
@@ -185,10 +185,10 @@ func TestResolveOfNoDigest(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t, oci.Options{})
 	for _, d := range []digest.Digest{"sha256", "sha256:", "md5:d41d8cd98f00b204e9800998ecf8427e", "sha256:../../x", digest.Digest("sha256:" + strings.Repeat("A", 64))} {
-		if _, err := r.Resolve(withinPrefixes(t), pinned("127.0.0.1:1", repo, d)); err == nil || !isOnly(err, boltseal.ErrMalformed) {
+		if _, err := r.Resolve(testContext(t), pinned("127.0.0.1:1", repo, d)); err == nil || !isOnly(err, boltseal.ErrMalformed) {
 			t.Errorf("%q: %v", d, err)
 		}
-		if _, err := r.Referrers(withinPrefixes(t), pinned("127.0.0.1:1", repo, d), d, nil); err == nil || !isOnly(err, boltseal.ErrMalformed) {
+		if _, err := r.Referrers(testContext(t), pinned("127.0.0.1:1", repo, d), d, nil); err == nil || !isOnly(err, boltseal.ErrMalformed) {
 			t.Errorf("%q: %v", d, err)
 		}
 	}
@@ -203,13 +203,13 @@ func TestResolveBySHA512(t *testing.T) {
 		"HEAD": headHandler(digest.FromBytes(body).String(), ocispec.MediaTypeImageManifest, strconv.Itoa(len(body))),
 		"GET":  getInstead(body, http.Header{"Content-Type": {ocispec.MediaTypeImageManifest}, "Docker-Content-Digest": {digest.FromBytes(body).String()}}),
 	} {
-		got, err := newRegistry(t, oci.Options{}).Resolve(withinPrefixes(t), pinned(serve(t, h), repo, long))
+		got, err := newRegistry(t, oci.Options{}).Resolve(testContext(t), pinned(serve(t, h), repo, long))
 		if err != nil || got.Digest != long {
 			t.Errorf("%s: %v, %v", name, got.Digest, err)
 		}
 	}
 	byTag := getInstead(body, http.Header{"Content-Type": {ocispec.MediaTypeImageManifest}, "Docker-Content-Digest": {long.String()}})
-	if got, err := newRegistry(t, oci.Options{}).Resolve(withinPrefixes(t), tagged(serve(t, byTag), repo, "v1")); err != nil || got.Digest != long {
+	if got, err := newRegistry(t, oci.Options{}).Resolve(testContext(t), tagged(serve(t, byTag), repo, "v1")); err != nil || got.Digest != long {
 		t.Errorf("by tag: %v, %v", got.Digest, err)
 	}
 }
@@ -237,25 +237,25 @@ func TestGoContainerRegistry(t *testing.T) {
 		}
 
 		r := newRegistry(t, oci.Options{})
-		desc, err := r.Resolve(withinPrefixes(t), tagged(host, repo, "v1"))
+		desc, err := r.Resolve(testContext(t), tagged(host, repo, "v1"))
 		if err != nil || desc.Digest != subject || desc.Size != int64(len(manifest)) {
 			t.Fatalf("API %v: %+v, %v", api, desc, err)
 		}
-		list, err := r.Referrers(withinPrefixes(t), pinned(host, repo, subject), subject, []string{notation})
+		list, err := r.Referrers(testContext(t), pinned(host, repo, subject), subject, []string{notation})
 		if err != nil || len(list.Referrers) != 1 || list.Truncated != "" {
 			t.Fatalf("API %v: %+v, %v", api, list, err)
 		}
-		if got, err := r.Manifest(withinPrefixes(t), pinned(host, repo, subject), list.Referrers[0]); err != nil || !bytes.Equal(got, artifact) {
+		if got, err := r.Manifest(testContext(t), pinned(host, repo, subject), list.Referrers[0]); err != nil || !bytes.Equal(got, artifact) {
 			t.Errorf("API %v: %s, %v", api, got, err)
 		}
 		d := ocispec.Descriptor{Digest: digest.FromBytes(blob), Size: int64(len(blob))}
-		if got, err := r.Blob(withinPrefixes(t), pinned(host, repo, subject), d); err != nil || !bytes.Equal(got, blob) {
+		if got, err := r.Blob(testContext(t), pinned(host, repo, subject), d); err != nil || !bytes.Equal(got, blob) {
 			t.Errorf("API %v: %s, %v", api, got, err)
 		}
 		missing := digest.FromString("missing")
-		_, err = r.Resolve(withinPrefixes(t), pinned(host, "no/such", missing))
+		_, err = r.Resolve(testContext(t), pinned(host, "no/such", missing))
 		wantError(t, err, boltseal.ErrNotFound, host)
-		if list, err := r.Referrers(withinPrefixes(t), pinned(host, "no/such", missing), missing, nil); err != nil || len(list.Referrers) != 0 {
+		if list, err := r.Referrers(testContext(t), pinned(host, "no/such", missing), missing, nil); err != nil || len(list.Referrers) != 0 {
 			t.Errorf("API %v: a missing repository: %+v, %v", api, list, err)
 		}
 	}

@@ -47,7 +47,7 @@ func TestRetries(t *testing.T) {
 				f := c.fault
 				f.Times = 2
 				remove := reg.Inject(f)
-				got, err := newRegistry(t, oci.Options{}).Blob(withinPrefixes(t), ref, desc)
+				got, err := newRegistry(t, oci.Options{}).Blob(testContext(t), ref, desc)
 				if err != nil || !bytes.Equal(got, want) || reg.Count(testregistry.Blob) != 3 {
 					t.Errorf("%d requests, %v", reg.Count(testregistry.Blob), err)
 				}
@@ -64,7 +64,7 @@ func TestRetries(t *testing.T) {
 					limits.Throttled = want
 					limits.Attempts = min(attempts, want)
 				}
-				_, err := newRegistry(t, oci.Options{Limits: limits}).Blob(withinPrefixes(t), ref, desc)
+				_, err := newRegistry(t, oci.Options{Limits: limits}).Blob(testContext(t), ref, desc)
 				wantError(t, err, boltseal.ErrUnavailable, reg.Host)
 				// A connection that is reset may be asked again by net/http itself.
 				if n := reg.Count(testregistry.Blob); n != want && c.fault.Kind != testregistry.Reset {
@@ -84,7 +84,7 @@ func TestThrottled(t *testing.T) {
 	desc := pushBoth(t, reg, want)
 	ref := pinned(reg.Host, repo, desc.Digest)
 	remove := reg.Inject(testregistry.Fault{Kind: testregistry.Status, Status: 429, Class: testregistry.Blob, Times: 5})
-	got, err := newRegistry(t, oci.Options{}).Blob(withinPrefixes(t), ref, desc)
+	got, err := newRegistry(t, oci.Options{}).Blob(testContext(t), ref, desc)
 	if err != nil || !bytes.Equal(got, want) || reg.Count(testregistry.Blob) != 6 {
 		t.Errorf("%d requests, %v", reg.Count(testregistry.Blob), err)
 	}
@@ -110,7 +110,7 @@ func TestNobodyListens(t *testing.T) {
 	t.Parallel()
 	reg := testregistry.New(t, testregistry.Options{})
 	reg.Close()
-	_, err := newRegistry(t, oci.Options{}).Resolve(withinPrefixes(t), tagged(reg.Host, repo, "v1"))
+	_, err := newRegistry(t, oci.Options{}).Resolve(testContext(t), tagged(reg.Host, repo, "v1"))
 	wantError(t, err, boltseal.ErrUnavailable, reg.Host, "refused")
 }
 
@@ -122,7 +122,7 @@ func TestRetryAfter(t *testing.T) {
 				t.Parallel()
 				i := newImage(t, testregistry.Options{}, 0)
 				i.reg.Inject(testregistry.Fault{Kind: testregistry.Status, Status: status, RetryAfter: header, Times: 1})
-				if _, err := newRegistry(t, oci.Options{}).Resolve(withinPrefixes(t), i.byTag()); err != nil || i.reg.Count(testregistry.Any) != 2 {
+				if _, err := newRegistry(t, oci.Options{}).Resolve(testContext(t), i.byTag()); err != nil || i.reg.Count(testregistry.Any) != 2 {
 					t.Errorf("%d requests, %v", i.reg.Count(testregistry.Any), err)
 				}
 			})
@@ -176,7 +176,7 @@ func TestPauseIsShared(t *testing.T) {
 	i.reg.Inject(testregistry.Fault{Kind: testregistry.Status, Status: 429, RetryAfter: "600"}) // longer than anybody here waits
 	r := newRegistry(t, oci.Options{Limits: oci.Limits{RetryAfter: 10 * time.Minute}})
 	for range 3 {
-		_, err := r.Resolve(withinPrefixes(t), i.byTag())
+		_, err := r.Resolve(testContext(t), i.byTag())
 		wantError(t, err, boltseal.ErrUnavailable, i.reg.Host, "HTTP 429")
 	}
 	if n := i.reg.Count(testregistry.Any); n != 1 {
@@ -184,7 +184,7 @@ func TestPauseIsShared(t *testing.T) {
 	}
 	// Another registry is not concerned.
 	other := newImage(t, testregistry.Options{}, 0)
-	if _, err := r.Resolve(withinPrefixes(t), other.byTag()); err != nil {
+	if _, err := r.Resolve(testContext(t), other.byTag()); err != nil {
 		t.Error(err)
 	}
 }
@@ -202,7 +202,7 @@ func TestPauseHoldsBackTheQueue(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 30 {
 		wg.Go(func() {
-			_, err := r.Resolve(withinPrefixes(t), i.byTag())
+			_, err := r.Resolve(testContext(t), i.byTag())
 			wantError(t, err, boltseal.ErrUnavailable, i.reg.Host, "HTTP 429")
 		})
 	}
@@ -219,7 +219,7 @@ func TestHostRequests(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 40 {
 		wg.Go(func() {
-			if _, err := r.Resolve(withinPrefixes(t), i.byTag()); err != nil {
+			if _, err := r.Resolve(testContext(t), i.byTag()); err != nil {
 				t.Error(err)
 			}
 		})
@@ -231,17 +231,17 @@ func TestHostRequests(t *testing.T) {
 	// One that has no slot waits no longer than its caller.
 	full := newRegistry(t, oci.Options{Limits: oci.Limits{HostRequests: 1}})
 	i.reg.Inject(testregistry.Fault{Kind: testregistry.Hang})
-	ctx, cancel := context.WithCancel(withinPrefixes(t))
+	ctx, cancel := context.WithCancel(testContext(t))
 	wg.Go(func() { _, _ = full.Resolve(ctx, i.byTag()) })
 	testwait.Until(t, "the slot to be taken", func() bool { return i.reg.Count(testregistry.Any) > 40 })
-	short, end := context.WithTimeout(withinPrefixes(t), 50*time.Millisecond) // waits: there is no slot for as long as the other hangs
+	short, end := context.WithTimeout(testContext(t), 50*time.Millisecond) // waits: there is no slot for as long as the other hangs
 	defer end()
 	_, err := full.Resolve(short, i.byTag())
 	wantError(t, err, boltseal.ErrUnavailable, i.reg.Host, "waiting for one of 1 requests")
 	cancel()
 	wg.Wait()
 	i.reg.ClearFaults()
-	if _, err := full.Resolve(withinPrefixes(t), i.byTag()); err != nil {
+	if _, err := full.Resolve(testContext(t), i.byTag()); err != nil {
 		t.Errorf("the slot is lost: %v", err)
 	}
 	if n := i.reg.Count(testregistry.Any); n != 42 {
@@ -257,7 +257,7 @@ func TestHostsLimit(t *testing.T) {
 		newImage(t, testregistry.Options{Token: &testregistry.TokenOptions{Anonymous: true}}, 0)}
 	for range 3 {
 		for _, i := range images {
-			if _, err := r.Resolve(withinPrefixes(t), i.byTag()); err != nil {
+			if _, err := r.Resolve(testContext(t), i.byTag()); err != nil {
 				t.Error(err)
 			}
 		}

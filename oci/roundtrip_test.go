@@ -19,7 +19,7 @@ import (
 // read asks what a verification asks of a store: for a digest, the manifest is
 // resolved beside the listing.
 func read(t testing.TB, r *oci.Registry, ref boltseal.Reference, subject ocispec.Descriptor) {
-	ctx := withinPrefixes(t)
+	ctx := testContext(t)
 	var list boltseal.Listing
 	var err, resolveErr error
 	resolve := func() {
@@ -131,19 +131,19 @@ func TestConnectionsAreReused(t *testing.T) {
 	}})
 	r := newRegistry(t, oci.Options{})
 	for range 20 {
-		if _, err := r.Resolve(withinPrefixes(t), i.byTag()); err != nil {
+		if _, err := r.Resolve(testContext(t), i.byTag()); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.Resolve(withinPrefixes(t), tagged(i.reg.Host, repo, "none")); err == nil {
+		if _, err := r.Resolve(testContext(t), tagged(i.reg.Host, repo, "none")); err == nil {
 			t.Fatal("no error")
 		}
-		if _, err := r.Referrers(withinPrefixes(t), i.byDigest(), i.desc.Digest, nil); err != nil {
+		if _, err := r.Referrers(testContext(t), i.byDigest(), i.desc.Digest, nil); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.Manifest(withinPrefixes(t), i.byDigest(), i.signatures[0]); err != nil {
+		if _, err := r.Manifest(testContext(t), i.byDigest(), i.signatures[0]); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.Blob(withinPrefixes(t), i.byDigest(), ocispec.Descriptor{Digest: "sha256:" + zeros, Size: 1}); err == nil {
+		if _, err := r.Blob(testContext(t), i.byDigest(), ocispec.Descriptor{Digest: "sha256:" + zeros, Size: 1}); err == nil {
 			t.Fatal("no error")
 		}
 	}

@@ -42,7 +42,7 @@ func TestTLS(t *testing.T) {
 		"useHttp":             {o: oci.Options{Hosts: map[string]oci.HostOptions{i.reg.Host: {PlainHTTP: true}}}, want: boltseal.ErrUnusable, says: "HTTP 400"},
 	} {
 		i.reg.ResetLog()
-		got, err := newRegistry(t, c.o).Resolve(withinPrefixes(t), i.byTag())
+		got, err := newRegistry(t, c.o).Resolve(testContext(t), i.byTag())
 		if c.want != nil {
 			wantError(t, err, c.want, i.reg.Host, c.says)
 			if n := i.reg.Count(testregistry.Any); n != 0 {
@@ -66,7 +66,7 @@ func TestTLSWrongCertificates(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			i := newImage(t, testregistry.Options{TLS: true, ServerCert: c.spec}, 0)
-			_, err := secured(t, i, oci.Options{}).Resolve(withinPrefixes(t), i.byTag())
+			_, err := secured(t, i, oci.Options{}).Resolve(testContext(t), i.byTag())
 			wantError(t, err, boltseal.ErrUnavailable, i.reg.Host, c.says)
 		})
 	}
@@ -75,7 +75,7 @@ func TestTLSWrongCertificates(t *testing.T) {
 func TestTLSWhereNoneIs(t *testing.T) {
 	t.Parallel()
 	i := newImage(t, testregistry.Options{}, 0)
-	_, err := newRegistry(t, oci.Options{Hosts: map[string]oci.HostOptions{i.reg.Host: {}}}).Resolve(withinPrefixes(t), i.byTag())
+	_, err := newRegistry(t, oci.Options{Hosts: map[string]oci.HostOptions{i.reg.Host: {}}}).Resolve(testContext(t), i.byTag())
 	wantError(t, err, boltseal.ErrUnavailable, i.reg.Host, "does not speak TLS", "useHttp")
 }
 
@@ -93,10 +93,10 @@ func TestClientCertificate(t *testing.T) {
 	roots := s.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
 	certificate := tls.Certificate{Certificate: chain.Raw(), PrivateKey: chain.Leaf().Key}
 	r := newRegistry(t, oci.Options{RootCAs: roots, Hosts: map[string]oci.HostOptions{host: {Certificates: []tls.Certificate{certificate}}}})
-	if _, err := r.Resolve(withinPrefixes(t), tagged(host, repo, "v1")); err != nil {
+	if _, err := r.Resolve(testContext(t), tagged(host, repo, "v1")); err != nil {
 		t.Error(err)
 	}
-	_, err := newRegistry(t, oci.Options{RootCAs: roots, Hosts: map[string]oci.HostOptions{host: {}}}).Resolve(withinPrefixes(t), tagged(host, repo, "v1"))
+	_, err := newRegistry(t, oci.Options{RootCAs: roots, Hosts: map[string]oci.HostOptions{host: {}}}).Resolve(testContext(t), tagged(host, repo, "v1"))
 	wantError(t, err, boltseal.ErrUnavailable, host)
 }
 
@@ -181,7 +181,7 @@ func TestProxyAndPlainHTTP(t *testing.T) {
 	i := newImage(t, testregistry.Options{}, 0)
 	p := newProxy(t, map[string]string{"registry.example:5000": i.reg.Host})
 	r := newRegistry(t, oci.Options{PlainHTTP: true, Proxy: p.forAll})
-	if _, err := r.Resolve(withinPrefixes(t), tagged("registry.example:5000", repo, "v1")); err != nil || p.asked.Load() != 1 {
+	if _, err := r.Resolve(testContext(t), tagged("registry.example:5000", repo, "v1")); err != nil || p.asked.Load() != 1 {
 		t.Errorf("%d requests, %v", p.asked.Load(), err)
 	}
 	// PlainHTTP is not for the hosts that have settings, nor the default.
@@ -189,7 +189,7 @@ func TestProxyAndPlainHTTP(t *testing.T) {
 		{PlainHTTP: true, Proxy: p.forAll, Hosts: map[string]oci.HostOptions{"registry.example:5000": {}}},
 		{Proxy: p.forAll},
 	} {
-		_, err := newRegistry(t, o).Resolve(withinPrefixes(t), tagged("registry.example:5000", repo, "v1"))
+		_, err := newRegistry(t, o).Resolve(testContext(t), tagged("registry.example:5000", repo, "v1"))
 		wantError(t, err, boltseal.ErrUnavailable, "registry.example:5000", "does not speak TLS")
 	}
 	// What lies behind the proxy is judged as far as it can be seen.
@@ -198,7 +198,7 @@ func TestProxyAndPlainHTTP(t *testing.T) {
 	} {
 		before := p.asked.Load()
 		remove := i.reg.Inject(testregistry.Fault{Kind: testregistry.Redirect, Host: to})
-		_, err := r.Resolve(withinPrefixes(t), tagged("registry.example:5000", repo, "v1"))
+		_, err := r.Resolve(testContext(t), tagged("registry.example:5000", repo, "v1"))
 		wantError(t, err, boltseal.ErrRefused, "registry.example:5000", says)
 		remove()
 		if n := p.asked.Load(); n != before+1 {
@@ -219,19 +219,19 @@ func TestDockerHub(t *testing.T) {
 	p := newProxy(t, map[string]string{"registry-1.docker.io:443": i.reg.Host, "auth.docker.io:443": i.reg.Host, "cdn.example:443": i.reg.Host})
 	r := newRegistry(t, oci.Options{Proxy: p.forAll, RootCAs: i.reg.RootCAs(), Credentials: rightPassword})
 	ref := tagged(boltseal.DockerHub, repo, "v1")
-	got, err := r.Resolve(withinPrefixes(t), ref)
+	got, err := r.Resolve(testContext(t), ref)
 	if err != nil || got.Digest != i.desc.Digest {
 		t.Fatalf("%v, %v", got.Digest, err)
 	}
-	if _, err := r.Blob(withinPrefixes(t), ref, blob); err != nil {
+	if _, err := r.Blob(testContext(t), ref, blob); err != nil {
 		t.Error(err)
 	}
 	if n := i.reg.TokensIssued(""); n != 1 {
 		t.Errorf("%d tokens", n)
 	}
 	i.reg.Inject(testregistry.Fault{Kind: testregistry.Redirect, Class: testregistry.Blob, Match: hasCredentials, Host: "https://cdn.example"})
-	_, err = r.Blob(withinPrefixes(t), ref, blob)
+	_, err = r.Blob(testContext(t), ref, blob)
 	wantError(t, err, boltseal.ErrUnauthorized, boltseal.DockerHub, "redirects to cdn.example")
-	_, err = r.Resolve(withinPrefixes(t), tagged(boltseal.DockerHub, repo, "none"))
+	_, err = r.Resolve(testContext(t), tagged(boltseal.DockerHub, repo, "none"))
 	wantError(t, err, boltseal.ErrNotFound, boltseal.DockerHub)
 }

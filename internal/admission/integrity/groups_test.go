@@ -29,7 +29,7 @@ func TestGroupsMustAllBeSatisfied(t *testing.T) {
 					a, b := group(t, "cluster", clusterAction, image("x", cluster)), group(t, "team/own", ownAction, image("x", own))
 					one, other := integrity.Judge(a.Policies, a.Images, integrity.Context{Now: now}), integrity.Judge(b.Policies, b.Images, integrity.Context{Now: now})
 					v := integrity.JudgeAll(integrity.Context{Now: now, Decision: "d"}, a, b)
-					placeholderReason(t, v)
+					checkMessages(t, v)
 					both := cluster.Decision == boltseal.Allow && own.Decision == boltseal.Allow
 					if v.Allowed != (one.Allowed && other.Allowed) || v.Images[0].Trusted != both || (v.Message == "") != v.Allowed ||
 						len(v.Warnings) != len(one.Warnings)+len(other.Warnings) || len(v.Applied) != 2 {
@@ -81,7 +81,7 @@ func TestGroupsStayWithinTheBounds(t *testing.T) {
 					groups = append(groups, group(t, fmt.Sprint(strings.Repeat("p", 300), g), []v1alpha1.EnforcementAction{a, b}[g%2], images...))
 				}
 				v := integrity.JudgeAll(integrity.Context{Pod: true, Decision: long, Now: now}, groups...)
-				placeholderReason(t, v)
+				checkMessages(t, v)
 				if !v.Allowed && (!strings.Contains(v.Message, "100 of 100 images") || !strings.Contains(v.Message, "\n- and ")) {
 					t.Errorf("%.300s", v.Message)
 				}

@@ -49,7 +49,7 @@ func TestPodsCarryTheDigest(t *testing.T) {
 				p := compile(t, "p", v1alpha1.ImageIntegrityPolicySpec{ResolveTags: tt.resolve, EnforcementAction: action,
 					Match: v1alpha1.Match{Kinds: tt.kinds}, OnUnavailable: v1alpha1.OnUnavailable{Action: unavailable}})
 				v := integrity.Judge([]*integrity.Policy{p}, []integrity.Image{named(trusted(), one), image("b", trusted())}, integrity.Context{Pod: tt.pod, Now: now})
-				placeholderReason(t, v)
+				checkMessages(t, v)
 				said := v.Message + strings.Join(v.Warnings, "\n") + v.Audit["dryrun"]
 				o := v.Images[0]
 				if (o.Pin == one) != tt.pin || o.Unpinned != tt.fails || v.Allowed != (!tt.fails || action != v1alpha1.Deny) || (v.Applied[0].Fails == 1) != tt.fails ||
@@ -138,7 +138,7 @@ func TestAGroupsPinIsItsOwn(t *testing.T) {
 			for j, own := range groups {
 				a, b := integrity.JudgeAll(c, cluster), integrity.JudgeAll(c, own)
 				v := integrity.JudgeAll(c, cluster, own)
-				placeholderReason(t, v)
+				checkMessages(t, v)
 				pin := a.Images[0].Pin
 				if pin == "" {
 					pin = b.Images[0].Pin

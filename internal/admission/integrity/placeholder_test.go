@@ -35,7 +35,7 @@ func TestPlaceholders(t *testing.T) {
 		img := integrity.Image{Where: `container "istio-proxy"`, Image: c.image, Found: integrity.Found{Decision: boltseal.Unknown, Reason: boltseal.Reason{Cause: cause, Message: "it cannot be read", Remedy: "see whether docker.io is up"}}}
 		for _, pod := range []bool{false, true} {
 			v := integrity.Judge([]*integrity.Policy{deny}, []integrity.Image{img}, integrity.Context{Pod: pod})
-			placeholderReason(t, v)
+			checkMessages(t, v)
 			if v.Allowed || strings.Contains(v.Message, integrity.Page) != c.is || strings.Contains(v.Message, "docker.io is up") == c.is {
 				t.Errorf("%q, Pod %v: %s", c.image, pod, v.Message)
 			}
@@ -73,7 +73,7 @@ func TestWarningsSayTheCauseFirst(t *testing.T) {
 		for _, spec := range []v1alpha1.ImageIntegrityPolicySpec{{EnforcementAction: v1alpha1.Warn}, {OnUnavailable: v1alpha1.OnUnavailable{Action: v1alpha1.UnavailableAllow}}} {
 			img := integrity.Image{Where: `container "a"`, Image: c.image, Found: integrity.Found{Decision: boltseal.Unknown, Reason: boltseal.Reason{Cause: boltseal.CauseUnavailable, Message: c.message}}}
 			v := judge(t, spec, img)
-			placeholderReason(t, v)
+			checkMessages(t, v)
 			if !v.Allowed || len(v.Warnings) == 0 || !strings.Contains(v.Warnings[0][:min(256, len(v.Warnings[0]))], c.want) || strings.Count(v.Warnings[0], name) != 1 {
 				t.Errorf("%s: %q", c.message, v.Warnings)
 			}

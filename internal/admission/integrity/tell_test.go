@@ -17,9 +17,9 @@ import (
 
 var actions = []v1alpha1.EnforcementAction{v1alpha1.Deny, v1alpha1.Warn, v1alpha1.DryRun}
 
-// placeholderReason checks what is said of a verdict: bounded, no control character but the
+// checkMessages checks what is said of a verdict: bounded, no control character but the
 // line ends between images, and warnings that the API server hands on.
-func placeholderReason(t *testing.T, v integrity.Verdict) {
+func checkMessages(t *testing.T, v integrity.Verdict) {
 	t.Helper()
 	total := 0
 	for _, w := range v.Warnings {
@@ -81,7 +81,7 @@ func TestMessagesAreBounded(t *testing.T) {
 	}
 	for _, a := range actions {
 		v := judge(t, v1alpha1.ImageIntegrityPolicySpec{EnforcementAction: a}, images...)
-		placeholderReason(t, v)
+		checkMessages(t, v)
 		if a == v1alpha1.Deny && !strings.Contains(v.Message, " more") {
 			t.Error("what was left out is not counted")
 		}
@@ -98,7 +98,7 @@ func TestOneImageIsAlwaysToldOf(t *testing.T) {
 		policies = append(policies, compile(t, long(fmt.Sprint("POLICY", i)), v1alpha1.ImageIntegrityPolicySpec{}))
 	}
 	v := integrity.Judge(policies, []integrity.Image{img}, integrity.Context{Decision: long("d")})
-	placeholderReason(t, v)
+	checkMessages(t, v)
 	for _, part := range []string{"WHERE", "IMAGE", "FOUND", "POLICY0", "and 15 more", "REMEDY"} {
 		if !strings.Contains(v.Message, part) {
 			t.Errorf("%s is missing in %q", part, v.Message)
@@ -118,7 +118,7 @@ func TestNobodyForgesAMessage(t *testing.T) {
 				p := compile(t, evil, v1alpha1.ImageIntegrityPolicySpec{EnforcementAction: a, OnUnavailable: v1alpha1.OnUnavailable{Action: o}})
 				img = remember(img, func(time.Duration) (integrity.Found, time.Time) { return trusted(), now.Add(-time.Minute) }, p)
 				v := integrity.Judge([]*integrity.Policy{p}, []integrity.Image{img}, integrity.Context{Pod: true, Decision: evil, Now: now})
-				placeholderReason(t, v)
+				checkMessages(t, v)
 				if strings.Count(v.Message, "\n") > 1 {
 					t.Errorf("a line of their own: %q", v.Message)
 				}
@@ -145,7 +145,7 @@ func FuzzJudge(f *testing.F) {
 			t.Fatal(problems)
 		}
 		v := integrity.Judge([]*integrity.Policy{p}, []integrity.Image{img}, integrity.Context{Pod: true, Now: now})
-		placeholderReason(t, v)
+		checkMessages(t, v)
 		let := img.Found.Decision == boltseal.Unknown && unavailable%3 == 1
 		want := img.Found.Decision == boltseal.Allow && img.Pinned || action%3 != 0 || let || p.Excludes(name)
 		if v.Allowed != want || v.Images[0].Excluded != p.Excludes(name) || v.Images[0].Trusted != (img.Found.Decision == boltseal.Allow && !p.Excludes(name)) || (v.Message == "") != v.Allowed {

@@ -39,7 +39,7 @@ func denied(t *testing.T, r *render.Result, namespace, image string) (n int) {
 	return n
 }
 
-func containsValue(namespaces, images string) *v1alpha1.ExemptionWithin {
+func exemptionWithin(namespaces, images string) *v1alpha1.ExemptionWithin {
 	split := func(s string) []string { return strings.Fields(s) }
 	return &v1alpha1.ExemptionWithin{Namespaces: split(namespaces), Images: split(images)}
 }
@@ -49,8 +49,8 @@ func containsValue(namespaces, images string) *v1alpha1.ExemptionWithin {
 func TestImagesInNamespaces(t *testing.T) {
 	t.Parallel()
 	const a, b, c = "reg.example/a:1", "reg.example/b:1", "reg.example/c:1"
-	d := demand("/A", exempt("wide", containsValue("shop*", a)), exempt("narrow", containsValue("shop-eu shop-us-*", b)), exempt("other", containsValue("lab", a+" "+c)),
-		exempt("gone", containsValue("closed", "")))
+	d := demand("/A", exempt("wide", exemptionWithin("shop*", a)), exempt("narrow", exemptionWithin("shop-eu shop-us-*", b)), exempt("other", exemptionWithin("lab", a+" "+c)),
+		exempt("gone", exemptionWithin("closed", "")))
 	r := run(t, v1alpha1.EngineGatekeeper, nil, d)
 	o := r.Outcomes[0]
 	if len(o.Honoured) != 4 || len(o.More) != 4 || o.Name != r.Objects[len(r.Objects)-1].GetName() {
@@ -73,7 +73,7 @@ func TestImagesInNamespaces(t *testing.T) {
 			}
 		}
 	}
-	narrow := demand("/A", func(d *v1alpha1.Demand) { d.Match.Namespaces = []string{"shop-*"} }, exempt("wide", containsValue("shop* lab", a)))
+	narrow := demand("/A", func(d *v1alpha1.Demand) { d.Match.Namespaces = []string{"shop-*"} }, exempt("wide", exemptionWithin("shop* lab", a)))
 	r = run(t, v1alpha1.EngineGatekeeper, nil, narrow)
 	for ns, want := range map[string]int{"shop": 0, "lab": 0, "shop-eu": 1} {
 		if got := denied(t, r, ns, b); got != want {
@@ -88,9 +88,9 @@ func TestImagesInNamespaces(t *testing.T) {
 // TestOwnEngineSaysAll: every form of exemption within a cluster stands in the policy.
 func TestOwnEngineSaysAll(t *testing.T) {
 	t.Parallel()
-	all := containsValue("shop", "reg.example/a@sha256:*")
+	all := exemptionWithin("shop", "reg.example/a@sha256:*")
 	all.Workloads = []string{"Deployment/web", "CronJob/night"}
-	r := run(t, v1alpha1.EngineBoltseal, nil, demand("/A", exempt("all", all, now.Add(1e9)), exempt("images", containsValue("", "reg.example/b*"))))
+	r := run(t, v1alpha1.EngineBoltseal, nil, demand("/A", exempt("all", all, now.Add(1e9)), exempt("images", exemptionWithin("", "reg.example/b*"))))
 	list, _, err := unstructured.NestedSlice(r.Objects[0].Object, "spec", "exemptions")
 	if err != nil || len(list) != 2 || len(r.Outcomes[0].Honoured) != 2 {
 		t.Fatalf("%v %+v %v", list, r.Outcomes[0], err)
