@@ -55,21 +55,21 @@ func (a *wireAuthority) authority(purpose x509.ExtKeyUsage) (*authority, error) 
 			return nil, fmt.Errorf("has the certificate %q, which %w", c.Subject, err)
 		}
 		if i > 0 {
-			if err := issued(out.chain[i-1], c); err != nil {
+			if err := checkIssued(out.chain[i-1], c); err != nil {
 				return nil, fmt.Errorf("has the certificate %q, which %w: the chain must be in order, the certificate that issues first", out.chain[i-1].Subject, err)
 			}
 		}
 	}
 	if out.leaf != nil {
-		if err := issued(out.leaf, out.chain[0]); err != nil {
+		if err := checkIssued(out.leaf, out.chain[0]); err != nil {
 			return nil, fmt.Errorf("has the certificate %q, which %w", out.leaf.Subject, err)
 		}
 	}
 	return out, nil
 }
 
-// issued reports a certificate that another's key has not signed.
-func issued(child, parent *x509.Certificate) error {
+// checkIssued reports a certificate that another's key has not signed.
+func checkIssued(child, parent *x509.Certificate) error {
 	if !bytes.Equal(child.RawIssuer, parent.RawSubject) {
 		return fmt.Errorf("was not issued by %q", parent.Subject)
 	}
@@ -159,7 +159,7 @@ func (r *TrustedRoot) issuers(ctx context.Context, leaf *x509.Certificate) ([]*a
 		if err := spendCheck(ctx); err != nil {
 			return nil, err
 		}
-		if err := issued(leaf, a.chain[0]); err != nil {
+		if err := checkIssued(leaf, a.chain[0]); err != nil {
 			why = err
 			continue
 		}
@@ -178,7 +178,7 @@ func (r *TrustedRoot) issuers(ctx context.Context, leaf *x509.Certificate) ([]*a
 // checkConstraints holds a leaf's names against the name constraints of its issuers, as
 // the standard library reads them (RFC 5280 section 4.2.1.10).
 func checkConstraints(leaf *x509.Certificate, chain []*x509.Certificate, purpose x509.ExtKeyUsage) error {
-	if !slices.ContainsFunc(chain, constrained) {
+	if !slices.ContainsFunc(chain, nameConstrained) {
 		return nil
 	}
 	opts := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: leaf.NotBefore,
@@ -193,7 +193,7 @@ func checkConstraints(leaf *x509.Certificate, chain []*x509.Certificate, purpose
 	return nil
 }
 
-func constrained(c *x509.Certificate) bool {
+func nameConstrained(c *x509.Certificate) bool {
 	return len(c.PermittedDNSDomains)+len(c.ExcludedDNSDomains)+len(c.PermittedIPRanges)+len(c.ExcludedIPRanges)+
 		len(c.PermittedEmailAddresses)+len(c.ExcludedEmailAddresses)+len(c.PermittedURIDomains)+len(c.ExcludedURIDomains) > 0
 }

@@ -237,8 +237,8 @@ func userName(name cryptobyte.String, tag cryptobyte_asn1.Tag) (string, bool) {
 	return utf8String(value)
 }
 
-// match is the first identity that a certificate's is, or why it is none.
-func match(identities []Identity, c *certified) (*Identity, error) {
+// matchIdentity is the first identity that a certificate's is, or why it is none.
+func matchIdentity(identities []Identity, c *certified) (*Identity, error) {
 	best, why := -1, ""
 	for i := range identities {
 		id := &identities[i]
@@ -260,7 +260,7 @@ func match(identities []Identity, c *certified) (*Identity, error) {
 			case missing == "" && !ok:
 				missing = fmt.Sprintf("the certificate has no %s, and it must be %q", name, id.Extensions[name])
 			case missing == "":
-				missing = fmt.Sprintf("%s is %s and must be %q", name, quoted(got), id.Extensions[name])
+				missing = fmt.Sprintf("%s is %s and must be %q", name, quotedText(got), id.Extensions[name])
 			}
 		}
 		if missing == "" {
@@ -270,11 +270,11 @@ func match(identities []Identity, c *certified) (*Identity, error) {
 			best, why = fits, missing
 		}
 	}
-	return nil, fmt.Errorf("signed by %s, for whom %s vouches, and that is none of the trusted identities: %s", quoted(c.subject), quoted(c.issuer), why)
+	return nil, fmt.Errorf("signed by %s, for whom %s vouches, and that is none of the trusted identities: %s", quotedText(c.subject), quotedText(c.issuer), why)
 }
 
-// quoted is a text from outside, for messages: escaped and cut.
-func quoted(s string) string {
+// quotedText is a text from outside, for messages: escaped and cut.
+func quotedText(s string) string {
 	const most = 300
 	if len(s) > most {
 		s = strings.ToValidUTF8(s[:most], "") + "…"

@@ -62,7 +62,7 @@ func (w *work) run(read func() boltseal.Reason) (ev boltseal.Evidence, err error
 	defer func() {
 		if p := recover(); p != nil {
 			w.ev.Outcome = boltseal.Rejected
-			w.fail(checkIntegrity, malformed("the signature cannot be read"))
+			w.fail(checkIntegrity, malformedReason("the signature cannot be read"))
 			ev, err = w.ev, nil
 		}
 	}()
@@ -134,18 +134,18 @@ func (w *work) authenticity() (boltseal.Reason, error) {
 	if w.m.certificate == nil {
 		untrusted.Message = "signed with a key, and the trust policy trusts certificates only"
 		if n := len(w.p.keys); n > 0 {
-			untrusted.Message = "the signature was not made by any of the trusted keys (" + few(w.p.keys) + "), or it is of something else"
+			untrusted.Message = "the signature was not made by any of the trusted keys (" + firstKeys(w.p.keys) + "), or it is of something else"
 		}
 		return untrusted, nil
 	}
 	if len(w.p.Identities) == 0 {
-		untrusted.Message = "signed with a certificate, and by none of the trusted keys (" + few(w.p.keys) + "): the trust policy trusts no certificates"
+		untrusted.Message = "signed with a certificate, and by none of the trusted keys (" + firstKeys(w.p.keys) + "): the trust policy trusts no certificates"
 		return untrusted, nil
 	}
 	return w.certified()
 }
 
-func few(keys []*trustedKey) string {
+func firstKeys(keys []*trustedKey) string {
 	const most = 4
 	var names []string
 	for i, k := range keys {
@@ -174,7 +174,7 @@ func (w *work) certified() (boltseal.Reason, error) {
 	if w.issuers, err = w.p.Root.issuers(w.ctx, c); cutOff(err) {
 		return boltseal.Reason{}, err
 	} else if err != nil {
-		return boltseal.Reason{Cause: boltseal.CauseUntrustedSigner, Message: fmt.Sprintf("the signer's certificate, issued by %s, %v", quoted(c.Issuer.String()), err),
+		return boltseal.Reason{Cause: boltseal.CauseUntrustedSigner, Message: fmt.Sprintf("the signer's certificate, issued by %s, %v", quotedText(c.Issuer.String()), err),
 			Remedy: "see which instance of Sigstore has signed, and give the trust policy its trusted root"}, nil
 	}
 	id, err := readCertified(c)

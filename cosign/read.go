@@ -58,11 +58,11 @@ const (
 	maxSignature  = 8 << 10 // base64
 )
 
-// unreadable is why content is rejected that could not be read, without the sentinel's
+// unreadableReason is why content is rejected that could not be read, without the sentinel's
 // words before those of the error.
-func unreadable(err error) boltseal.Reason {
+func unreadableReason(err error) boltseal.Reason {
 	text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), boltseal.ErrMalformed.Error()+": "), boltseal.ErrLimit.Error()+": ")
-	r := malformed(text)
+	r := malformedReason(text)
 	if errors.Is(err, boltseal.ErrLimit) {
 		r.Cause = boltseal.CauseLimit
 	}
@@ -78,7 +78,7 @@ func otherImage(message string) boltseal.Reason {
 func (w *work) readLayer(annotations map[string]string, b []byte) boltseal.Reason {
 	simple, err := payload.ParseSimple(b)
 	if err != nil {
-		return unreadable(err)
+		return unreadableReason(err)
 	}
 	if simple.Digest != w.artifact.Digest {
 		return otherImage(fmt.Sprintf("the signature is of another image, %s", simple.Digest))
@@ -88,7 +88,7 @@ func (w *work) readLayer(annotations map[string]string, b []byte) boltseal.Reaso
 		m.signature, err = wire.ParseBase64(text)
 	}
 	if err != nil || len(m.signature) == 0 {
-		return malformed("the layer has no signature that can be read in its annotation " + annotationSignature)
+		return malformedReason("the layer has no signature that can be read in its annotation " + annotationSignature)
 	}
 	for _, name := range []string{annotationCertificate, annotationBundle, annotationTimestamp} {
 		if n := len(annotations[name]); n > maxAnnotation {
@@ -98,16 +98,16 @@ func (w *work) readLayer(annotations map[string]string, b []byte) boltseal.Reaso
 	if text := strings.TrimSpace(annotations[annotationCertificate]); text != "" {
 		block, rest := pem.Decode([]byte(text))
 		if block == nil || block.Type != "CERTIFICATE" || len(bytes.TrimSpace(rest)) > 0 {
-			return malformed("the layer's annotation " + annotationCertificate + " is not one certificate")
+			return malformedReason("the layer's annotation " + annotationCertificate + " is not one certificate")
 		}
 		if m.certificate, err = readCertificate(block.Bytes); err != nil {
-			return malformed("the layer's annotation " + annotationCertificate + " " + err.Error())
+			return malformedReason("the layer's annotation " + annotationCertificate + " " + err.Error())
 		}
 	}
 	if text := annotations[annotationBundle]; text != "" {
 		e, err := readPromise(text)
 		if err != nil {
-			return unreadable(err)
+			return unreadableReason(err)
 		}
 		m.entries = []bundle.Entry{e}
 	}
@@ -116,7 +116,7 @@ func (w *work) readLayer(annotations map[string]string, b []byte) boltseal.Reaso
 			SignedRFC3161Timestamp wire.Bytes `json:"SignedRFC3161Timestamp"`
 		}
 		if err := wire.Decode("the annotation "+annotationTimestamp, []byte(text), maxAnnotation, &doc); err != nil {
-			return unreadable(err)
+			return unreadableReason(err)
 		}
 		m.timestamps = [][]byte{doc.SignedRFC3161Timestamp}
 	}
@@ -169,19 +169,19 @@ func readCertificate(der []byte) (*x509.Certificate, error) {
 func (w *work) readBundle(raw []byte) boltseal.Reason {
 	b, err := bundle.Parse(raw)
 	if err != nil {
-		return unreadable(err)
+		return unreadableReason(err)
 	}
 	m := &material{bundled: true, entries: b.Entries, timestamps: b.Timestamps}
 	for i, der := range b.Certificates {
 		c, err := readCertificate(der)
 		if err != nil {
-			return malformed("the bundle " + err.Error())
+			return malformedReason("the bundle " + err.Error())
 		}
 		if i == 0 {
 			m.certificate = c
 		} else if bytes.Equal(c.RawSubject, c.RawIssuer) {
 			// Whom to trust is never said by what is to be verified.
-			return malformed("the bundle brings a root certificate along")
+			return malformedReason("the bundle brings a root certificate along")
 		}
 	}
 	w.m = m
@@ -195,7 +195,7 @@ func (w *work) readBundle(raw []byte) boltseal.Reason {
 func (w *work) readMessage(s *bundle.MessageSignature) boltseal.Reason {
 	algorithm, ok := map[string]crypto.Hash{"SHA2_256": crypto.SHA256, "SHA2_384": crypto.SHA384, "SHA2_512": crypto.SHA512}[s.Algorithm]
 	if !ok {
-		return boltseal.Reason{Cause: boltseal.CauseUnsupported, Message: fmt.Sprintf("the bundle's digest is by %s; SHA2_256, SHA2_384 and SHA2_512 are known here", quoted(s.Algorithm)), Remedy: remedySignAgain}
+		return boltseal.Reason{Cause: boltseal.CauseUnsupported, Message: fmt.Sprintf("the bundle's digest is by %s; SHA2_256, SHA2_384 and SHA2_512 are known here", quotedText(s.Algorithm)), Remedy: remedySignAgain}
 	}
 	want, known := w.artifact.sum(algorithm)
 	if !known {
@@ -212,15 +212,15 @@ func (w *work) readMessage(s *bundle.MessageSignature) boltseal.Reason {
 func (w *work) readEnvelope(e *bundle.Envelope) boltseal.Reason {
 	st, err := payload.ParseStatement(e.PayloadType, e.Payload)
 	if err != nil {
-		return unreadable(err)
+		return unreadableReason(err)
 	}
 	if st.PredicateType != payload.SignPredicate {
 		w.ev.Kind = st.PredicateType
 		if len(w.ev.Kind) > maxKind {
-			return malformed(fmt.Sprintf("the statement's predicate type has %d bytes, at most %d", len(st.PredicateType), maxKind))
+			return malformedReason(fmt.Sprintf("the statement's predicate type has %d bytes, at most %d", len(st.PredicateType), maxKind))
 		}
 		if !w.anyPredicate {
-			return boltseal.Reason{Cause: boltseal.CauseUnsupported, Message: "it is an attestation (predicate type " + quoted(st.PredicateType) + "), and an attestation is not a signature",
+			return boltseal.Reason{Cause: boltseal.CauseUnsupported, Message: "it is an attestation (predicate type " + quotedText(st.PredicateType) + "), and an attestation is not a signature",
 				Remedy: "sign the image (cosign sign); what is said about an image does not make it trusted"}
 		}
 	}
@@ -249,14 +249,14 @@ func (w *work) checkAnnotations() boltseal.Reason {
 		if got, ok := w.m.annotation[name]; !ok || got != want {
 			what := "it has none"
 			if ok {
-				what = "it is " + quoted(got)
+				what = "it is " + quotedText(got)
 			}
 			return boltseal.Reason{Cause: boltseal.CauseIdentity, Message: fmt.Sprintf("the trust policy requires the signed annotation %q to be %q, and %s", name, want, what),
 				Remedy: fmt.Sprintf("sign the image again with -a %s=%s, or change the trust policy", name, want)}
 		}
 	}
 	if w.p.MatchReference && referenceName(w.m.reference) != w.name {
-		return otherImage(fmt.Sprintf("the trust policy requires that the image was signed by its name %s, and it was signed as %s", w.name, quoted(w.m.reference)))
+		return otherImage(fmt.Sprintf("the trust policy requires that the image was signed by its name %s, and it was signed as %s", w.name, quotedText(w.m.reference)))
 	}
 	return boltseal.Reason{}
 }

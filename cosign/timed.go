@@ -140,7 +140,7 @@ func (w *work) identity() (boltseal.Reason, error) {
 	}
 	id, err := readCertified(w.m.certificate)
 	if err == nil {
-		_, err = match(w.p.Identities, id)
+		_, err = matchIdentity(w.p.Identities, id)
 	}
 	if err != nil {
 		return boltseal.Reason{Cause: boltseal.CauseIdentity, Message: err.Error(), Remedy: "sign as a trusted identity, or add this one to the trust policy"}, nil

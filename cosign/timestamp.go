@@ -81,7 +81,7 @@ func (a *authority) stamped(ctx context.Context, token *tspclient.SignedToken, a
 		if err := spendCheck(ctx); err != nil {
 			return err
 		}
-		if err := issued(signer, a.chain[0]); err != nil {
+		if err := checkIssued(signer, a.chain[0]); err != nil {
 			return errOtherAuthority
 		}
 		if err := checkConstraints(signer, a.chain, x509.ExtKeyUsageTimeStamping); err != nil {

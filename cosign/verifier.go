@@ -120,16 +120,16 @@ func (v *Verifier) Verify(ctx context.Context, subject boltseal.Subject, c bolts
 	}
 	best := all[0]
 	for _, ev := range all[1:] {
-		if better(ev, best) {
+		if betterEvidence(ev, best) {
 			best = ev
 		}
 	}
 	return best, nil
 }
 
-// better reports whether one piece of evidence tells more than another: a signature that
+// betterEvidence reports whether one piece of evidence tells more than another: a signature that
 // is verified, else the one that came furthest.
-func better(a, b boltseal.Evidence) bool {
+func betterEvidence(a, b boltseal.Evidence) bool {
 	if (a.Outcome == boltseal.Verified) != (b.Outcome == boltseal.Verified) {
 		return a.Outcome == boltseal.Verified
 	}
@@ -154,12 +154,12 @@ func (v *Verifier) VerifyEach(ctx context.Context, subject boltseal.Subject, c b
 	layers := c.Manifest.Layers
 	switch {
 	case len(layers) == 0:
-		return rejected(malformed("the signature's manifest has no layer"))
+		return rejected(malformedReason("the signature's manifest has no layer"))
 	case len(layers) > MaxSignatures:
 		return rejected(boltseal.Reason{Cause: boltseal.CauseLimit, Message: fmt.Sprintf("the signature's manifest has %d layers, at most %d", len(layers), MaxSignatures),
 			Remedy: "sign the image again with its old signatures replaced (cosign clean removes them)"})
 	case layers[0].MediaType != LayerType && len(layers) > 1:
-		return rejected(malformed(fmt.Sprintf("the signature's manifest has %d layers; a bundle has one", len(layers))))
+		return rejected(malformedReason(fmt.Sprintf("the signature's manifest has %d layers; a bundle has one", len(layers))))
 	}
 	var out []boltseal.Evidence
 	var outage error
@@ -188,7 +188,7 @@ func (v *Verifier) layer(ctx context.Context, p *policy, subject boltseal.Subjec
 	case l.MediaType == LayerType:
 		most, read = MaxPayloadBytes, func(b []byte) boltseal.Reason { return w.readLayer(l.Annotations, b) }
 	case !slices.Contains(bundle.MediaTypes(), l.MediaType):
-		w.fail(checkIntegrity, malformed(fmt.Sprintf("the signature's manifest has a layer of type %s, which is neither a payload nor a bundle", quoted(l.MediaType))))
+		w.fail(checkIntegrity, malformedReason(fmt.Sprintf("the signature's manifest has a layer of type %s, which is neither a payload nor a bundle", quotedText(l.MediaType))))
 		return w.ev, nil
 	}
 	if l.Size > most {
@@ -197,7 +197,7 @@ func (v *Verifier) layer(ctx context.Context, p *policy, subject boltseal.Subjec
 	}
 	b, err := c.Blob(ctx, l)
 	if errors.Is(err, boltseal.ErrNotFound) {
-		w.fail(checkIntegrity, malformed("the signature's content is not in the registry"))
+		w.fail(checkIntegrity, malformedReason("the signature's content is not in the registry"))
 		return w.ev, nil
 	}
 	if err != nil {
@@ -226,6 +226,6 @@ func (v *Verifier) uncovered(ref boltseal.Reference) boltseal.Reason {
 
 const remedySignAgain = "sign the image again with a current tool"
 
-func malformed(message string) boltseal.Reason {
+func malformedReason(message string) boltseal.Reason {
 	return boltseal.Reason{Cause: boltseal.CauseMalformed, Message: message, Remedy: remedySignAgain}
 }

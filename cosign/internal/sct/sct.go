@@ -108,7 +108,7 @@ func Verify(c, issuer *x509.Certificate, logs map[[sha256.Size]byte]Log, spend f
 	if err != nil {
 		return err
 	}
-	tbs, err := precertificate(c.RawTBSCertificate)
+	tbs, err := precertificateOf(c.RawTBSCertificate)
 	if err != nil {
 		return err
 	}
@@ -162,9 +162,9 @@ func (s SCT) verify(key crypto.PublicKey, issuer *x509.Certificate, tbs []byte) 
 	return false
 }
 
-// precertificate is a TBSCertificate without the extension that holds the timestamps:
+// precertificateOf is a TBSCertificate without the extension that holds the timestamps:
 // what they were made for.
-func precertificate(tbs []byte) ([]byte, error) {
+func precertificateOf(tbs []byte) ([]byte, error) {
 	bad := errors.New("the certificate cannot be read")
 	input, body := cryptobyte.String(tbs), cryptobyte.String{}
 	if !input.ReadASN1(&body, cryptobyte_asn1.SEQUENCE) || !input.Empty() {

@@ -19,15 +19,15 @@ import (
 // the document and invalid UTF-8 wrap [boltseal.ErrMalformed], more bytes than most
 // [boltseal.ErrLimit]. what names the document in errors.
 func Decode(what string, b []byte, most int, v any) error {
-	return decode(what, b, most, v, json.RejectUnknownMembers(true))
+	return decodeStrict(what, b, most, v, json.RejectUnknownMembers(true))
 }
 
 // DecodeOpen is Decode for documents that may have members which nobody here reads.
 func DecodeOpen(what string, b []byte, most int, v any) error {
-	return decode(what, b, most, v)
+	return decodeStrict(what, b, most, v)
 }
 
-func decode(what string, b []byte, most int, v any, options ...json.Options) error {
+func decodeStrict(what string, b []byte, most int, v any, options ...json.Options) error {
 	if len(b) > most {
 		return fmt.Errorf("%w: %s of %d bytes, at most %d", boltseal.ErrLimit, what, len(b), most)
 	}
@@ -39,12 +39,12 @@ func decode(what string, b []byte, most int, v any, options ...json.Options) err
 	case errors.As(err, &ce):
 		return fmt.Errorf("%w: %s has more than %d %s", boltseal.ErrLimit, what, ce.most, ce.what)
 	}
-	return fmt.Errorf("%w: %s cannot be read: %.300s", boltseal.ErrMalformed, what, explain(err))
+	return fmt.Errorf("%w: %s cannot be read: %.300s", boltseal.ErrMalformed, what, explainError(err))
 }
 
-// explain says what is wrong with a document and where, without the decoder's words for
+// explainError says what is wrong with a document and where, without the decoder's words for
 // the program's own types.
-func explain(err error) string {
+func explainError(err error) string {
 	var semantic *json.SemanticError
 	var syntactic *jsontext.SyntacticError
 	switch {
@@ -53,7 +53,7 @@ func explain(err error) string {
 	case errors.As(err, &semantic) && errors.Is(err, json.ErrUnknownName):
 		return fmt.Sprintf("%q is not known", string(semantic.JSONPointer))
 	case errors.As(err, &semantic) && semantic.Err != nil && errors.As(semantic.Err, &semantic):
-		return explain(semantic)
+		return explainError(semantic)
 	case errors.As(err, &semantic) && semantic.Err != nil:
 		return fmt.Sprintf("%v (%s)", semantic.Err, semantic.JSONPointer)
 	case errors.As(err, &semantic):
@@ -124,8 +124,8 @@ func ReadObject(d *jsontext.Decoder, most int, what string, each func(name strin
 	return err
 }
 
-// text reads a string; ok is false for null.
-func text(d *jsontext.Decoder, what string) (s string, ok bool, err error) {
+// readText reads a string; ok is false for null.
+func readText(d *jsontext.Decoder, what string) (s string, ok bool, err error) {
 	switch d.PeekKind() {
 	case '"', 'n', 0:
 	default:
@@ -144,7 +144,7 @@ type Bytes []byte
 
 // UnmarshalJSONFrom reads a string, or null for none.
 func (b *Bytes) UnmarshalJSONFrom(d *jsontext.Decoder) error {
-	s, ok, err := text(d, "base64")
+	s, ok, err := readText(d, "base64")
 	*b = nil
 	if err != nil || !ok {
 		return err
@@ -202,7 +202,7 @@ type Time struct{ time.Time }
 // UnmarshalJSONFrom reads a string, or null for the zero time.
 func (t *Time) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	t.Time = time.Time{}
-	s, ok, err := text(d, "a time")
+	s, ok, err := readText(d, "a time")
 	if err != nil || !ok {
 		return err
 	}

@@ -163,9 +163,9 @@ func (id *Identity) Partition() string {
 func (id *Identity) Session(ctx context.Context, region string) (sdk.Credentials, error) {
 	switch own := id.Partition(); {
 	case !IsRegion(region):
-		return sdk.Credentials{}, lacks(opSignIn, strict.Label(region)+" is no region", "")
+		return sdk.Credentials{}, lackingError(opSignIn, strict.Label(region)+" is no region", "")
 	case own != "" && own != PartitionOf(region):
-		return sdk.Credentials{}, lacks(opSignIn, fmt.Sprintf("%s is in another partition of AWS (%s) than the role (%s)", region, PartitionOf(region), own), "name what is in the role's partition")
+		return sdk.Credentials{}, lackingError(opSignIn, fmt.Sprintf("%s is in another partition of AWS (%s) than the role (%s)", region, PartitionOf(region), own), "name what is in the role's partition")
 	case id.way() == accessKey:
 		return id.environment()
 	}
@@ -208,7 +208,7 @@ func (id *Identity) fetch(ctx context.Context, key string) (c sdk.Credentials, e
 	case PodIdentity:
 		c, err = id.ask(ctx)
 	default:
-		err = lacks(opSignIn, "nothing says who signs in to AWS: neither $"+envTokenFile+" nor $"+envAgent+" is set", giveRole)
+		err = lackingError(opSignIn, "nothing says who signs in to AWS: neither $"+envTokenFile+" nor $"+envAgent+" is set", giveRole)
 	}
 	if err == nil && !id.env.Clock().Before(c.Expires) {
 		c.Expires = time.Time{} // by our clock; whether it has ended, AWS's says
@@ -220,7 +220,7 @@ func (id *Identity) fetch(ctx context.Context, key string) (c sdk.Credentials, e
 func (id *Identity) environment() (sdk.Credentials, error) {
 	c := sdk.Credentials{AccessKeyID: id.env.Getenv(envKey), SecretAccessKey: id.env.Getenv(envSecret), SessionToken: id.env.Getenv(envSession), Source: "environment"}
 	if c.SecretAccessKey == "" {
-		return sdk.Credentials{}, lacks(opSignIn, "$"+envKey+" is set, and $"+envSecret+" is not", "set both, or give Boltseal's ServiceAccount a role")
+		return sdk.Credentials{}, lackingError(opSignIn, "$"+envKey+" is set, and $"+envSecret+" is not", "set both, or give Boltseal's ServiceAccount a role")
 	}
 	return c, nil
 }
@@ -230,7 +230,7 @@ func (id *Identity) In(region string) sdk.CredentialsProvider {
 	return sdk.CredentialsProviderFunc(func(ctx context.Context) (sdk.Credentials, error) { return id.Session(ctx, region) })
 }
 
-func lacks(op, detail, remedy string) error {
+func lackingError(op, detail, remedy string) error {
 	return &keys.Error{Op: op, Err: boltseal.ErrConfiguration, Detail: detail, Remedy: remedy}
 }
 

@@ -37,13 +37,13 @@ func (id *Identity) assume(ctx context.Context, partition, region string) (sdk.C
 	role, file := id.role(), id.tokenFile()
 	switch {
 	case file == "":
-		return sdk.Credentials{}, lacks(opSignIn, "tokenFile is not set, and neither is $"+envTokenFile, giveRole)
+		return sdk.Credentials{}, lackingError(opSignIn, "tokenFile is not set, and neither is $"+envTokenFile, giveRole)
 	case role == "":
-		return sdk.Credentials{}, lacks(opSignIn, "roleARN is not set, and neither is $"+envRole, giveRole)
+		return sdk.Credentials{}, lackingError(opSignIn, "roleARN is not set, and neither is $"+envRole, giveRole)
 	case !roleARN.MatchString(role):
-		return sdk.Credentials{}, lacks(opSignIn, "$"+envRole+" "+strict.Label(role)+" is no role", giveRole)
+		return sdk.Credentials{}, lackingError(opSignIn, "$"+envRole+" "+strict.Label(role)+" is no role", giveRole)
 	case !IsRegion(region) || PartitionOf(region) != partition:
-		return sdk.Credentials{}, lacks(opSignIn, "$"+envRegion+" "+strict.Label(region)+" is no region of the role's partition", "see what sets it")
+		return sdk.Credentials{}, lackingError(opSignIn, "$"+envRegion+" "+strict.Label(region)+" is no region of the role's partition", "see what sets it")
 	}
 	token, err := keys.ReadToken(opSignIn, file)
 	if err != nil {
@@ -72,9 +72,9 @@ func (id *Identity) ask(ctx context.Context) (sdk.Credentials, error) {
 	uri, file := id.env.Getenv(envAgent), id.env.Getenv(envAgentToken)
 	switch {
 	case uri == "":
-		return sdk.Credentials{}, lacks(opAgent, "$"+envAgent+" is not set", "see that the add-on eks-pod-identity-agent runs, associate Boltseal's ServiceAccount, and start its Pods again")
+		return sdk.Credentials{}, lackingError(opAgent, "$"+envAgent+" is not set", "see that the add-on eks-pod-identity-agent runs, associate Boltseal's ServiceAccount, and start its Pods again")
 	case file == "":
-		return sdk.Credentials{}, lacks(opAgent, "$"+envAgentToken+" is not set", "start Boltseal's Pods again: EKS Pod Identity sets it")
+		return sdk.Credentials{}, lackingError(opAgent, "$"+envAgentToken+" is not set", "start Boltseal's Pods again: EKS Pod Identity sets it")
 	}
 	to, err := agentURL(uri)
 	if err != nil {

@@ -163,7 +163,7 @@ func (c credential) GetToken(ctx context.Context, o policy.TokenRequestOptions) 
 	if file := c.id.tokenFile(); err != nil && c.id.way() == WorkloadIdentity {
 		// azidentity keeps nothing of an error of ours but its text.
 		if _, unread := keys.ReadToken(OpSignIn, file); unread != nil {
-			return t, finally(unread)
+			return t, finalError(unread)
 		}
 	}
 	return t, err
@@ -189,7 +189,7 @@ func (id *Identity) credential(ctx context.Context, in cloud.Configuration) (azc
 	case way == ClientSecret:
 		var err error
 		if secret, err = id.o.Secret(ctx); err != nil {
-			return nil, finally(err)
+			return nil, finalError(err)
 		}
 	case file == "":
 		return lacks("tokenFile", envTokenFile, webhook)
@@ -240,7 +240,7 @@ func (final) NonRetriable() {}
 // Unwrap returns the error with its context.
 func (f final) Unwrap() error { return f.cause }
 
-func finally(err error) error {
+func finalError(err error) error {
 	var e *keys.Error
 	if errors.As(err, &e) {
 		return final{e}

@@ -21,11 +21,11 @@ type lane struct {
 	next   atomic.Int64
 }
 
-// alongside runs f for the images 0 to n-1 of a request side by side, with bounds, and
+// runAlongside runs f for the images 0 to n-1 of a request side by side, with bounds, and
 // waits. Each registry host has places of its own among them, so that one that hangs
 // keeps no other's images from being begun; beyond maxOfRequest hosts some have them in
 // common. A panic in one of them is the caller's.
-func alongside(n int, host func(i int) string, f func(i int)) {
+func runAlongside(n int, host func(i int) string, f func(i int)) {
 	if n == 1 {
 		f(0)
 		return

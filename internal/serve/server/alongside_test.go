@@ -20,7 +20,7 @@ func TestOneHostKeepsNoOtherWaiting(t *testing.T) {
 				answer, done := make(chan struct{}), make(chan struct{})
 				go func() {
 					defer close(done)
-					alongside(n, func(i int) string {
+					runAlongside(n, func(i int) string {
 						if i >= n-good {
 							return "good"
 						}
@@ -58,7 +58,7 @@ func TestEachImageIsAskedForOnce(t *testing.T) {
 	for _, n := range []int{0, 1, 2, 64, 65, 257, 3000} {
 		for _, hosts := range []int{1, 3, 1000} {
 			times := make([]atomic.Int64, n)
-			alongside(n, func(i int) string { return fmt.Sprint(i % hosts) }, func(i int) { times[i].Add(1) })
+			runAlongside(n, func(i int) string { return fmt.Sprint(i % hosts) }, func(i int) { times[i].Add(1) })
 			for i := range times {
 				if got := times[i].Load(); got != 1 {
 					t.Errorf("%d images of %d hosts: %d times for the image %d", n, hosts, got, i)
@@ -72,7 +72,7 @@ func TestEachImageIsAskedForOnce(t *testing.T) {
 			t.Errorf("no panic, or %d others", others.Load())
 		}
 	}()
-	alongside(100, func(int) string { return "" }, func(i int) {
+	runAlongside(100, func(int) string { return "" }, func(i int) {
 		if i == 7 {
 			panic("seven")
 		}

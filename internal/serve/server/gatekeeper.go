@@ -160,7 +160,7 @@ func (s *Server) mutate(in *question) reply {
 	defer s.giveBack(b)
 	s.take(b, snap, q)
 	as, items := b.asked, b.items
-	alongside(len(as), func(i int) string { return laneOf(as[i].key.Image) }, func(i int) {
+	runAlongside(len(as), func(i int) string { return laneOf(as[i].key.Image) }, func(i int) {
 		if as[i].engine == nil {
 			return
 		}

@@ -389,7 +389,7 @@ func (s *Server) verifyOpen(in *question, m *memo.Memo, open []int, image func(i
 	defer cancel()
 	ctx = in.traced(ctx)
 	refused := newPause(in.deadline.Sub(s.o.Clock()), s.o.Metrics.paused)
-	alongside(len(open), func(j int) string {
+	runAlongside(len(open), func(j int) string {
 		_, text, _ := image(open[j])
 		return laneOf(text)
 	}, func(j int) {

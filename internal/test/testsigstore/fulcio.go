@@ -96,7 +96,7 @@ func (i *Instance) Issue(id Identity) (*Signer, error) {
 		id.Mutate(t)
 	}
 	issuer := i.CA.Certs[1]
-	cert, err := certificate(t, issuer.Certificate, key.Public(), issuer.Key)
+	cert, err := issueCertificate(t, issuer.Certificate, key.Public(), issuer.Key)
 	if err != nil || id.NoSCT {
 		return &Signer{Key: key, Certificate: cert}, err
 	}
@@ -109,11 +109,11 @@ func (i *Instance) Issue(id Identity) (*Signer, error) {
 		return nil, err
 	}
 	t.ExtraExtensions = append(t.ExtraExtensions, pkix.Extension{Id: oidSCT, Value: list})
-	cert, err = certificate(t, issuer.Certificate, key.Public(), issuer.Key)
+	cert, err = issueCertificate(t, issuer.Certificate, key.Public(), issuer.Key)
 	return &Signer{Key: key, Certificate: cert}, err
 }
 
-func certificate(t, issuer *x509.Certificate, public crypto.PublicKey, key crypto.Signer) (*x509.Certificate, error) {
+func issueCertificate(t, issuer *x509.Certificate, public crypto.PublicKey, key crypto.Signer) (*x509.Certificate, error) {
 	der, err := x509.CreateCertificate(rand.Reader, t, issuer, public, key)
 	if err != nil {
 		return nil, fmt.Errorf("testsigstore: %w", err)

@@ -120,13 +120,13 @@ func (i *Instance) TrustedRoot(o RootOptions) []byte {
 		valid["end"] = o.End.UTC().Format(time.RFC3339Nano)
 	}
 	log := func(url, details string, key crypto.PublicKey, id []byte) map[string]any {
-		return map[string]any{"baseUrl": url, "hashAlgorithm": "SHA2_256", "logId": map[string]any{"keyId": b64(id)},
-			"publicKey": map[string]any{"rawBytes": b64(spki(key)), "keyDetails": details, "validFor": valid}}
+		return map[string]any{"baseUrl": url, "hashAlgorithm": "SHA2_256", "logId": map[string]any{"keyId": encodeBase64(id)},
+			"publicKey": map[string]any{"rawBytes": encodeBase64(publicKeyInfo(key)), "keyDetails": details, "validFor": valid}}
 	}
 	authority := func(url string, certs []*x509.Certificate) map[string]any {
 		var list []any
 		for _, c := range certs {
-			list = append(list, map[string]any{"rawBytes": b64(c.Raw)})
+			list = append(list, map[string]any{"rawBytes": encodeBase64(c.Raw)})
 		}
 		return map[string]any{"uri": url, "subject": map[string]any{"organization": "sigstore.example", "commonName": "sigstore"},
 			"certChain": map[string]any{"certificates": list}, "validFor": valid}
@@ -158,13 +158,13 @@ func (i *Instance) TrustedRoot(o RootOptions) []byte {
 	return mustJSON(doc)
 }
 
-func b64(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
+func encodeBase64(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
 
-// spki is the DER form of a key of this package, which always has one.
-func spki(key crypto.PublicKey) []byte { return testca.Must(x509.MarshalPKIXPublicKey(key)) }
+// publicKeyInfo is the DER form of a key of this package, which always has one.
+func publicKeyInfo(key crypto.PublicKey) []byte { return testca.Must(x509.MarshalPKIXPublicKey(key)) }
 
 func keyID(key crypto.PublicKey) []byte {
-	sum := sha256.Sum256(spki(key))
+	sum := sha256.Sum256(publicKeyInfo(key))
 	return sum[:]
 }
 

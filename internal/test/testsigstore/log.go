@@ -110,7 +110,7 @@ func (l *Log) Add(kind, version string, body []byte, at time.Time) (*Entry, erro
 
 // Resign makes the promise again, of what the entry says now.
 func (e *Entry) Resign() (err error) {
-	text := fmt.Appendf(nil, `{"body":"%s","integratedTime":%d,"logID":"%x","logIndex":%d}`, b64(e.Body), e.Integrated.Unix(), e.Log.ID, e.GlobalIndex)
+	text := fmt.Appendf(nil, `{"body":"%s","integratedTime":%d,"logID":"%x","logIndex":%d}`, encodeBase64(e.Body), e.Integrated.Unix(), e.Log.ID, e.GlobalIndex)
 	e.Promise, err = signDigest(e.Log.Key, crypto.SHA256, text)
 	return err
 }
@@ -121,7 +121,7 @@ func (l *Log) checkpoint(size int64, root []byte) (string, error) {
 	if !l.V2 {
 		origin = fmt.Sprintf("%s - %d", l.Host, treeID)
 	}
-	return l.SignNote(l.Host, id, fmt.Sprintf("%s\n%d\n%s\n", origin, size, b64(root)))
+	return l.SignNote(l.Host, id, fmt.Sprintf("%s\n%d\n%s\n", origin, size, encodeBase64(root)))
 }
 
 // SignNote signs a text as a note, under a name and with the four bytes that name a key.
@@ -135,20 +135,20 @@ func (l *Log) SignNote(name string, id []byte, text string) (string, error) {
 
 // bundled is the entry as bundles have it.
 func (e *Entry) bundled(promise, proof bool) map[string]any {
-	out := map[string]any{"logIndex": fmt.Sprint(e.GlobalIndex), "logId": map[string]any{"keyId": b64(e.Log.ID)},
-		"kindVersion": map[string]any{"kind": e.Kind, "version": e.Version}, "canonicalizedBody": b64(e.Body)}
+	out := map[string]any{"logIndex": fmt.Sprint(e.GlobalIndex), "logId": map[string]any{"keyId": encodeBase64(e.Log.ID)},
+		"kindVersion": map[string]any{"kind": e.Kind, "version": e.Version}, "canonicalizedBody": encodeBase64(e.Body)}
 	if !e.Integrated.IsZero() {
 		out["integratedTime"] = fmt.Sprint(e.Integrated.Unix())
 	}
 	if promise && e.Promise != nil {
-		out["inclusionPromise"] = map[string]any{"signedEntryTimestamp": b64(e.Promise)}
+		out["inclusionPromise"] = map[string]any{"signedEntryTimestamp": encodeBase64(e.Promise)}
 	}
 	if proof {
 		hashes := []any{}
 		for _, h := range e.Hashes {
-			hashes = append(hashes, b64(h))
+			hashes = append(hashes, encodeBase64(h))
 		}
-		out["inclusionProof"] = map[string]any{"logIndex": fmt.Sprint(e.Index), "treeSize": fmt.Sprint(e.Size), "rootHash": b64(e.Root),
+		out["inclusionProof"] = map[string]any{"logIndex": fmt.Sprint(e.Index), "treeSize": fmt.Sprint(e.Size), "rootHash": encodeBase64(e.Root),
 			"hashes": hashes, "checkpoint": map[string]any{"envelope": e.Checkpoint}}
 	}
 	return out

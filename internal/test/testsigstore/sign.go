@@ -81,7 +81,7 @@ func (s *Signer) hash() crypto.Hash {
 	return crypto.SHA256
 }
 
-func pae(payloadType string, payload []byte) []byte {
+func preAuthEncoding(payloadType string, payload []byte) []byte {
 	return fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(payloadType), payloadType, len(payload), payload)
 }
 
@@ -98,7 +98,7 @@ func (c Content) message() []byte {
 	case c.Payload != nil:
 		return c.Payload
 	case c.Statement != nil:
-		return pae(c.payloadType(), c.Statement)
+		return preAuthEncoding(c.payloadType(), c.Statement)
 	}
 	return c.Message
 }
@@ -110,7 +110,7 @@ func (i *Instance) Sign(s *Signer, c Content, o SignOptions) (*Signed, error) {
 	var err error
 	switch k := s.Key.(type) {
 	case *rsa.PrivateKey:
-		digest := sum(s.hash(), message)
+		digest := hashSum(s.hash(), message)
 		if o.PSS {
 			out.Signature, err = rsa.SignPSS(rand.Reader, k, s.hash(), digest, nil)
 		} else {
@@ -118,7 +118,7 @@ func (i *Instance) Sign(s *Signer, c Content, o SignOptions) (*Signed, error) {
 		}
 	case ed25519.PrivateKey:
 		if c.Message != nil {
-			out.Signature, err = k.Sign(rand.Reader, sum(crypto.SHA512, message), &ed25519.Options{Hash: crypto.SHA512})
+			out.Signature, err = k.Sign(rand.Reader, hashSum(crypto.SHA512, message), &ed25519.Options{Hash: crypto.SHA512})
 		} else {
 			out.Signature = ed25519.Sign(k, message)
 		}
@@ -145,7 +145,7 @@ func (i *Instance) Sign(s *Signer, c Content, o SignOptions) (*Signed, error) {
 	return out, nil
 }
 
-func sum(h crypto.Hash, message []byte) []byte {
+func hashSum(h crypto.Hash, message []byte) []byte {
 	s := h.New()
 	s.Write(message)
 	return s.Sum(nil)
@@ -170,10 +170,10 @@ func (s *Signer) verifierPEM() []byte {
 
 // PublicPEM is the signer's public key.
 func (s *Signer) PublicPEM() []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki(s.Key.Public())})
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: publicKeyInfo(s.Key.Public())})
 }
 
-func hashed(b []byte) map[string]any {
+func hashedData(b []byte) map[string]any {
 	s := sha256.Sum256(b)
 	return map[string]any{"algorithm": "sha256", "value": hex.EncodeToString(s[:])}
 }
@@ -188,28 +188,28 @@ func (i *Instance) log(s *Signed, o SignOptions) (*Entry, error) {
 	case o.V2:
 		verifier := map[string]any{"keyDetails": s.Signer.keyDetails(o.PSS)}
 		if s.Signer.Certificate != nil {
-			verifier["x509Certificate"] = map[string]any{"rawBytes": b64(s.Signer.Certificate.Raw)}
+			verifier["x509Certificate"] = map[string]any{"rawBytes": encodeBase64(s.Signer.Certificate.Raw)}
 		} else {
-			verifier["publicKey"] = map[string]any{"rawBytes": b64(spki(s.Signer.Key.Public()))}
+			verifier["publicKey"] = map[string]any{"rawBytes": encodeBase64(publicKeyInfo(s.Signer.Key.Public()))}
 		}
 		h := s.Signer.hash()
 		return add(i.Rekor2, "hashedrekord", "0.0.2", map[string]any{"hashedRekordV002": map[string]any{
-			"data":      map[string]any{"algorithm": hashName(h), "digest": b64(sum(h, s.Content.message()))},
-			"signature": map[string]any{"content": b64(s.Signature), "verifier": verifier}}})
+			"data":      map[string]any{"algorithm": hashName(h), "digest": encodeBase64(hashSum(h, s.Content.message()))},
+			"signature": map[string]any{"content": encodeBase64(s.Signature), "verifier": verifier}}})
 	case envelope == nil:
-		h := hashed(s.Content.message())
+		h := hashedData(s.Content.message())
 		if _, is := s.Signer.Key.(ed25519.PrivateKey); is {
-			h = map[string]any{"algorithm": "sha512", "value": hex.EncodeToString(sum(crypto.SHA512, s.Content.message()))}
+			h = map[string]any{"algorithm": "sha512", "value": hex.EncodeToString(hashSum(crypto.SHA512, s.Content.message()))}
 		}
 		return add(i.Rekor, "hashedrekord", "0.0.1", map[string]any{"data": map[string]any{"hash": h},
-			"signature": map[string]any{"content": b64(s.Signature), "publicKey": map[string]any{"content": b64(s.Signer.verifierPEM())}}})
+			"signature": map[string]any{"content": encodeBase64(s.Signature), "publicKey": map[string]any{"content": encodeBase64(s.Signer.verifierPEM())}}})
 	case o.InToto:
-		return add(i.Rekor, "intoto", "0.0.2", map[string]any{"content": map[string]any{"hash": hashed(envelope), "payloadHash": hashed(envelope),
+		return add(i.Rekor, "intoto", "0.0.2", map[string]any{"content": map[string]any{"hash": hashedData(envelope), "payloadHash": hashedData(envelope),
 			"envelope": map[string]any{"payloadType": s.Content.payloadType(), "signatures": []any{map[string]any{
-				"sig": b64([]byte(b64(s.Signature))), "publicKey": b64(s.Signer.verifierPEM())}}}}})
+				"sig": encodeBase64([]byte(encodeBase64(s.Signature))), "publicKey": encodeBase64(s.Signer.verifierPEM())}}}}})
 	}
-	return add(i.Rekor, "dsse", "0.0.1", map[string]any{"envelopeHash": hashed(envelope), "payloadHash": hashed(envelope),
-		"signatures": []any{map[string]any{"signature": b64(s.Signature), "verifier": b64(s.Signer.verifierPEM())}}})
+	return add(i.Rekor, "dsse", "0.0.1", map[string]any{"envelopeHash": hashedData(envelope), "payloadHash": hashedData(envelope),
+		"signatures": []any{map[string]any{"signature": encodeBase64(s.Signature), "verifier": encodeBase64(s.Signer.verifierPEM())}}})
 }
 
 func hashName(h crypto.Hash) string { return fmt.Sprintf("SHA2_%d", h.Size()*8) }
@@ -240,11 +240,11 @@ func (s *Signed) Document(version int) map[string]any {
 	material := map[string]any{}
 	switch c := s.Signer.Certificate; {
 	case c == nil:
-		material["publicKey"] = map[string]any{"hint": b64(keyID(s.Signer.Key.Public()))}
+		material["publicKey"] = map[string]any{"hint": encodeBase64(keyID(s.Signer.Key.Public()))}
 	case version < 3:
-		material["x509CertificateChain"] = map[string]any{"certificates": []any{map[string]any{"rawBytes": b64(c.Raw)}}}
+		material["x509CertificateChain"] = map[string]any{"certificates": []any{map[string]any{"rawBytes": encodeBase64(c.Raw)}}}
 	default:
-		material["certificate"] = map[string]any{"rawBytes": b64(c.Raw)}
+		material["certificate"] = map[string]any{"rawBytes": encodeBase64(c.Raw)}
 	}
 	var entries []any
 	for _, e := range s.Entries {
@@ -255,19 +255,19 @@ func (s *Signed) Document(version int) map[string]any {
 	}
 	var stamps []any
 	for _, t := range s.Timestamps {
-		stamps = append(stamps, map[string]any{"signedTimestamp": b64(t)})
+		stamps = append(stamps, map[string]any{"signedTimestamp": encodeBase64(t)})
 	}
 	if stamps != nil {
 		material["timestampVerificationData"] = map[string]any{"rfc3161Timestamps": stamps}
 	}
 	doc := map[string]any{"mediaType": mediaType, "verificationMaterial": material}
 	if s.Content.Statement != nil {
-		doc["dsseEnvelope"] = map[string]any{"payload": b64(s.Content.Statement), "payloadType": s.Content.payloadType(),
-			"signatures": []any{map[string]any{"sig": b64(s.Signature), "keyid": ""}}}
+		doc["dsseEnvelope"] = map[string]any{"payload": encodeBase64(s.Content.Statement), "payloadType": s.Content.payloadType(),
+			"signatures": []any{map[string]any{"sig": encodeBase64(s.Signature), "keyid": ""}}}
 		return doc
 	}
 	h := s.Signer.hash()
-	doc["messageSignature"] = map[string]any{"messageDigest": map[string]any{"algorithm": hashName(h), "digest": b64(sum(h, s.Content.message()))}, "signature": b64(s.Signature)}
+	doc["messageSignature"] = map[string]any{"messageDigest": map[string]any{"algorithm": hashName(h), "digest": encodeBase64(hashSum(h, s.Content.message()))}, "signature": encodeBase64(s.Signature)}
 	return doc
 }
 
@@ -276,16 +276,16 @@ func (s *Signed) Annotations() (map[string]string, error) {
 	if s.Content.Payload == nil {
 		return nil, errors.New("testsigstore: not a simple signing payload")
 	}
-	out := map[string]string{"dev.cosignproject.cosign/signature": b64(s.Signature)}
+	out := map[string]string{"dev.cosignproject.cosign/signature": encodeBase64(s.Signature)}
 	if c := s.Signer.Certificate; c != nil {
 		out["dev.sigstore.cosign/certificate"] = string(s.Signer.verifierPEM())
 	}
 	for _, e := range s.Entries {
-		out["dev.sigstore.cosign/bundle"] = string(mustJSON(map[string]any{"SignedEntryTimestamp": b64(e.Promise),
-			"Payload": map[string]any{"body": b64(e.Body), "integratedTime": e.Integrated.Unix(), "logIndex": e.GlobalIndex, "logID": hex.EncodeToString(e.Log.ID)}}))
+		out["dev.sigstore.cosign/bundle"] = string(mustJSON(map[string]any{"SignedEntryTimestamp": encodeBase64(e.Promise),
+			"Payload": map[string]any{"body": encodeBase64(e.Body), "integratedTime": e.Integrated.Unix(), "logIndex": e.GlobalIndex, "logID": hex.EncodeToString(e.Log.ID)}}))
 	}
 	for _, t := range s.Timestamps {
-		out["dev.sigstore.cosign/rfc3161timestamp"] = string(mustJSON(map[string]any{"SignedRFC3161Timestamp": b64(t)}))
+		out["dev.sigstore.cosign/rfc3161timestamp"] = string(mustJSON(map[string]any{"SignedRFC3161Timestamp": encodeBase64(t)}))
 	}
 	return out, nil
 }
